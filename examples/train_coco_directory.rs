@@ -10,8 +10,8 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use sedet::shapes::{ShapesConfig, write_dataset};
-use sedet::train::engine::{EpochEvaluation, StepReport};
 use sedet::train::observer::{Notice, Observer};
+use sedet::train::progress::{EpochEvaluation, StepReport};
 use sedet::train::{RecipeOptions, Start, TrainRequest, run};
 use sedet::{DeviceChoice, resolve_device};
 

@@ -20,8 +20,9 @@ use sedet::images::ImageSource;
 use sedet::loading::{LabeledLoader, LoaderOptions, Views};
 use sedet::model::{Model, ModelSpec};
 use sedet::train::classification::ClassificationTask;
-use sedet::train::engine::{Engine, EpochEvaluation, Outcome, StepReport};
+use sedet::train::engine::{Engine, Outcome};
 use sedet::train::observer::{Notice, Observer};
+use sedet::train::progress::{EpochEvaluation, StepReport};
 use sedet::train::run_dir::RunDir;
 use sedet::weights::checkpoint::Checkpoint;
 use sedet::weights::load::LoadedWeights;
@@ -52,8 +53,8 @@ fn the_loss_and_its_gradient_equal_torch_s_with_smoothing_and_mixed_labels() {
             let gradients = loss.backward();
             let gradient = logits.grad(&gradients).unwrap();
             assert_close(&key, &values(loss), &fixture.floats(&key), 1e-5);
-            let external = fixture.floats(&format!("{key}_grad"));
-            assert_close(&key, &values(gradient), &external, 1e-5);
+            let reference = fixture.floats(&format!("{key}_grad"));
+            assert_close(&key, &values(gradient), &reference, 1e-5);
         }
     }
 }
@@ -70,8 +71,8 @@ fn accuracy_confusion_and_calibration_equal_the_references() {
     let names: Vec<String> = (0..12).map(|class| format!("class, {class}")).collect();
     let found = scores.evaluation(&names);
     let native = [found.top1, found.top5, found.loss, found.calibration_error];
-    let external = fixture.floats("metrics.values");
-    assert_close("metrics", &native.map(|v| v as f32), &external, 1e-6);
+    let reference = fixture.floats("metrics.values");
+    assert_close("metrics", &native.map(|v| v as f32), &reference, 1e-6);
     let confusion: Vec<i64> = found.confusion.concat().iter().map(|&n| n.into()).collect();
     assert_eq!(confusion, fixture.ints("metrics.confusion"));
     let csv = found.confusion_csv();

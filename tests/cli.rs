@@ -814,12 +814,12 @@ fn weights_of_other_classes_or_networks_are_noticed() {
             "omit --strict",
         ],
     );
-    let foreign = concat!(
+    let third_party = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/layouts/cadene_seresnet18.pth"
     );
     let other = ["train", "--dataset", &data, "--config", "shapes"];
-    let other = [&other[..], &["--weights", foreign, "--output", &run]].concat();
+    let other = [&other[..], &["--weights", third_party, "--output", &run]].concat();
     fails_with(
         &[&other[..], &["--backbone", "se-resnet34"]].concat(),
         &["cadene_seresnet18.pth: not the weights of se-resnet34"],

@@ -581,7 +581,7 @@ fn the_command_after_a_fix_trains_on_the_copy_wherever_it_is() {
             "data",
             "check",
             "photos/boxes.json",
-            "--images",
+            "--image-dir",
             "photos",
             "--fix",
             out,
@@ -1222,7 +1222,7 @@ fn the_command_after_a_fix_keeps_the_val_split() {
 
 #[test]
 fn a_file_that_does_not_exist_is_no_directory() {
-    for arguments in [&["nope.json", "--images", "photos"][..], &["nope.json"]] {
+    for arguments in [&["nope.json", "--image-dir", "photos"][..], &["nope.json"]] {
         fails_with(
             &[&["data", "check"], arguments].concat(),
             &["nope.json: no such file or directory"],
@@ -1242,7 +1242,7 @@ fn fix(set: &DataSet, code: i32) -> Value {
         "data",
         "check",
         &text(&out),
-        "--images",
+        "--image-dir",
         &text(&set.path("train")),
         "--json",
     ]);
@@ -1328,8 +1328,8 @@ fn wrong_usage_and_unsupported_datasets_are_errors() {
         &["no test annotations"],
     );
     is_wrong_usage(
-        &["data", "check", &directory, "--images", &directory],
-        &["--images"],
+        &["data", "check", &directory, "--image-dir", &directory],
+        &["--image-dir"],
     );
 }
 

@@ -9,9 +9,9 @@ use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::real_data;
 use proptest::prelude::*;
 use sedet::annotations::format::{
-    AnnotatedDataset, DatasetFiles, Dropped, FORMATS, Format, SplitAnnotations, format_of_key,
-    recognize,
+    AnnotatedDataset, DatasetFiles, Dropped, Format, SplitAnnotations,
 };
+use sedet::annotations::formats::{FORMATS, format_of_key, recognize};
 use sedet::annotations::layout::Split;
 use sedet::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use sedet::boxes::ImageSize;

@@ -722,7 +722,7 @@ fn outcome(root: &Path) -> String {
         Err(error) => {
             let advice = match &error {
                 RegistryError::Data { source, .. } => match &**source {
-                    DataError::Layout(LayoutError::Foreign { instead, .. }) => {
+                    DataError::Layout(LayoutError::UnreadFormat { instead, .. }) => {
                         format!("; {instead}")
                     }
                     _ => String::new(),

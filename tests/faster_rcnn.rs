@@ -105,17 +105,17 @@ fn losses_equal_torchvision_s_with_and_without_se_and_with_an_image_without_boxe
             let mut input = batch(&fixture);
             input.pixels = Tensor::from_inner(input.pixels);
             let losses = model.losses(input, &targets(&fixture, case), &mut SampleOrder::InOrder);
-            for (native, external) in [
+            for (native, reference) in [
                 (losses.classifier, "loss_classifier"),
                 (losses.box_reg, "loss_box_reg"),
                 (losses.objectness, "loss_objectness"),
                 (losses.rpn_box, "loss_rpn_box_reg"),
             ] {
-                let expected = fixture.floats(&format!("{name}.{case}.{external}"))[0];
+                let expected = fixture.floats(&format!("{name}.{case}.{reference}"))[0];
                 let actual = values(native.inner())[0];
                 assert!(
                     (actual - expected).abs() <= 1e-4 * expected.abs(),
-                    "{name} {case} {external}: {actual} instead of {expected}"
+                    "{name} {case} {reference}: {actual} instead of {expected}"
                 );
             }
         }
@@ -151,17 +151,17 @@ fn the_recipe_of_the_paper_has_the_losses_of_detectron() {
         let mut input = batch(&fixture);
         input.pixels = Tensor::from_inner(input.pixels);
         let losses = model.losses(input, &targets(&fixture, case), &mut SampleOrder::InOrder);
-        for (native, external) in [
+        for (native, reference) in [
             (losses.classifier, "loss_classifier"),
             (losses.box_reg, "loss_box_reg"),
             (losses.objectness, "loss_objectness"),
             (losses.rpn_box, "loss_rpn_box_reg"),
         ] {
-            let expected = expected.floats(&format!("{case}.{external}"))[0];
+            let expected = expected.floats(&format!("{case}.{reference}"))[0];
             let actual = values(native.inner())[0];
             assert!(
                 (actual - expected).abs() <= 1e-4 * expected.abs(),
-                "{case} {external}: {actual} instead of {expected}"
+                "{case} {reference}: {actual} instead of {expected}"
             );
         }
     }
@@ -227,14 +227,14 @@ fn features_and_detections_equal_torchvision_s() {
             assert_eq!(found.len(), expected.len(), "{case}");
             for (n, detection) in found.iter().enumerate() {
                 let native = images[i].to_image(detection.box_in_input);
-                let external = expected[n];
+                let reference = expected[n];
                 for (a, b) in [
-                    (native.x1, external.x1),
-                    (native.y1, external.y1),
-                    (native.x2, external.x2),
-                    (native.y2, external.y2),
+                    (native.x1, reference.x1),
+                    (native.y1, reference.y1),
+                    (native.x2, reference.x2),
+                    (native.y2, reference.y2),
                 ] {
-                    assert!((a - b).abs() < 0.01, "{case} {n}: {native:?} {external:?}");
+                    assert!((a - b).abs() < 0.01, "{case} {n}: {native:?} {reference:?}");
                 }
                 assert_eq!(detection.label as i64 + 1, labels[n], "{case} {n}");
                 assert!((detection.score - scores[n]).abs() < 1e-4, "{case} {n}");

@@ -80,8 +80,8 @@ fn assert_losses(losses: &FasterRcnnLosses, fixture: &Fixture, prefix: &str) {
         "loss_classifier",
         "loss_box_reg",
     ];
-    for ((name, loss), external) in losses.parts().into_iter().zip(of_torchvision) {
-        let key = format!("{prefix}.{external}");
+    for ((name, loss), reference) in losses.parts().into_iter().zip(of_torchvision) {
+        let key = format!("{prefix}.{reference}");
         let expected = fixture.floats(&key)[0];
         let found = values(loss.clone().inner())[0];
         assert!(
@@ -119,9 +119,9 @@ fn a_step_equals_torchvision_s_in_losses_gradients_statistics_and_effect() {
         if case == "both" {
             let mut compared = 0;
             for (name, (shape, gradient)) in &gradients_by_name(&model, &gradients) {
-                let external = names.external(name);
-                let key = format!("{case}.grad.{}", external.name);
-                let gradient = match external.form {
+                let reference = names.third_party(name);
+                let key = format!("{case}.grad.{}", reference.name);
+                let gradient = match reference.form {
                     Form::Matrix => transposed(gradient, shape[0], shape[1]),
                     _ => gradient.clone(),
                 };
@@ -137,7 +137,7 @@ fn a_step_equals_torchvision_s_in_losses_gradients_statistics_and_effect() {
                 if !name.contains(".running_") {
                     continue;
                 }
-                let key = format!("{case}.after.{}", names.external(&name).name);
+                let key = format!("{case}.after.{}", names.third_party(&name).name);
                 let found: Vec<f32> = data.iter::<f32>().collect();
                 assert_close(&key, &found, &fixture.floats(&key), 1e-5);
                 compared += 1;
@@ -208,16 +208,16 @@ fn pyramid_anchors_and_detections_equal_torchvision_s_before_and_after_folding()
             assert_eq!(found.len(), expected.len(), "{name} {case}");
             for (n, detection) in found.iter().enumerate() {
                 let native = images[i].to_image(detection.box_in_input);
-                let external = expected[n];
+                let reference = expected[n];
                 for (a, b) in [
-                    (native.x1, external.x1),
-                    (native.y1, external.y1),
-                    (native.x2, external.x2),
-                    (native.y2, external.y2),
+                    (native.x1, reference.x1),
+                    (native.y1, reference.y1),
+                    (native.x2, reference.x2),
+                    (native.y2, reference.y2),
                 ] {
                     assert!(
                         (a - b).abs() < 0.01,
-                        "{name} {case} {n}: {native:?} {external:?}"
+                        "{name} {case} {n}: {native:?} {reference:?}"
                     );
                 }
                 assert_eq!(detection.label as i64 + 1, labels[n], "{name} {case} {n}");

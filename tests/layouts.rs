@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::common::foreign::{Tensors, tensors_of, to_safetensors};
+use crate::common::third_party::{Tensors, tensors_of, to_safetensors};
 use crate::common::{
     Fixture, assert_close_to_largest, fixture_path, real_data, torchvision, values,
 };
@@ -19,11 +19,11 @@ use sedet::loading::transforms::ResizeMethod;
 use sedet::model::{ImageDetection, Model, NetworkConfig};
 use sedet::weights::checkpoint::{Checkpoint, Precision};
 use sedet::weights::export::{export, names_for};
-use sedet::weights::foreign::{Container, ForeignFile};
 use sedet::weights::import::{ImportError, ImportOptions, ImportReport, import};
 use sedet::weights::layouts::{Layout, Library};
 use sedet::weights::load::{LoadedWeights, load_weights};
 use sedet::weights::parameters::{load_named_tensors, named_shapes, named_tensors};
+use sedet::weights::third_party::{Container, ThirdPartyFile};
 
 fn path(file: &str) -> PathBuf {
     fixture_path("layouts").join(file)
@@ -836,9 +836,12 @@ fn assert_detections(
         assert!(difference < 1e-4, "{case} {n}");
         of_scores = of_scores.max(difference);
         let b = detection.box_in_image;
-        for (native_values, external) in [b.x1, b.y1, b.x2, b.y2].iter().zip(&boxes[4 * n..]) {
-            let difference = (native_values - external).abs();
-            assert!(difference < 0.01, "{case} {n}: {native_values} {external}");
+        for (native_values, third_party) in [b.x1, b.y1, b.x2, b.y2].iter().zip(&boxes[4 * n..]) {
+            let difference = (native_values - third_party).abs();
+            assert!(
+                difference < 0.01,
+                "{case} {n}: {native_values} {third_party}"
+            );
             of_boxes = of_boxes.max(difference);
         }
     }
@@ -944,7 +947,7 @@ fn a_wrong_layout_is_reported() {
 
 #[test]
 fn file_names_of_any_length_are_read() {
-    let file = ForeignFile::open(&path("twenty_one_characters.pth")).unwrap();
+    let file = ThirdPartyFile::open(&path("twenty_one_characters.pth")).unwrap();
     assert_eq!(file.container(), Container::PytorchZip);
     let values = file.values("rows").unwrap();
     assert_eq!(values, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
@@ -980,7 +983,7 @@ fn an_incomplete_file_is_imported_with_a_report_but_not_used() {
 #[test]
 fn numpy_arrays_are_read_from_pickles_of_every_protocol() {
     for protocol in 2..=5 {
-        let file = ForeignFile::open(&path(&format!("arrays_protocol{protocol}.pkl"))).unwrap();
+        let file = ThirdPartyFile::open(&path(&format!("arrays_protocol{protocol}.pkl"))).unwrap();
         assert_eq!(file.container(), Container::NumpyPickle);
         let names: Vec<&str> = file.tensors().map(|(name, _)| name).collect();
         assert_eq!(
@@ -1032,8 +1035,8 @@ fn an_export_is_read_back_unchanged_and_has_the_shapes_of_its_library() {
         assert_eq!(back.weights, imported.weights, "{file}");
         // Every tensor has the shape that the library wrote; old names of a detector are converted.
         let (original, exported) = (
-            ForeignFile::open(&fixture_path(file)).unwrap(),
-            ForeignFile::open(&path).unwrap(),
+            ThirdPartyFile::open(&fixture_path(file)).unwrap(),
+            ThirdPartyFile::open(&path).unwrap(),
         );
         if !file.contains("old_detector") {
             let weights = original
@@ -1044,8 +1047,8 @@ fn an_export_is_read_back_unchanged_and_has_the_shapes_of_its_library() {
             assert_eq!(exported.tensors().count(), weights.count(), "{file}");
         }
         for (name, info) in exported.tensors() {
-            let external = format!("{}{name}", report(&imported).prefix);
-            match original.info(&external) {
+            let third_party = format!("{}{name}", report(&imported).prefix);
+            match original.info(&third_party) {
                 Some(original) => assert_eq!(info.shape, original.shape, "{file}: {name}"),
                 None => assert!(file.contains("old_detector"), "{file}: {name}"),
             }
@@ -1157,23 +1160,24 @@ fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_data() {
         assert!(loaded.report.as_ref().unwrap().is_complete());
         let classifier = Model::from_weights(loaded, &path, &Device::flex()).unwrap();
         let native_values: Vec<f32> = classifier.logits(&images).unwrap().concat();
-        let external: Vec<f32> = reference
+        let third_party: Vec<f32> = reference
             .tensor(key)
             .unwrap()
             .data()
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
             .collect();
-        assert_close_to_largest(file, &native_values, &external, 1e-4);
+        assert_close_to_largest(file, &native_values, &third_party, 1e-4);
     }
 }
 
 /// Full-size networks of timm and torchvision, written by `tests/oracle/layouts_full.py`.
 #[test]
-#[ignore = "needs SEDET_FULL_LAYOUTS"]
-fn full_size_networks_give_the_outputs_of_their_origin() {
+#[ignore = "needs SEDET_FULL_LAYOUTS, the directory that tests/oracle/layouts_full.py wrote"]
+fn full_layouts_of_real_networks_give_the_outputs_of_their_origin() {
     let directory = PathBuf::from(
-        std::env::var_os("SEDET_FULL_LAYOUTS").expect("SEDET_FULL_LAYOUTS names no directory"),
+        std::env::var_os("SEDET_FULL_LAYOUTS")
+            .expect("SEDET_FULL_LAYOUTS names the directory of layouts_full.py"),
     );
     let outputs = Fixture::open_file(&directory.join("outputs.safetensors"));
     let device = Device::flex();

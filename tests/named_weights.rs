@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 
 use crate::common::command::text;
 use crate::common::fixture_path;
-use crate::common::foreign::{tensors_of, to_safetensors};
 use crate::common::http_server::{Reply, Request, Server};
+use crate::common::third_party::{tensors_of, to_safetensors};
 use sedet::datasets::download::sha256_hex;
 use sedet::loading::transforms::ResizeMethod;
 use sedet::weights::load::load_weights;

@@ -24,13 +24,13 @@ fn owned(line: &str) -> Vec<String> {
 /// Writes a dataset in COCO's layout: images of one color with a box each.
 fn write_boxes(directory: &Path, size: (u32, u32), boxes: &[[f32; 4]]) {
     for split in ["train", "val"] {
-        let folder = directory.join("images").join(split);
-        fs::create_dir_all(&folder).unwrap();
+        let place = directory.join("images").join(split);
+        fs::create_dir_all(&place).unwrap();
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
         for id in 1..=4 {
             let name = format!("{id}.png");
             image::RgbImage::from_pixel(size.0, size.1, image::Rgb([40 * id as u8; 3]))
-                .save(folder.join(&name))
+                .save(place.join(&name))
                 .unwrap();
             images.push(json!({"id": id, "file_name": name, "width": size.0, "height": size.1}));
             for (number, bbox) in boxes.iter().enumerate() {

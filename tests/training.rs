@@ -17,10 +17,9 @@ use sedet::classification::classifier::ClassifierConfig;
 use sedet::config::training::{Decay, EngineConfig, OptimizerConfig, ScheduleConfig};
 use sedet::loading::transforms::Preprocess;
 use sedet::model::{ModelSpec, NetworkConfig};
-use sedet::train::engine::{
-    Batches, Engine, EpochEvaluation, Losses, Outcome, StepReport, TrainError, TrainTask,
-};
+use sedet::train::engine::{Batches, Engine, Losses, Outcome, TrainError, TrainTask};
 use sedet::train::observer::{Notice, Observer};
+use sedet::train::progress::{EpochEvaluation, StepReport};
 use sedet::train::run_dir::RunDir;
 use sedet::weights::checkpoint::Checkpoint;
 use serde_json::Value;

@@ -413,17 +413,17 @@ fn losses_and_gradients_of_detectors_of_every_family_equal_torchvision_s() {
         };
         let losses = detector.losses(batch, &[target], &mut SampleOrder::InOrder);
         let gradients = gradients_by_name(&detector, &losses.total().backward());
-        for (native, external) in [
+        for (native, reference) in [
             (losses.classifier, "loss_classifier"),
             (losses.box_reg, "loss_box_reg"),
             (losses.objectness, "loss_objectness"),
             (losses.rpn_box, "loss_rpn_box_reg"),
         ] {
-            let expected = fixture.floats(&format!("{family}.{external}"))[0];
+            let expected = fixture.floats(&format!("{family}.{reference}"))[0];
             let found = values(native.inner())[0];
             assert!(
                 (found - expected).abs() <= 3e-4 * expected.abs(),
-                "{family} {external}: {found} instead of {expected}"
+                "{family} {reference}: {found} instead of {expected}"
             );
         }
         let prefix = format!("{family}.grad.");

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use super::hints::{advise, usage_with_hint};
-use super::weights::ForeignArgs;
+use super::weights::ThirdPartyArgs;
 use super::{DeviceArgs, print_out, status, stop_on_ctrl_c, whole_number_within};
 use sedet_core::backbones::zoo;
 use sedet_core::bench::{BatchSize, BenchError, Repeats, Timed, Times, inference, macs, training};
@@ -62,7 +62,7 @@ pub(super) struct BenchArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    foreign: ForeignArgs,
+    third_party: ThirdPartyArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -100,7 +100,7 @@ struct Report {
 }
 
 pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    args.foreign
+    args.third_party
         .need("--checkpoint", args.checkpoint.is_some())?;
     let device = args.device.resolve()?;
     let subject = Subject::of(&args)?;
@@ -173,7 +173,7 @@ impl Subject {
     fn of(args: &BenchArgs) -> anyhow::Result<Self> {
         match (&args.model, &args.checkpoint) {
             (_, Some(path)) => {
-                let weights = args.foreign.load(path)?;
+                let weights = args.third_party.load(path)?;
                 Ok(Self {
                     name: path.display().to_string(),
                     spec: weights.spec.clone(),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use super::hints::usage_with_hint;
-use super::report::{metrics_text, report_skipped, with_bar};
-use super::weights::ForeignArgs;
+use super::progress::with_bar;
+use super::report::{metrics_text, report_skipped};
+use super::weights::ThirdPartyArgs;
 use super::{
     DeviceArgs, check_data_dir, output_directory, print_out, problem, status, whole_number_within,
 };
@@ -24,7 +25,8 @@ use sedet_data::eval::{
     Bootstrap, BootstrapConfig, Cause, GroundTruth, ResultRow, diagnose, evaluate, read_results,
     write_results,
 };
-use sedet_data::loading::{LoaderOptions, OnBadImage, SkippedImage, Views};
+use sedet_data::images::OnBadImage;
+use sedet_data::loading::{LoaderOptions, SkippedImage, Views};
 use sedet_data::text::count;
 
 /// Batch size of a classifier.
@@ -85,7 +87,7 @@ pub(super) struct EvalArgs {
     #[arg(long, value_parser = super::on_bad_image())]
     on_bad_image: Option<OnBadImage>,
     #[command(flatten)]
-    foreign: ForeignArgs,
+    third_party: ThirdPartyArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -237,7 +239,7 @@ impl EvalArgs {
 
     /// Refuses the options of a model where a results file is evaluated.
     fn check_results_only(&self) -> anyhow::Result<()> {
-        self.foreign.need("--checkpoint", false)?;
+        self.third_party.need("--checkpoint", false)?;
         let given = [
             ("--data-dir", self.data_dir.is_some()),
             ("--split", self.split.is_some()),
@@ -428,7 +430,7 @@ fn detect(
     dataset: &str,
 ) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
     let device = args.device.resolve()?;
-    let weights = args.foreign.load(checkpoint)?;
+    let weights = args.third_party.load(checkpoint)?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
     // Before the dataset is read or generated.
     model.check_task(Task::Detection)?;
@@ -457,7 +459,7 @@ fn detect(
 /// Evaluates a classifier.
 fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow::Result<ExitCode> {
     let device = args.device.resolve()?;
-    let weights = args.foreign.load(checkpoint)?;
+    let weights = args.third_party.load(checkpoint)?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
     model.check_task(Task::Classification)?;
     let images = Arc::new(dataset.open_split(args.split(), args.data_dir.as_deref())?);

@@ -14,8 +14,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::data::dataset_argument;
-use super::quoted;
+use super::{dataset_argument, quoted};
 use sedet_core::backbones::summary::TooSmall;
 use sedet_core::backbones::zoo::ZooError;
 use sedet_core::config::ConfigError;
@@ -30,14 +29,15 @@ use sedet_core::train::memory::NotEnoughMemory;
 use sedet_core::train::run_dir::{RunDir, RunDirError};
 use sedet_core::weights::checkpoint::CheckpointError;
 use sedet_core::weights::export::ExportError;
-use sedet_core::weights::foreign::{ForeignError, OtherContent};
 use sedet_core::weights::import::ImportError;
 use sedet_core::weights::load::LoadError;
 use sedet_core::weights::named::{Attempt, AttemptFailure, NamedError, NamedWeights};
 use sedet_core::weights::onnx::OnnxError;
+use sedet_core::weights::third_party::{OtherContent, ThirdPartyError};
 use sedet_data::DataError;
-use sedet_data::annotations::box_convention::BoxConvention;
+use sedet_data::annotations::formats::is_dataset_file;
 use sedet_data::annotations::layout::LayoutError;
+use sedet_data::boxes::BoxConvention;
 use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::registry::{AnyDatasetName, DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::{FetchError, data_source};
@@ -72,7 +72,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(weights),
     |cause| cause.downcast_ref().and_then(named_weights),
     |cause| cause.downcast_ref().and_then(weights_import),
-    |cause| cause.downcast_ref().and_then(foreign_file),
+    |cause| cause.downcast_ref().and_then(third_party_file),
     |cause| cause.downcast_ref().and_then(weights_export),
     |cause| cause.downcast_ref().and_then(onnx),
     |cause| cause.downcast_ref().and_then(device),
@@ -383,13 +383,13 @@ fn weights_import(error: &ImportError) -> Option<String> {
     }
 }
 
-fn foreign_file(error: &ForeignError) -> Option<String> {
+fn third_party_file(error: &ThirdPartyError) -> Option<String> {
     match error {
-        ForeignError::PickledModel { .. } => Some(
+        ThirdPartyError::PickledModel { .. } => Some(
             "write the state dict in Python: torch.save(model.state_dict(), \"weights.pth\")"
                 .to_string(),
         ),
-        ForeignError::Program {
+        ThirdPartyError::Program {
             kind: "TorchScript",
             ..
         } => Some(
@@ -397,9 +397,9 @@ fn foreign_file(error: &ForeignError) -> Option<String> {
              \"weights.pth\")"
                 .to_string(),
         ),
-        ForeignError::Read { source, .. } => missing_weights(source),
-        ForeignError::Unknown { .. } => Some(WEIGHTS.to_string()),
-        ForeignError::OtherContent { content, .. } => Some(
+        ThirdPartyError::Read { source, .. } => missing_weights(source),
+        ThirdPartyError::Unknown { .. } => Some(WEIGHTS.to_string()),
+        ThirdPartyError::OtherContent { content, .. } => Some(
             match content {
                 OtherContent::Onnx => {
                     "give the checkpoint that was exported: a run such as runs/photos, or the weights of its framework"
@@ -416,8 +416,8 @@ fn foreign_file(error: &ForeignError) -> Option<String> {
             }
             .to_string(),
         ),
-        ForeignError::Format { .. } => Some(CUT_OFF.to_string()),
-        ForeignError::Program { .. } => Some(
+        ThirdPartyError::Format { .. } => Some(CUT_OFF.to_string()),
+        ThirdPartyError::Program { .. } => Some(
             "write the state dict in Python: torch.save(torch.export.load(\"FILE\").state_dict, \
              \"weights.pth\")"
                 .to_string(),
@@ -533,7 +533,7 @@ fn data_hint(error: &DataError) -> Option<String> {
             "give a COCO JSON file, such as instances_val2017.json; if it is one, export or copy it again".into(),
         ),
         DataError::Contradiction { path, .. } => {
-            let check = if is_yaml(path) { "" } else { LISTED_BY_CHECK };
+            let check = if is_dataset_file(path) { "" } else { LISTED_BY_CHECK };
             Some(contradiction_hint(path) + check)
         }
         DataError::SeveralFiles { .. } => Some(format!("{RENAME}{LISTED_BY_CHECK}")),
@@ -610,18 +610,12 @@ const RENAME: &str = "rename or remove the files that are not meant, or write th
 
 /// Returns what to do about a file that contradicts another.
 fn contradiction_hint(path: &Path) -> String {
-    if is_yaml(path) {
+    if is_dataset_file(path) {
         let path = quoted(path.display());
         format!("correct or remove one of the two, or give {path} as the dataset if it is right")
     } else {
         "correct, rename or remove one of the two".to_owned()
     }
-}
-
-fn is_yaml(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    let mut yaml = ["yaml", "yml"].iter();
-    yaml.any(|yaml| extension.eq_ignore_ascii_case(yaml))
 }
 
 /// Returns an error of `sedet data check`, whose hint does not recommend this command.
@@ -648,10 +642,8 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
         LayoutError::Ambiguous { .. } => {
             "keep one of these files, give one of them as the dataset, or join several in a list: a.json,b.json".into()
         }
-        LayoutError::Foreign { instead, .. } => (*instead).to_owned(),
-        LayoutError::NoClassNames { .. } => {
-            "write a data.yaml with a line such as `names: [cat, dog]`, in the order of the class numbers".into()
-        }
+        LayoutError::UnreadFormat { instead, .. } => (*instead).to_owned(),
+        LayoutError::Incomplete { remedy, .. } => (*remedy).to_owned(),
         LayoutError::Several { .. } => {
             "give one of them, or several, separated by commas (their class names must be equal)".into()
         }

@@ -46,7 +46,7 @@ use console::{Verbosity, debug, problem, status};
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::directory::create_directory;
-use sedet_data::loading::OnBadImage;
+use sedet_data::images::OnBadImage;
 use sedet_data::text::{count, printable};
 
 /// Train, evaluate and inspect Faster R-CNN with Squeeze-and-Excitation backbones
@@ -292,6 +292,16 @@ fn quoted(argument: impl fmt::Display) -> String {
     }
 }
 
+/// Formats a directory as the name of a dataset in a command: a known name becomes a path.
+fn dataset_argument(directory: &Path) -> String {
+    let name = directory.display().to_string();
+    if AnyDatasetName::is_named(&name) {
+        format!("./{name}")
+    } else {
+        quoted(name)
+    }
+}
+
 /// Parses the value of an option that is a whole number.
 fn whole_number<N: FromStr>(text: &str) -> Result<N, String> {
     text.parse()
@@ -390,6 +400,19 @@ fn print_out(text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_with_the_name_of_a_known_dataset_is_written_as_a_path() {
+        for (directory, expected) in [
+            ("coco", "./coco"),
+            ("cifar10", "./cifar10"),
+            ("out/coco", "out/coco"),
+            ("cells", "cells"),
+            ("my cells", "'my cells'"),
+        ] {
+            assert_eq!(dataset_argument(Path::new(directory)), expected);
+        }
+    }
 
     #[test]
     fn arguments_that_a_shell_would_split_are_quoted() {

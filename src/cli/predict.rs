@@ -13,7 +13,7 @@ use super::hints::{hint_for, usage, usage_with_hint};
 use super::inputs::{InputImages, find_images};
 use super::named::USUAL_DETECTOR;
 use super::progress::{Meter, Unit};
-use super::weights::ForeignArgs;
+use super::weights::ThirdPartyArgs;
 use super::{
     DeviceArgs, ImageFormat, number, output_directory, print_out, problem, quoted, status,
     whole_number,
@@ -66,7 +66,7 @@ pub(super) struct PredictArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    foreign: ForeignArgs,
+    third_party: ThirdPartyArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -80,7 +80,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         problem!("warning: skipped {images}");
     }
     let device = args.device.resolve()?;
-    let weights = args.foreign.load(checkpoint)?;
+    let weights = args.third_party.load(checkpoint)?;
     check_options(&args, checkpoint, weights.spec.task())?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
     if let Some(output) = &args.output {

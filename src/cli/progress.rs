@@ -1,17 +1,19 @@
 //! Progress on stderr: a bar on a terminal, a line every ten seconds elsewhere, nothing with `--quiet`.
 
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use super::console::{debug, problem, shows_status, status};
-use super::quoted;
 use super::report::report_skipped;
 use super::terminal::{hanging, width};
-use sedet_core::train::engine::{EpochEvaluation, EpochReport, StepReport};
+use super::{quoted, stop_on_ctrl_c};
+use sedet_core::train::engine::goes_on;
 use sedet_core::train::observer::{Notice, Observer};
+use sedet_core::train::progress::{EpochEvaluation, EpochReport, StepReport};
 use sedet_core::train::run_dir::RunDir;
 use sedet_core::train::summary::LABEL;
 use sedet_data::text::duration;
@@ -357,6 +359,20 @@ impl Observer for ConsoleProgress {
             _ => self.line(&notice.to_string()),
         }
     }
+}
+
+/// Runs work on images with progress under the name `what`. The work gets a callback that takes the numbers of
+/// finished and of all images, and ends the work after Ctrl-C.
+pub(super) fn with_bar<T>(
+    what: &str,
+    work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> T,
+) -> anyhow::Result<T> {
+    let stop = stop_on_ctrl_c()?;
+    let meter = Meter::new(what, Unit::Images);
+    Ok(work(&mut |done, all| {
+        meter.show(done as u64, Some(all as u64));
+        goes_on(&stop)
+    }))
 }
 
 #[cfg(test)]

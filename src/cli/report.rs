@@ -1,14 +1,10 @@
 //! Messages that several subcommands share.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::console::problem;
-use super::progress::{Meter, Unit};
-use super::stop_on_ctrl_c;
 use super::terminal::{fitted, width};
 use sedet_core::report::Evaluation;
-use sedet_core::train::engine::goes_on;
 use sedet_data::text::count;
 
 /// The number of skipped images that are listed on the console; a file lists all of them.
@@ -44,18 +40,4 @@ pub(super) fn metrics_text(evaluation: &Evaluation) -> String {
         }
         Evaluation::Classification(_) => evaluation.to_text(),
     }
-}
-
-/// Runs work on images with progress under the name `what`. The work gets a callback that takes the numbers of
-/// finished and of all images, and ends the work after Ctrl-C.
-pub(super) fn with_bar<T>(
-    what: &str,
-    work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> T,
-) -> anyhow::Result<T> {
-    let stop = stop_on_ctrl_c()?;
-    let meter = Meter::new(what, Unit::Images);
-    Ok(work(&mut |done, all| {
-        meter.show(done as u64, Some(all as u64));
-        goes_on(&stop)
-    }))
 }

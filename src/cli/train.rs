@@ -9,7 +9,7 @@ use super::console::shows_status;
 use super::hints::usage_with_hint;
 use super::progress::ConsoleProgress;
 use super::report::metrics_text;
-use super::weights::ForeignArgs;
+use super::weights::ThirdPartyArgs;
 use super::{
     DeviceArgs, check_data_dir, number, print_out, problem, quoted, status, stop_on_ctrl_c,
     whole_number,
@@ -19,7 +19,7 @@ use sedet_core::train::engine::Outcome;
 use sedet_core::train::run_dir::RunDir;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
 use sedet_data::datasets::registry::AnyDatasetName;
-use sedet_data::loading::OnBadImage;
+use sedet_data::images::OnBadImage;
 use sedet_data::text::{count, duration, printable};
 
 const EXAMPLES: &str = "\
@@ -89,7 +89,7 @@ pub(super) struct RecipeArgs {
     #[arg(long, value_parser = super::on_bad_image())]
     on_bad_image: Option<OnBadImage>,
     #[command(flatten)]
-    foreign: ForeignArgs,
+    third_party: ThirdPartyArgs,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
 }
@@ -97,7 +97,7 @@ pub(super) struct RecipeArgs {
 impl RecipeArgs {
     /// Returns the options for the library.
     pub(super) fn options(&self) -> anyhow::Result<RecipeOptions> {
-        self.foreign.need("--weights", self.weights.is_some())?;
+        self.third_party.need("--weights", self.weights.is_some())?;
         Ok(RecipeOptions {
             data_dir: self.data_dir.clone(),
             recipe: self.config.clone(),
@@ -106,7 +106,7 @@ impl RecipeArgs {
             weights: self
                 .weights
                 .as_deref()
-                .map(|path| self.foreign.file(path))
+                .map(|path| self.third_party.file(path))
                 .transpose()?,
             learning_rate: self.lr,
             batch_size: self.batch_size,

@@ -16,11 +16,11 @@ use crate::cli::status;
 use sedet_core::model::{ImportFacts, NetworkConfig, Task};
 use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, export_native, names_for};
-use sedet_core::weights::foreign::ForeignFile;
 use sedet_core::weights::grafted::to_units_of_the_paper;
 use sedet_core::weights::layouts::{Layout, Library, recognize, timm_constructor};
 use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
 use sedet_core::weights::onnx::{OnnxOptions, to_onnx};
+use sedet_core::weights::third_party::ThirdPartyFile;
 use sedet_data::eval::table::Side;
 use sedet_data::text::count;
 
@@ -59,13 +59,13 @@ struct ImportArgs {
     #[arg(short, long)]
     output: PathBuf,
     #[command(flatten)]
-    foreign: ForeignArgs,
+    third_party: ThirdPartyArgs,
 }
 
 /// Options for reading third-party checkpoints, shared by all subcommands that load weights.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Third-party weights")]
-pub(super) struct ForeignArgs {
+pub(super) struct ThirdPartyArgs {
     /// Layout of a third-party checkpoint, where tensor names are ambiguous (such as
     /// torchvision-detector-v1, mmdetection-caffe)
     #[arg(long, default_value = "auto", value_parser = layout_parser(), hide_possible_values = true,
@@ -96,7 +96,7 @@ fn layout_parser() -> impl clap::builder::TypedValueParser<Value = LayoutChoice>
     PossibleValuesParser::new(keys).map(|key| LayoutChoice(Layout::of_key(&key)))
 }
 
-impl ForeignArgs {
+impl ThirdPartyArgs {
     /// Rejects the options when no weights file is given.
     pub(super) fn need(&self, file: &str, is_given: bool) -> anyhow::Result<()> {
         let is_used =
@@ -191,7 +191,7 @@ struct ExportArgs {
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
-    foreign: ForeignArgs,
+    third_party: ThirdPartyArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -291,7 +291,7 @@ fn check_output(file: &Path, output: &Path, extension: &str) -> anyhow::Result<(
 
 fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     check_output(&args.file, &args.output, SAFETENSORS)?;
-    let mut loaded = args.foreign.load(&args.file)?;
+    let mut loaded = args.third_party.load(&args.file)?;
     let Some(found) = &loaded.report else {
         return Err(advise(
             format!("{}: is already a sedet checkpoint", args.file.display()),
@@ -328,7 +328,7 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         Format::Safetensors | Format::Torchvision | Format::Timm => SAFETENSORS,
     };
     check_output(&args.file, &args.output, extension)?;
-    let mut loaded = args.foreign.load(&args.file)?;
+    let mut loaded = args.third_party.load(&args.file)?;
     if args.raw && loaded.spec.task() != Task::Detection {
         return Err(usage_with_hint(
             format!(
@@ -422,7 +422,7 @@ impl Statistics {
 
 fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let path = file_of(&args.file)?;
-    let file = ForeignFile::open(&path)?;
+    let file = ThirdPartyFile::open(&path)?;
     let what = describe(&path, &file)?;
     let mut tensors = Vec::new();
     for (name, info) in file.tensors() {
@@ -496,7 +496,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Returns the detected layout of a file, or why there is none.
-fn describe(path: &Path, file: &ForeignFile) -> anyhow::Result<String> {
+fn describe(path: &Path, file: &ThirdPartyFile) -> anyhow::Result<String> {
     if Checkpoint::is_native(path)? {
         return Ok("a sedet checkpoint".into());
     }

@@ -2,11 +2,11 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 pub mod command;
-pub mod foreign;
 pub mod http_server;
 pub mod images;
 pub mod runs;
 pub mod small_cifar;
+pub mod third_party;
 pub mod torchvision;
 
 use std::collections::BTreeMap;

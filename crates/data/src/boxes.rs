@@ -30,6 +30,27 @@ impl std::fmt::Display for ImageSize {
     }
 }
 
+/// The meaning of the four numbers of a box in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BoxConvention {
+    /// `[x, y, width, height]` in pixels, as in COCO.
+    Sizes,
+    /// `[x1, y1, x2, y2]` in pixels.
+    Corners,
+    /// Fractions of the image's width and height, as in YOLO.
+    Fractions,
+}
+
+impl std::fmt::Display for BoxConvention {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sizes => "[x, y, width, height] in pixels",
+            Self::Corners => "[x1, y1, x2, y2] in pixels",
+            Self::Fractions => "fractions of the image size",
+        })
+    }
+}
+
 /// Largest plausible coordinate in pixels; the largest image that can be decoded has sides of 18,900.
 pub(crate) const LARGEST_COORDINATE: f64 = 1e6;
 

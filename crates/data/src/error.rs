@@ -1,11 +1,15 @@
 //! Errors of annotations, datasets and loading.
+//!
+//! One error has the causes of all modules, so that a caller handles one type, and a cause has a typed form
+//! for the hint of the command line. Every module that reads returns it, but the causes ([`LayoutError`],
+//! [`AnnotationError`], [`DecodeError`], [`BoxConvention`]) are in files that do not import it: no file imports
+//! itself through others.
 
 use std::path::{Path, PathBuf};
 
-use crate::boxes::ImageSize;
+use crate::boxes::{BoxConvention, ImageSize};
 
 use crate::annotations::AnnotationError;
-use crate::annotations::box_convention::BoxConvention;
 use crate::annotations::layout::LayoutError;
 use crate::images::decode::DecodeError;
 
@@ -119,13 +123,14 @@ pub enum DataError {
 
     /// A flat ImageNet val directory without a file of its labels.
     #[error(
-        "{}: no labels for the flat val directory; expected one of {}",
-        directory.display(),
-        crate::datasets::imagenet::LABEL_FILES.join(", ")
+        "{}: no labels for the flat val directory; expected one of {expected}",
+        directory.display()
     )]
     NoValidationLabels {
         /// The dataset's directory.
         directory: PathBuf,
+        /// The names of the files that may have the labels.
+        expected: String,
     },
 
     /// The size of the decoded image is not that of the annotations.

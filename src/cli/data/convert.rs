@@ -6,16 +6,15 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::dataset_argument;
+use crate::cli::dataset_argument;
 use crate::cli::hints::advise;
-use crate::cli::on_bad_image;
-use crate::cli::print_out;
-use crate::cli::report::with_bar;
-use crate::cli::{problem, status};
-use sedet_data::annotations::format::{DatasetFiles, FORMATS, Format, format_of_key};
+use crate::cli::progress::with_bar;
+use crate::cli::{on_bad_image, print_out, problem, status};
+use sedet_data::annotations::format::{DatasetFiles, Format};
+use sedet_data::annotations::formats::{FORMATS, format_of_key};
 use sedet_data::curation::convert::{Images, refuse_input, write_dataset};
 use sedet_data::datasets::registry::{DatasetName, Recognition};
-use sedet_data::loading::OnBadImage;
+use sedet_data::images::OnBadImage;
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\

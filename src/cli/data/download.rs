@@ -13,9 +13,7 @@ use crate::cli::progress::{Meter, Unit};
 use crate::cli::{quoted, status};
 use sedet_data::datasets::blood_cells::{BASE_URL, download_blood_cells};
 use sedet_data::datasets::registry::data_dir_of_user;
-use sedet_data::datasets::sources::{
-    DataSource, FetchStep, data_source, data_sources, imagenet_instructions,
-};
+use sedet_data::datasets::sources::{DataSource, FetchStep, data_source, data_sources};
 use sedet_data::directory::create_directory;
 
 const EXAMPLES: &str = "\
@@ -102,10 +100,18 @@ fn download_from_table(
     }
     status!(
         "next: {} --data-dir {}",
-        source.next_command,
+        next_command(&source),
         quoted(base.display())
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns a command that uses a downloaded dataset, without its data directory.
+fn next_command(source: &DataSource) -> String {
+    match source.name {
+        "coco" => "sedet train --backbone se-resnet50 --dataset coco".to_owned(),
+        _ => format!("sedet eval --weights FILE --dataset {}", source.directory),
+    }
 }
 
 /// Prints instructions to stdout and fails, since nothing was downloaded.
@@ -148,4 +154,47 @@ fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
         quoted(base.display())
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns instructions for downloading the images of ImageNet, which require an account, into a
+/// data directory.
+fn imagenet_instructions(data_dir: &Path) -> String {
+    let (base, directory) = (data_dir.display(), data_dir.join("imagenet"));
+    let directory = directory.display();
+    format!(
+        r#"The images of ImageNet (ILSVRC 2012) need an account and consent to their terms (non-commercial
+research and education), so they cannot be fetched here. By hand:
+
+1. Ask for access at https://image-net.org/download.php and download
+     ILSVRC2012_img_train.tar    138 GB     MD5 1d675b47d978889d74fa0da5fadfb00e
+     ILSVRC2012_img_val.tar      6.3 GB     MD5 29b22e2961454d5413ddabcf34fc5622
+2. Unpack them (training images are archives within the archive):
+     mkdir -p "{directory}/train" "{directory}/val"
+     tar -xf ILSVRC2012_img_val.tar -C "{directory}/val"
+     tar -xf ILSVRC2012_img_train.tar -C "{directory}/train"
+     for f in "{directory}"/train/*.tar; do mkdir "${{f%.tar}}" && tar -xf "$f" -C "${{f%.tar}}" && rm "$f"; done
+3. Get the labels of the val images:
+     sedet data download imagenet-val-list --data-dir "{base}"
+4. Use them:
+     sedet eval --weights FILE --dataset imagenet --data-dir "{base}"
+
+Kaggle's "imagenet-object-localization-challenge" does as well: unpack it so that "{directory}"
+has ILSVRC/Data/CLS-LOC/ and LOC_val_solution.csv, and go on with step 4.
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sedet_data::datasets::registry::AnyDatasetName;
+
+    #[test]
+    fn the_next_command_of_every_source_names_a_known_dataset() {
+        for source in data_sources() {
+            let command = next_command(&source);
+            let (_, dataset) = command.rsplit_once("--dataset ").unwrap();
+            assert!(AnyDatasetName::is_named(dataset), "{command}");
+        }
+    }
 }

@@ -14,8 +14,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::status;
 use super::terminal::{continued, width};
-use super::{quoted, status};
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName};
 
 #[derive(Debug, clap::Args)]
@@ -60,32 +60,4 @@ fn print_kind(name: &str, dataset: &DatasetName, data_dir: Option<&Path>) -> any
     let line = format!("{name}: {}", recognized.kind());
     status!("{}", continued(&line, width()));
     Ok(())
-}
-
-/// Formats a directory as the name of a dataset in a command: a known name becomes a path.
-pub(super) fn dataset_argument(directory: &Path) -> String {
-    let name = directory.display().to_string();
-    if AnyDatasetName::is_named(&name) {
-        format!("./{name}")
-    } else {
-        quoted(name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_with_the_name_of_a_known_dataset_is_written_as_a_path() {
-        for (directory, expected) in [
-            ("coco", "./coco"),
-            ("cifar10", "./cifar10"),
-            ("out/coco", "out/coco"),
-            ("cells", "cells"),
-            ("my cells", "'my cells'"),
-        ] {
-            assert_eq!(dataset_argument(Path::new(directory)), expected);
-        }
-    }
 }

@@ -7,10 +7,8 @@ use anyhow::bail;
 
 use super::convert::{Placement, print_next};
 use crate::cli::hints::{advise, usage};
-use crate::cli::on_bad_image;
-use crate::cli::print_out;
-use crate::cli::report::with_bar;
-use crate::cli::{problem, status, whole_number};
+use crate::cli::progress::with_bar;
+use crate::cli::{on_bad_image, print_out, problem, status, whole_number};
 use sedet_data::DataError;
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::annotations::coco::read_coco;
@@ -20,7 +18,7 @@ use sedet_data::curation::convert::Images;
 use sedet_data::curation::split::{Division, Whole, write_division};
 use sedet_data::datasets::registry::{DatasetName, Recognition};
 use sedet_data::eval::table::{Side, aligned};
-use sedet_data::loading::OnBadImage;
+use sedet_data::images::OnBadImage;
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\

@@ -8,10 +8,8 @@ use serde_json::{Value, json};
 
 use super::anchors::AnchorCoverage;
 use super::print_kind;
-use crate::cli::on_bad_image;
-use crate::cli::print_out;
-use crate::cli::status;
 use crate::cli::terminal::{continued, fitted, hanging, width};
+use crate::cli::{on_bad_image, print_out, status};
 use sedet_core::render::plots::{Bars, save_bars};
 use sedet_data::annotations::layout::Split;
 use sedet_data::atomic::write_atomically;
@@ -20,7 +18,7 @@ use sedet_data::curation::statistics::{Histogram, Statistics};
 use sedet_data::datasets::registry::DatasetName;
 use sedet_data::directory::create_directory;
 use sedet_data::eval::table::Side;
-use sedet_data::loading::OnBadImage;
+use sedet_data::images::OnBadImage;
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\

@@ -42,7 +42,7 @@ pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
     }
     let device = args.device.resolve()?;
     let image = decode_image(file)?;
-    let weights = args.foreign.load(&args.checkpoint)?;
+    let weights = args.third_party.load(&args.checkpoint)?;
     let network = Model::from_weights(weights, &args.checkpoint, &device.device)?;
     let blocks = network.se_blocks()?;
     let shown = choose_blocks(&blocks, &args.blocks)?;

@@ -10,9 +10,9 @@ use clap::ArgGroup;
 use serde_json::json;
 
 use super::hints::usage;
-use super::report::with_bar;
+use super::progress::with_bar;
 use super::terminal::{fitted, width};
-use super::weights::ForeignArgs;
+use super::weights::ThirdPartyArgs;
 use super::{DeviceArgs, check_data_dir, output_directory, print_out, status, whole_number};
 use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
@@ -91,7 +91,7 @@ pub(super) struct ExciteArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    foreign: ForeignArgs,
+    third_party: ThirdPartyArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -115,7 +115,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     check_data_dir(dataset_name, args.data_dir.as_deref())?;
     let device = args.device.resolve()?;
     let dataset = AnyDatasetName::parse(dataset_name)?;
-    let weights = args.foreign.load(&args.checkpoint)?;
+    let weights = args.third_party.load(&args.checkpoint)?;
     let network = Model::from_weights(weights, &args.checkpoint, &device.device)?;
     let blocks = network.se_blocks()?;
     let blocks = choose_blocks(&blocks, &args.blocks)?;

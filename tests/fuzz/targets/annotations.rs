@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use sedet::annotations::format::DatasetFiles;
-use sedet::annotations::layout::SplitFiles;
+use sedet::annotations::coco_directory::CocoFormat;
+use sedet::annotations::format::{DatasetFiles, SplitFiles};
 use sedet::annotations::{coco, voc, yolo};
 use sedet::curation::check::{CheckOptions, Diagnostics, Kind, check_split};
 use sedet::eval::{GroundTruth, evaluate, read_results};
@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
         3 => {
             written();
             let mut diagnostics = Diagnostics::default();
-            let files = SplitFiles::of_file(&path, None);
+            let files = SplitFiles::of_file(&CocoFormat, &path, None);
             let options = CheckOptions { images: false };
             let checked = check_split("train", &files, options, &mut diagnostics, &|_| {});
             // Problems without an automatic fix are unchanged and reported.

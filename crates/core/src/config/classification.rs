@@ -14,7 +14,7 @@ use super::{
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::{name_of, network};
 use crate::classification::classifier::ClassifierConfig;
-use sedet_data::loading::OnBadImage;
+use sedet_data::images::OnBadImage;
 use sedet_data::loading::transforms::classify::LabeledAugmentation;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
 use sedet_data::loading::transforms::{Preprocess, ResizeMethod};

@@ -18,7 +18,7 @@ use crate::detection::fpn::FpnConfig;
 use crate::detection::roi_heads::RoiHeadsConfig;
 use crate::detection::rpn::RpnConfig;
 use crate::spec::{ModelSpec, NetworkConfig};
-use sedet_data::loading::OnBadImage;
+use sedet_data::images::OnBadImage;
 use sedet_data::loading::transforms::{Augmentation, Preprocess};
 use sedet_nn::nn::norm::NormKind;
 

@@ -8,10 +8,11 @@ use crate::detection::faster_rcnn::FasterRcnn;
 use sedet_data::boxes::BoxXyxy;
 use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::eval::ResultRow;
+use sedet_data::images::OnBadImage;
+use sedet_data::loading::SkippedImage;
 use sedet_data::loading::batch::pad_images;
 use sedet_data::loading::prefetch::{PrefetchLimits, with_prefetch};
 use sedet_data::loading::transforms::prepare;
-use sedet_data::loading::{OnBadImage, SkippedImage};
 
 /// One detected object.
 #[derive(Debug, Clone, Copy, PartialEq)]

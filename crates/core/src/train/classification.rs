@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::{Device, Tensor};
 
 use super::batches::LoaderBatches;
-use super::engine::{EpochEvaluation, Losses, OpenedEpoch, TrainTask, goes_on};
+use super::engine::{Losses, OpenedEpoch, TrainTask, goes_on};
+use super::progress::EpochEvaluation;
 use crate::classification::classifier::Classifier;
 use crate::classification::losses::{soft_cross_entropy, soft_targets};
 use crate::model::{Model, ModelError, ModelSpec, Network, to_device};

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::{Device, Tensor};
 
 use super::batches::LoaderBatches;
-use super::engine::{BackwardPass, EpochEvaluation, Losses, OpenedEpoch, TrainTask, goes_on};
+use super::engine::{BackwardPass, Losses, OpenedEpoch, TrainTask, goes_on};
+use super::progress::EpochEvaluation;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
 use crate::detection::sampler::SampleOrder;
 use crate::detection::{ImageBatch, Target, recompute};
@@ -15,8 +16,9 @@ use crate::model::{
 };
 use sedet_data::datasets::registry::OpenedSplit;
 use sedet_data::eval::{CocoEvaluation, GroundTruth, evaluate, write_results};
+use sedet_data::images::OnBadImage;
 use sedet_data::loading::batch::DetectionBatch;
-use sedet_data::loading::{DetectionLoader, OnBadImage, SkippedImage};
+use sedet_data::loading::{DetectionLoader, SkippedImage};
 
 /// A detector with its data and evaluation settings.
 #[derive(Debug)]

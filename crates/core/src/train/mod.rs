@@ -4,8 +4,8 @@
 //! - [`engine`]: the loop for every task; [`detection`], [`classification`]: the tasks.
 //! - [`optimizer`], [`schedule`], [`ema`]: updates of the parameters.
 //! - [`memory`]: the memory estimate of a training step; [`fit`]: the recipe for own images, fitted to them.
-//! - [`run_dir`]: the directory of a run; [`events`]: its logs; [`observer`]: progress and notices;
-//!   [`summary`]: the facts of a run at its start.
+//! - [`run_dir`]: the directory of a run; [`events`]: its logs; [`observer`]: notices;
+//!   [`progress`]: reports on steps and epochs; [`summary`]: the facts of a run at its start.
 
 pub mod ablation;
 mod batches;
@@ -19,6 +19,7 @@ pub mod fit;
 pub mod memory;
 pub mod observer;
 pub mod optimizer;
+pub mod progress;
 mod run;
 pub mod run_dir;
 mod run_log;

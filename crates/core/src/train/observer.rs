@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::engine::{EpochEvaluation, EpochReport, StepReport};
+use super::progress::{EpochEvaluation, EpochReport, StepReport};
 use super::summary::RunSummary;
 use crate::detection::anchor_fit::{Unreached, WANTED_RECALL};
 use crate::weights::groups::describe;

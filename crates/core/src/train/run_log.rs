@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use super::engine::{EpochEvaluation, EpochReport, StepReport};
 use super::observer::{Notice, Observer};
+use super::progress::{EpochEvaluation, EpochReport, StepReport};
 use super::run_dir::RunDir;
 
 /// Time between two lines about single steps.

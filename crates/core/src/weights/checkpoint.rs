@@ -609,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_and_foreign_files_are_named() {
+    fn truncated_and_other_files_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.safetensors");
         sample().save(&path, Precision::Full).unwrap();

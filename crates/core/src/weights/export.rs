@@ -9,7 +9,7 @@ use half::f16;
 use safetensors::tensor::{Dtype, View};
 
 use super::checkpoint::{CheckpointError, METADATA_KEY, Precision, bytes_of, write_safetensors};
-use super::import::{foreign_shape, to_foreign};
+use super::import::{third_party_shape, to_third_party};
 use super::layouts::{ClassifierNames, DetectorNames, Form, Library, Names};
 use super::parameters::NamedTensors;
 use crate::backbones::BackboneConfig;
@@ -57,7 +57,7 @@ impl View for Ready<'_> {
     }
     fn data(&self) -> Cow<'_, [u8]> {
         let values: Vec<f32> = self.values.iter::<f32>().collect();
-        let values = to_foreign(&values, self.values.shape(), self.form);
+        let values = to_third_party(&values, self.values.shape(), self.form);
         Cow::Owned(bytes_of(values.into_iter(), self.dtype))
     }
     fn data_len(&self) -> usize {
@@ -133,12 +133,12 @@ fn write(
             let (name, form) = match names {
                 None => (native.clone(), Form::AsIs),
                 Some(names) => {
-                    let external = names.external(native);
-                    (external.name, external.form)
+                    let third_party = names.third_party(native);
+                    (third_party.name, third_party.form)
                 }
             };
             let ready = Ready {
-                shape: foreign_shape(values.shape(), form),
+                shape: third_party_shape(values.shape(), form),
                 values,
                 form,
                 dtype: if is_half(values, precision) {

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
 
-use super::foreign::{Container, ForeignError, ForeignFile};
 use super::groups::{LISTED, describe};
-use super::layouts::{ExternalTensor, Form, Layout, RecognizeError, Recognized, recognize};
+use super::layouts::{Form, Layout, RecognizeError, Recognized, ThirdPartyTensor, recognize};
 use super::named::NamedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
+use super::third_party::{Container, ThirdPartyError, ThirdPartyFile};
 use crate::spec::{ModelSpec, NetworkConfig};
 use sedet_data::annotations::Category;
 use sedet_data::annotations::coco_categories::categories_by_count;
@@ -22,7 +22,7 @@ pub use super::layouts::ImportOptions;
 pub enum ImportError {
     /// The file itself, or a tensor in it.
     #[error(transparent)]
-    File(#[from] ForeignError),
+    File(#[from] ThirdPartyError),
     /// The file is readable, but its layout is unknown.
     #[error("{path}: {reason}")]
     Layout {
@@ -95,7 +95,7 @@ pub struct Mismatch {
     /// The native name.
     pub native: String,
     /// The name in the file.
-    pub external: String,
+    pub third_party: String,
     /// The shape that the network needs, in the layout of the file.
     pub expected: Vec<usize>,
     /// The shape in the file.
@@ -115,7 +115,7 @@ pub struct ImportReport {
     pub assumptions: Vec<String>,
     /// Number of imported tensors.
     pub matched: usize,
-    /// Native names of missing tensors with the external names that were expected; they are randomly
+    /// Native names of missing tensors with the third-party names that were expected; they are randomly
     /// initialized.
     pub missing: Vec<(String, String)>,
     /// Tensors of another shape; the native ones are randomly initialized.
@@ -169,8 +169,8 @@ impl ImportReport {
                 describe(&names)
             ));
         } else {
-            lines.extend(self.missing.iter().map(|(native, external)| {
-                format!("missing: {external} (for {native}); randomly initialized")
+            lines.extend(self.missing.iter().map(|(native, third_party)| {
+                format!("missing: {third_party} (for {native}); randomly initialized")
             }));
         }
         if self.mismatched.len() > LISTED {
@@ -183,7 +183,7 @@ impl ImportReport {
             lines.extend(self.mismatched.iter().map(|m| {
                 format!(
                     "another shape: {} is {:?} in the file, the network needs {:?}; randomly initialized",
-                    m.external, m.found, m.expected
+                    m.third_party, m.found, m.expected
                 )
             }));
         }
@@ -228,7 +228,7 @@ pub fn import(
 ) -> Result<LoadedWeights, ImportError> {
     let options = options.into();
     let skip_unknown = options.skip_unknown;
-    let file = ForeignFile::open(path)?;
+    let file = ThirdPartyFile::open(path)?;
     let found = recognized(&file, path, options)?;
     let mut spec = found.spec;
     let device = Device::flex();
@@ -250,32 +250,32 @@ pub fn import(
     let mut weights = NamedTensors::new();
     let mut used = BTreeSet::new();
     for (native, shape) in shapes {
-        let ExternalTensor { name, form } = found.names.external(&native);
+        let ThirdPartyTensor { name, form } = found.names.third_party(&native);
         if form == Form::Absent {
             weights.insert(native, TensorData::zeros::<f32, _>(shape));
             continue;
         }
-        let external = format!("{}{name}", found.prefix);
-        let Some(info) = file.info(&external) else {
-            report.missing.push((native, external));
+        let third_party = format!("{}{name}", found.prefix);
+        let Some(info) = file.info(&third_party) else {
+            report.missing.push((native, third_party));
             continue;
         };
-        used.insert(external.clone());
+        used.insert(third_party.clone());
         if !fits(&info.shape, &shape, form) {
             report.mismatched.push(Mismatch {
                 found: info.shape.clone(),
-                expected: foreign_shape(&shape, form),
+                expected: third_party_shape(&shape, form),
                 native,
-                external,
+                third_party,
             });
             continue;
         }
-        let values = file.values(&external)?;
+        let values = file.values(&third_party)?;
         let count = values.iter().filter(|v| !v.is_finite()).count();
         if count > 0 {
             return Err(ImportError::NotFinite {
                 path: path.display().to_string(),
-                tensor: external,
+                tensor: third_party,
                 count,
             });
         }
@@ -283,11 +283,11 @@ pub fn import(
         if count > 0 && is_variance(&native) {
             return Err(ImportError::NegativeVariance {
                 path: path.display().to_string(),
-                tensor: external,
+                tensor: third_party,
                 count,
             });
         }
-        let values = from_foreign(values, &shape, form);
+        let values = from_third_party(values, &shape, form);
         weights.insert(native, TensorData::new(values, shape));
         report.matched += 1;
     }
@@ -332,14 +332,14 @@ pub fn import(
 /// # Errors
 /// The file is damaged, or its layout is unknown. Every message names the file.
 pub fn check(path: &Path) -> Result<(), ImportError> {
-    let file = ForeignFile::open(path)?;
+    let file = ThirdPartyFile::open(path)?;
     recognized(&file, path, ImportOptions::default()).map(|_| ())
 }
 
 /// Recognizes the network in a file. The layout is the given one, that of the named weights of which the file is
 /// the download, or detected.
 fn recognized(
-    file: &ForeignFile,
+    file: &ThirdPartyFile,
     path: &Path,
     mut options: ImportOptions,
 ) -> Result<Recognized, ImportError> {
@@ -422,8 +422,8 @@ fn is_constant(name: &str) -> bool {
         || name.contains("anchor_generator.cell_anchors.")
 }
 
-/// Returns the external shape of a native shape (the one with the fewest dimensions).
-pub(super) fn foreign_shape(native: &[usize], form: Form) -> Vec<usize> {
+/// Returns the third-party shape of a native shape (the one with the fewest dimensions).
+pub(super) fn third_party_shape(native: &[usize], form: Form) -> Vec<usize> {
     match (form, native) {
         (Form::Matrix | Form::BackgroundLast, [d_in, d_out]) => vec![*d_out, *d_in],
         (Form::Pointwise, [d_in, d_out]) => vec![*d_out, *d_in, 1, 1],
@@ -433,18 +433,18 @@ pub(super) fn foreign_shape(native: &[usize], form: Form) -> Vec<usize> {
     }
 }
 
-/// Returns whether an external shape corresponds to a native one. Whether a matrix is written as a 1x1 convolution makes no
+/// Returns whether a third-party shape corresponds to a native one. Whether a matrix is written as a 1x1 convolution makes no
 /// difference: frameworks changed that over time.
-pub(super) fn fits(foreign: &[usize], native: &[usize], form: Form) -> bool {
+pub(super) fn fits(third_party: &[usize], native: &[usize], form: Form) -> bool {
     let plain = |shape: &[usize]| match (form, shape) {
         (Form::Matrix | Form::Pointwise, [a, b, 1, 1]) => vec![*a, *b],
         _ => shape.to_vec(),
     };
-    plain(foreign) == plain(&foreign_shape(native, form))
+    plain(third_party) == plain(&third_party_shape(native, form))
 }
 
-/// Returns external values in native order; `shape` is the native shape.
-fn from_foreign(values: Vec<f32>, shape: &[usize], form: Form) -> Vec<f32> {
+/// Returns third-party values in native order; `shape` is the native shape.
+fn from_third_party(values: Vec<f32>, shape: &[usize], form: Form) -> Vec<f32> {
     match (form, shape) {
         (Form::Matrix | Form::Pointwise, [d_in, d_out]) => transposed(&values, *d_out, *d_in),
         (Form::BackgroundLast, [d_in, d_out]) => {
@@ -465,8 +465,8 @@ fn from_foreign(values: Vec<f32>, shape: &[usize], form: Form) -> Vec<f32> {
     }
 }
 
-/// Returns native values in external order, the inverse of the import; `shape` is the native shape.
-pub(super) fn to_foreign(values: &[f32], shape: &[usize], form: Form) -> Vec<f32> {
+/// Returns native values in third-party order, the inverse of the import; `shape` is the native shape.
+pub(super) fn to_third_party(values: &[f32], shape: &[usize], form: Form) -> Vec<f32> {
     match (form, shape) {
         (Form::Matrix | Form::Pointwise, [d_in, d_out]) => transposed(values, *d_in, *d_out),
         (Form::BackgroundLast, [d_in, d_out]) => {
@@ -518,11 +518,11 @@ mod tests {
                 (Form::NoBackgroundBias, vec![4 * (classes + 1)]),
             ];
             for (form, shape) in cases {
-                let count: usize = foreign_shape(&shape, form).iter().product();
-                let external: Vec<f32> = (0..count).map(|v| v as f32).collect();
-                let native = from_foreign(external.clone(), &shape, form);
+                let count: usize = third_party_shape(&shape, form).iter().product();
+                let third_party: Vec<f32> = (0..count).map(|v| v as f32).collect();
+                let native = from_third_party(third_party.clone(), &shape, form);
                 prop_assert_eq!(native.len(), shape.iter().product::<usize>());
-                prop_assert_eq!(to_foreign(&native, &shape, form), external, "{:?}", form);
+                prop_assert_eq!(to_third_party(&native, &shape, form), third_party, "{:?}", form);
             }
         }
     }
@@ -530,7 +530,7 @@ mod tests {
     #[test]
     fn the_background_comes_from_the_last_row_to_the_first() {
         // Two classes and the background, one input.
-        let native = from_foreign(vec![1.0, 2.0, 9.0], &[1, 3], Form::BackgroundLast);
+        let native = from_third_party(vec![1.0, 2.0, 9.0], &[1, 3], Form::BackgroundLast);
         assert_eq!(native, [9.0, 1.0, 2.0]);
     }
 

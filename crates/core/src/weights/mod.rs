@@ -2,7 +2,7 @@
 //!
 //! - [`parameters`]: module to tensors and back;
 //! - [`checkpoint`]: sedet's own file format;
-//! - [`foreign`]: third-party file formats; [`layouts`]: third-party tensor names; [`import`]:
+//! - [`third_party`]: third-party file formats; [`layouts`]: third-party tensor names; [`import`]:
 //!   their import;
 //! - [`load`]: loading of checkpoints and third-party files; [`export`]: files for other libraries;
 //!   [`onnx`]: ONNX models; [`grafted`]: SE units that start as identity, for export; [`groups`]: groups of tensors
@@ -11,7 +11,6 @@
 
 pub mod checkpoint;
 pub mod export;
-pub mod foreign;
 pub mod grafted;
 pub mod groups;
 pub mod import;
@@ -20,3 +19,4 @@ pub mod load;
 pub mod named;
 pub mod onnx;
 pub mod parameters;
+pub mod third_party;

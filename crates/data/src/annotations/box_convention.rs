@@ -3,33 +3,11 @@
 //!
 //! Training, evaluation and the checker decide with the same rule.
 
-use std::fmt;
 use std::path::Path;
 
 use crate::DataError;
 use crate::annotations::AnnotationStore;
-use crate::boxes::{EDGE_TOLERANCE, ImageSize};
-
-/// The meaning of the four numbers of a box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BoxConvention {
-    /// `[x, y, width, height]` in pixels, as in COCO.
-    Sizes,
-    /// `[x1, y1, x2, y2]` in pixels.
-    Corners,
-    /// Fractions of the image's width and height, as in YOLO.
-    Fractions,
-}
-
-impl fmt::Display for BoxConvention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sizes => "[x, y, width, height] in pixels",
-            Self::Corners => "[x1, y1, x2, y2] in pixels",
-            Self::Fractions => "fractions of the image size",
-        })
-    }
-}
+use crate::boxes::{BoxConvention, EDGE_TOLERANCE, ImageSize};
 
 /// From fewer boxes, the meaning of their numbers cannot be inferred.
 pub(crate) const FEWEST_BOXES: usize = 10;

@@ -30,12 +30,12 @@ use std::path::{Path, PathBuf};
 
 use crate::DataError;
 use crate::annotations::coco::write_coco_to;
-use crate::annotations::foreign::{foreign_annotations, foreign_file};
 use crate::annotations::format::{
-    AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, StoredBox,
+    AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, SplitFiles, StoredBox,
 };
-use crate::annotations::image_files::{Folder, has_extension};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
+use crate::annotations::image_files::{DirectoryListing, has_extension};
+use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::text_file::beginning;
 
 /// COCO: `annotations/instances_SPLIT.json` and directories of images.
@@ -59,15 +59,33 @@ impl AnnotationFormat for CocoFormat {
     fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError> {
         if path.is_file() {
             // Whatever else is wrong with a JSON file, the reader says what.
-            if !has_extension(path, "json") || foreign_annotations(path).is_some() {
+            if !has_extension(path, "json") || unread_annotations(path).is_some() {
                 return Ok(None);
             }
             return Ok(Some(FoundSplits {
-                splits: vec![SplitFiles::of_file(path, None)],
+                splits: vec![SplitFiles::of_file(&Self, path, None)],
                 reason: "a COCO JSON file".to_owned(),
             }));
         }
         Ok(FoundSplits::of_files(&Self, path, find_annotations(path)?))
+    }
+
+    fn annotation_extension(&self) -> &'static str {
+        "json"
+    }
+
+    fn may_be_in(&self, directory: &Path) -> bool {
+        let has_json = |directory: &Path, is_meant: fn(&str) -> bool| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).any(|name| {
+                let name = name.to_string_lossy().to_lowercase();
+                name.ends_with(".json") && is_meant(&name)
+            })
+        };
+        has_json(&directory.join("annotations"), |_| true)
+            || has_json(directory, |name| {
+                name.starts_with("instances") || name.contains("coco")
+            })
     }
 
     fn reader(&self) -> Reader {
@@ -167,33 +185,33 @@ fn fixed_candidates(name: &str) -> [String; 4] {
 
 /// Finds the annotation files of a directory.
 fn find_annotations(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
-    let folders = Folders::of(root);
+    let directory = CocoDirectory::of(root);
     let mut found = Vec::new();
     for split in Split::ALL {
-        found.extend(folders.find(split)?.map(|file| (split, file)));
+        found.extend(directory.find(split)?.map(|file| (split, file)));
     }
     if found.is_empty() {
-        let unnamed = folders.unnamed();
+        let unnamed = directory.unnamed();
         found.extend(only(root, Split::Train, unnamed)?.map(|file| (Split::Train, file)));
     }
     Ok(found)
 }
 
 /// The directory of a dataset and its subdirectory of annotations.
-struct Folders<'r> {
+struct CocoDirectory<'r> {
     root: &'r Path,
-    folder: Folder,
-    annotations: Option<Folder>,
+    listing: DirectoryListing,
+    annotations: Option<DirectoryListing>,
 }
 
-impl<'r> Folders<'r> {
+impl<'r> CocoDirectory<'r> {
     fn of(root: &'r Path) -> Self {
-        let folder = Folder::of(root);
-        let annotations = folder.directory(&["annotations"]);
+        let listing = DirectoryListing::of(root);
+        let annotations = listing.directory(&["annotations"]);
         Self {
             root,
-            annotations: annotations.map(|path| Folder::of(&path)),
-            folder,
+            annotations: annotations.map(|path| DirectoryListing::of(&path)),
+            listing,
         }
     }
 
@@ -202,7 +220,7 @@ impl<'r> Folders<'r> {
         let in_annotations: Vec<PathBuf> = self
             .annotations
             .iter()
-            .flat_map(|folder| folder.files_with("json"))
+            .flat_map(|listing| listing.files_with("json"))
             .filter(|path| stem(path).starts_with(&format!("instances_{split}")))
             .collect();
         let standard = format!("instances_{split}2017");
@@ -214,24 +232,24 @@ impl<'r> Folders<'r> {
         }
         // Datumaro and others name their files so, too.
         let is_split = |path: &PathBuf| {
-            Split::of_name(&stem(path)) == Some(split) && foreign_file(path).is_none()
+            Split::of_name(&stem(path)) == Some(split) && unread_file(path).is_none()
         };
         let annotations = self.annotations.as_ref();
         let mut in_annotations = annotations.into_iter().flat_map(|f| f.files_with("json"));
-        let mut in_root = self.folder.files_with("json");
+        let mut in_root = self.listing.files_with("json");
         let of_instances = |path: &PathBuf| {
             let stem = stem(path);
             let name = stem.strip_prefix("instances_");
             name.and_then(Split::of_name) == Some(split)
         };
-        let directory = self.folder.split_directory(split);
+        let directory = self.listing.split_directory(split);
         let roboflow = directory
             .as_ref()
             .map(|path| path.join("_annotations.coco.json"));
         let named = in_annotations
             .find(is_split)
             .or_else(|| in_root.find(of_instances))
-            .or_else(|| self.folder.files_with("json").find(is_split))
+            .or_else(|| self.listing.files_with("json").find(is_split))
             .or_else(|| roboflow.filter(|path| path.is_file()));
         if named.is_some() {
             return Ok(named);
@@ -249,8 +267,8 @@ impl<'r> Folders<'r> {
         };
         /// A directory with more has a file for each image.
         const FILES: usize = 8;
-        let folder = Folder::of(&directory);
-        let files: Vec<PathBuf> = folder.files_with("json").take(FILES + 1).collect();
+        let listing = DirectoryListing::of(&directory);
+        let files: Vec<PathBuf> = listing.files_with("json").take(FILES + 1).collect();
         if files.len() > FILES {
             return Ok(None);
         }
@@ -260,8 +278,8 @@ impl<'r> Folders<'r> {
 
     fn json_files(&self) -> impl Iterator<Item = PathBuf> + '_ {
         let annotations = self.annotations.iter();
-        let in_annotations = annotations.flat_map(|folder| folder.files_with("json"));
-        self.folder.files_with("json").chain(in_annotations)
+        let in_annotations = annotations.flat_map(|listing| listing.files_with("json"));
+        self.listing.files_with("json").chain(in_annotations)
     }
 
     /// Returns the COCO files whose name contains no split.
@@ -311,7 +329,7 @@ fn looks_like_coco(path: &Path) -> bool {
     };
     let has = |key: &str| text.contains(&format!("\"{key}\""));
     let has_list = ["images", "annotations", "categories"].map(has);
-    let is_foreign = [
+    let is_other = [
         "shapes",
         "_via_settings",
         "_via_img_metadata",
@@ -319,11 +337,11 @@ fn looks_like_coco(path: &Path) -> bool {
     ]
     .map(has);
     text.trim_start().starts_with('{')
-        && !is_foreign.contains(&true)
+        && !is_other.contains(&true)
         && (has_list.iter().filter(|has| **has).count() >= 2
             || (has("images") && has("file_name"))
             || (has("annotations") && has("bbox")))
-        && foreign_file(path).is_none()
+        && unread_file(path).is_none()
 }
 
 #[cfg(test)]

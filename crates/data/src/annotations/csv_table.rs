@@ -22,10 +22,10 @@ use crate::DataError;
 use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
-    Output, PlacedSplit, Reader, SplitEntries, StoredBox,
+    Output, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox,
 };
-use crate::annotations::image_files::{Folder, has_extension};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
+use crate::annotations::image_files::{DirectoryListing, has_extension};
+use crate::annotations::layout::{LayoutError, Split, join};
 use crate::boxes::ImageSize;
 use crate::csv::to_csv;
 use crate::images::decode::image_size;
@@ -58,22 +58,24 @@ impl AnnotationFormat for CsvFormat {
             if !is_table(path) {
                 return Ok(None);
             }
-            let SplitFiles {
-                split,
-                image_directories,
-                ..
-            } = SplitFiles::of_file(path, None);
             return Ok(Some(FoundSplits {
-                splits: vec![SplitFiles {
-                    format: &Self,
-                    split,
-                    annotations: path.to_owned(),
-                    image_directories,
-                }],
+                splits: vec![SplitFiles::of_file(&Self, path, None)],
                 reason: "a CSV file of boxes".to_owned(),
             }));
         }
         Ok(FoundSplits::of_files(&Self, path, tables(path)?))
+    }
+
+    fn annotation_extension(&self) -> &'static str {
+        "csv"
+    }
+
+    fn dataset_extensions(&self) -> &'static [&'static str] {
+        &["csv"]
+    }
+
+    fn describe_unread(&self, path: &Path) -> Option<String> {
+        unread_table(path)
     }
 
     fn reader(&self) -> Reader {
@@ -138,23 +140,26 @@ fn decimal(value: f64) -> String {
 /// Finds the tables of a directory: in the directory of each split, in the directory itself, and in
 /// `annotations` or `data`.
 fn tables(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
-    let folder = Folder::of(root);
+    let listing = DirectoryListing::of(root);
     let mut candidates: Vec<(Option<Split>, PathBuf)> = Vec::new();
     for split in Split::ALL {
-        let directory = folder.split_directory(split);
+        let directory = listing.split_directory(split);
         let files = directory.iter().flat_map(|path| {
-            let folder = Folder::of(path);
-            folder.files_with("csv").collect::<Vec<_>>()
+            let listing = DirectoryListing::of(path);
+            listing.files_with("csv").collect::<Vec<_>>()
         });
         candidates.extend(files.map(|file| (Some(split), file)));
     }
     let others = [
-        folder.directory(&["annotations"]),
-        folder.directory(&["data"]),
+        listing.directory(&["annotations"]),
+        listing.directory(&["data"]),
     ];
-    let others = others.into_iter().flatten().map(|path| Folder::of(&path));
-    for folder in others.chain([Folder::of(root)]) {
-        let files: Vec<PathBuf> = folder.files_with("csv").collect();
+    let others = others
+        .into_iter()
+        .flatten()
+        .map(|path| DirectoryListing::of(&path));
+    for listing in others.chain([DirectoryListing::of(root)]) {
+        let files: Vec<PathBuf> = listing.files_with("csv").collect();
         candidates.extend(files.into_iter().map(|file| {
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             (Split::in_name(&stem), file)
@@ -191,7 +196,7 @@ fn is_table(path: &Path) -> bool {
 }
 
 /// Describes a CSV file without the columns of boxes, by those that are missing; None for any other file.
-pub(super) fn unread_table(path: &Path) -> Option<String> {
+fn unread_table(path: &Path) -> Option<String> {
     let missing = columns_of(path)?.err()?;
     let missing = join(missing.iter().map(|column| format!("`{column}`")));
     Some(format!("{}: the header lacks {missing}", path.display()))

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 
 use crate::DataError;
-use crate::annotations::image_files::Folder;
+use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::joining::common_root;
 use crate::text::count;
 
@@ -119,9 +119,9 @@ impl AnyCapitals {
         if let Some(names) = listed.get(directory) {
             return names.clone();
         }
-        let folder = Folder::of(directory);
+        let listing = DirectoryListing::of(directory);
         let mut names = NamesByLowerCase::new();
-        for name in folder.directories.into_iter().chain(folder.files) {
+        for name in listing.directories.into_iter().chain(listing.files) {
             names.entry(name.to_lowercase()).or_default().push(name);
         }
         let names = Arc::new(names);

@@ -1,51 +1,32 @@
-//! The table of annotation formats, and the trait that each format implements.
+//! The trait that each annotation format implements, and the types that it takes and returns.
 //!
 //! A format is a type in a file of its own that implements [`AnnotationFormat`], and one line in
-//! [`FORMATS`]. Everything else loops over the table: datasets by directory, the checker, the converter,
-//! the viewer and the messages that list the expected files.
+//! [`FORMATS`](super::formats::FORMATS). Everything else loops over this table: datasets by directory, the
+//! checker, the converter, the viewer and the messages that list the expected files.
 //!
 //! A format whose annotations are COCO JSON names the files and leaves the reading to the shared
 //! reader ([`Reader::CocoJson`]). Any other format collects the contents of a split as
 //! [`SplitEntries`], including its problems ([`Reader::Entries`]). A strict read fails with the
 //! first problem; the checker reports all of them.
+//!
+//! This module is below the formats and knows none of them. `locations` finds the files of a split, and
+//! `reading` reads what formats collected.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
 use crate::DataError;
-use crate::annotations::box_convention::{FEWEST_BOXES, check_box_convention};
-use crate::annotations::coco::read_coco_json;
-use crate::annotations::coco_directory::CocoFormat;
-use crate::annotations::csv_table::{CsvFormat, unread_table};
-use crate::annotations::foreign::foreign_annotations;
-use crate::annotations::image_files::{
-    Folder, first_few, has_extension, holds_images, holds_images_directly,
-};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles, image_directories, join};
-use crate::annotations::voc_directory::VocFormat;
-use crate::annotations::yolo::YoloFormat;
-use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation, ObjectFlags};
+use crate::annotations::layout::{LayoutError, Split};
+use crate::annotations::{AnnotationStore, ObjectFlags};
 use crate::boxes::ImageSize;
 use crate::directory::create_directory;
-use crate::images::decode::{DecodeError, image_size};
-use crate::loading::OnBadImage;
-use crate::text::{count, numbers};
+use crate::text::count;
 
-/// All annotation formats. A directory that several recognize belongs to the first of them.
-pub const FORMATS: &[Format] = &[
-    &CocoFormat, // a JSON file per split
-    &VocFormat,  // an XML file per image
-    &YoloFormat, // a text file per image
-    &CsvFormat,  // a table per split
-];
-
-/// An entry of [`FORMATS`].
+/// An annotation format, as an entry of [`FORMATS`](super::formats::FORMATS).
 pub type Format = &'static dyn AnnotationFormat;
 
 /// An annotation format: how a directory stores the annotations of a detection dataset.
@@ -65,6 +46,27 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
     /// # Errors
     /// The directory is in this format, and its description is wrong.
     fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError>;
+
+    /// Returns the extension of the files that contain annotations: `xml`.
+    fn annotation_extension(&self) -> &'static str;
+
+    /// Returns the extensions by which a file is a dataset in this format, whatever it contains.
+    ///
+    /// JSON is none of them: results are JSON files, too.
+    fn dataset_extensions(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Returns whether a directory contains what may be annotations in this format although [`Self::find`] does
+    /// not find any. Such a directory is no image folder.
+    fn may_be_in(&self, _directory: &Path) -> bool {
+        false
+    }
+
+    /// Describes a file that looks like annotations in this format and is not read; None for any other file.
+    fn describe_unread(&self, _path: &Path) -> Option<String> {
+        None
+    }
 
     /// Returns how the annotations of a split are read.
     fn reader(&self) -> Reader;
@@ -109,6 +111,76 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
     /// # Errors
     /// A file cannot be written.
     fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<(), DataError>;
+
+    /// Copies from the annotations of a dataset in this format what [`Self::write`] drops, after it wrote parts of
+    /// the dataset. Returns the counts of what is kept so.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    fn keep_dropped(
+        &self,
+        _files: &DatasetFiles,
+        _splits: &[PlacedSplit],
+        _output: &Output,
+    ) -> Result<Dropped, DataError> {
+        Ok(Dropped::default())
+    }
+}
+
+impl dyn AnnotationFormat {
+    /// Returns the error about a directory or file that is not in this format.
+    pub(crate) fn not_found_in(&self, root: &Path) -> LayoutError {
+        LayoutError::NotInFormat {
+            root: root.to_owned(),
+            format: self.name(),
+            files: self.files(),
+        }
+    }
+
+    /// Returns the boxes of each image that the format can store, and counts the others and what it
+    /// drops of a box.
+    pub(crate) fn stored_boxes(&self, split: &SplitAnnotations) -> (Vec<Vec<PlacedBox>>, Dropped) {
+        let mut dropped = Dropped::default();
+        let mut drop_object = |what: &str| dropped.add(what, "object", 1);
+        let mut images = Vec::new();
+        for index in 0..split.store.image_count() {
+            let size = split.store.image(index).size;
+            let mut boxes = Vec::new();
+            for (annotation, numbers) in split
+                .store
+                .annotations(index)
+                .zip(split.store.numbers(index))
+            {
+                let (xywh, area) = numbers.as_f64();
+                let is_crowd = annotation.is_crowd;
+                match self.stored_box(&StoredBox {
+                    xywh,
+                    size,
+                    is_crowd,
+                }) {
+                    Ok(stored) => {
+                        let of_box = xywh[2] * xywh[3];
+                        if !matches!(self.reader(), Reader::CocoJson)
+                            && (area - of_box).abs() > 1e-3 * of_box.abs()
+                        {
+                            drop_object("areas that differ from the box");
+                        }
+                        if stored != xywh && is_beyond(xywh, size) {
+                            drop_object("parts of boxes outside of the image");
+                        }
+                        boxes.push(PlacedBox {
+                            class: annotation.class,
+                            xywh: stored,
+                            flags: split.store.flags(annotation.id),
+                        });
+                    }
+                    Err(reason) => drop_object(reason),
+                }
+            }
+            images.push(boxes);
+        }
+        (images, dropped)
+    }
 }
 
 impl PartialEq for dyn AnnotationFormat {
@@ -135,6 +207,26 @@ pub enum Reader {
     Entries(fn(&DatasetFiles, &[Split]) -> Result<Vec<SplitEntries>, DataError>),
 }
 
+/// Annotations and image directories of one split; nothing has been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitFiles {
+    /// The format of the annotations.
+    pub format: Format,
+    /// The split's role.
+    pub split: Split,
+    /// The annotation file; for formats with a file per image, the directory of the dataset.
+    pub annotations: PathBuf,
+    /// Directories that may contain the images, most likely first.
+    pub image_directories: Vec<PathBuf>,
+}
+
+impl SplitFiles {
+    /// Returns the annotation file if it is COCO JSON.
+    pub fn coco_json(&self) -> Option<&Path> {
+        matches!(self.format.reader(), Reader::CocoJson).then_some(&*self.annotations)
+    }
+}
+
 /// The splits that a format found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundSplits {
@@ -142,47 +234,6 @@ pub struct FoundSplits {
     pub splits: Vec<SplitFiles>,
     /// The files by which the format was recognized, for a message: `data.yaml`.
     pub reason: String,
-}
-
-impl FoundSplits {
-    /// Returns the splits of a format with one annotation file for each split, or none without files.
-    pub(super) fn of_files(
-        format: Format,
-        root: &Path,
-        found: Vec<(Split, PathBuf)>,
-    ) -> Option<Self> {
-        let names = found.iter().map(|(_, file)| {
-            let name = file.strip_prefix(root).unwrap_or(file);
-            name.display().to_string()
-        });
-        let reason = join(names);
-        let splits = found.into_iter().map(|(split, annotations)| SplitFiles {
-            format,
-            split,
-            image_directories: image_directories(root, &annotations, split),
-            annotations,
-        });
-        let splits: Vec<SplitFiles> = splits.collect();
-        (!splits.is_empty()).then_some(Self { splits, reason })
-    }
-}
-
-/// Returns the format with the given [key](AnnotationFormat::key).
-pub fn format_of_key(key: &str) -> Option<Format> {
-    FORMATS.iter().copied().find(|format| format.key() == key)
-}
-
-/// Returns the first format that recognizes a directory.
-///
-/// # Errors
-/// A format recognizes the directory, and its description is wrong.
-pub fn recognize(root: &Path) -> Result<Option<Format>, DataError> {
-    for &format in FORMATS {
-        if format.find(root)?.is_some() {
-            return Ok(Some(format));
-        }
-    }
-    Ok(None)
 }
 
 /// The splits of a directory or annotation file; no annotation has been read.
@@ -199,115 +250,6 @@ pub struct DatasetFiles {
 }
 
 impl DatasetFiles {
-    /// Recognizes the format of a directory or annotation file and finds its splits.
-    ///
-    /// A directory whose only content is another directory, as archives leave it, denotes that one.
-    ///
-    /// # Errors
-    /// The path does not exist, no format recognizes it, or the format's description of it is wrong.
-    pub fn find(root: &Path) -> Result<Self, DataError> {
-        /// `VOCdevkit/VOC2007` in the directory of an archive.
-        const NESTED: usize = 3;
-        Self::find_within(root, NESTED)
-    }
-
-    fn find_within(root: &Path, depth: usize) -> Result<Self, DataError> {
-        if !root.exists() {
-            return Err(LayoutError::NoDirectory { root: root.into() }.into());
-        }
-        for (at, &format) in FORMATS.iter().enumerate() {
-            if let Some(found) = format.find(root)? {
-                let mut files = Self::of_found(format, root, found);
-                // Whoever meant the other annotations has to know.
-                for other in &FORMATS[at + 1..] {
-                    if let Ok(Some(other_found)) = other.find(root) {
-                        let unused = format!(
-                            "; {other} annotations ({}) are not used",
-                            other_found.reason
-                        );
-                        files.reason += &unused;
-                    }
-                }
-                if root.is_dir()
-                    && let Some(LayoutError::Foreign { file, name, .. }) = foreign_annotations(root)
-                {
-                    let file = file.strip_prefix(root).unwrap_or(&file).display();
-                    files.reason += &format!("; {name} annotations ({file}) are not used");
-                }
-                return Ok(files);
-            }
-        }
-        if let Some(error) = foreign_annotations(root) {
-            return Err(error.into());
-        }
-        let folder = Folder::of(root);
-        let inner = || folder.directories.iter().map(|name| root.join(name));
-        if let ([name], true) = (folder.directories.as_slice(), depth > 0)
-            && folder.images().next().is_none()
-        {
-            match Self::find_within(&root.join(name), depth - 1) {
-                // The outer directory is the one that was given, and may have other files.
-                Err(DataError::Layout(LayoutError::Unrecognized { .. }))
-                    if !folder.files.is_empty() => {}
-                // Any other error of the inner directory says more than one of the outer.
-                inner => {
-                    let mut files = inner?;
-                    files.reason = format!("in {name}: {}", files.reason);
-                    return Ok(files);
-                }
-            }
-        }
-        let (datasets, others): (Vec<PathBuf>, Vec<PathBuf>) =
-            inner().partition(|path| matches!(recognize(path), Ok(Some(_))));
-        let shown = |path: &PathBuf| path.display().to_string();
-        match datasets.as_slice() {
-            [] => {}
-            [only] if depth > 0 => {
-                let others: Vec<String> = others
-                    .iter()
-                    .filter(|path| holds_images(path))
-                    .map(shown)
-                    .collect();
-                if !others.is_empty() {
-                    return Err(LayoutError::OneOfSeveral {
-                        root: root.to_owned(),
-                        dataset: shown(only),
-                        images: first_few(others.iter().map(String::as_str)),
-                    }
-                    .into());
-                }
-                let mut files = Self::find_within(only, depth - 1)?;
-                let name = only.file_name().unwrap_or_default().display();
-                files.reason = format!("in {name}, the only dataset: {}", files.reason);
-                return Ok(files);
-            }
-            several => {
-                return Err(LayoutError::Several {
-                    root: root.to_owned(),
-                    datasets: several.iter().map(shown).collect(),
-                }
-                .into());
-            }
-        }
-        let images = inner().chain([root.to_owned()]);
-        let images: Vec<String> = images
-            .filter(|path| holds_images_directly(path))
-            .map(|path| path.display().to_string())
-            .collect();
-        let mut found = Vec::new();
-        if !images.is_empty() {
-            let directories = first_few(images.iter().map(String::as_str));
-            found.push(format!("images without annotations in {directories}"));
-        }
-        found.extend(unread_files(root));
-        let found = match found.as_slice() {
-            [] => String::new(),
-            found => format!(" ({})", found.join("; ")),
-        };
-        let root = root.to_owned();
-        Err(LayoutError::Unrecognized { root, found }.into())
-    }
-
     /// Finds the splits of a directory or annotation file in a known format.
     ///
     /// # Errors
@@ -318,14 +260,11 @@ impl DatasetFiles {
         }
         match format.find(root)? {
             Some(found) => Ok(Self::of_found(format, root, found)),
-            None => {
-                let root = root.to_owned();
-                Err(LayoutError::NotInFormat { root, format }.into())
-            }
+            None => Err(format.not_found_in(root).into()),
         }
     }
 
-    fn of_found(format: Format, root: &Path, found: FoundSplits) -> Self {
+    pub(super) fn of_found(format: Format, root: &Path, found: FoundSplits) -> Self {
         Self {
             format,
             root: root.to_owned(),
@@ -357,225 +296,10 @@ impl DatasetFiles {
         let found = self.splits.iter().find(|files| files.split == split);
         found.ok_or_else(|| LayoutError::NoSplit {
             root: self.root.clone(),
-            format: self.format,
+            format: self.format.name(),
             split,
             found: self.split_names(),
         })
-    }
-
-    /// Reads all splits.
-    ///
-    /// # Errors
-    /// A file is wrong; the error names it.
-    pub fn read(&self) -> Result<AnnotatedDataset, DataError> {
-        Ok(AnnotatedDataset {
-            format: self.format,
-            splits: self.read_splits(&self.split_names(), OnBadImage::Error)?,
-        })
-    }
-
-    /// Reads all splits to write their images somewhere else: an image that cannot be read is an error, or is skipped.
-    ///
-    /// # Errors
-    /// As [`Self::read`]; no image can be read.
-    pub fn read_with_images(
-        &self,
-        on_bad_image: OnBadImage,
-    ) -> Result<AnnotatedDataset, DataError> {
-        let mut splits = self.read_splits(&self.split_names(), on_bad_image)?;
-        if on_bad_image == OnBadImage::Skip {
-            for split in &mut splits {
-                split.skip_unreadable()?;
-            }
-        }
-        Ok(AnnotatedDataset {
-            format: self.format,
-            splits,
-        })
-    }
-
-    /// Reads some splits strictly, each annotation file once. Images whose size has to be read from their file, or
-    /// differs from the annotated one, are errors or are skipped with a note; no other images are opened.
-    ///
-    /// # Errors
-    /// The dataset has no such split, an annotation is wrong, the images are not found, or none is left.
-    pub fn read_splits(
-        &self,
-        splits: &[Split],
-        on_bad_image: OnBadImage,
-    ) -> Result<Vec<SplitAnnotations>, DataError> {
-        let files: Vec<&SplitFiles> = splits
-            .iter()
-            .map(|split| self.split(*split))
-            .collect::<Result<_, _>>()?;
-        match self.format.reader() {
-            Reader::CocoJson => files
-                .into_iter()
-                .map(|files| files.read_json(on_bad_image))
-                .collect(),
-            Reader::Entries(collect) => collect(self, splits)?
-                .into_iter()
-                .zip(files)
-                .map(|(entries, files)| entries.into_annotations(files, on_bad_image))
-                .collect(),
-        }
-    }
-
-    /// Collects the entries of some splits with their problems; None for COCO JSON.
-    ///
-    /// # Errors
-    /// The description of the dataset is wrong.
-    pub(crate) fn entries(&self, splits: &[Split]) -> Result<Option<Vec<SplitEntries>>, DataError> {
-        match self.format.reader() {
-            Reader::CocoJson => Ok(None),
-            Reader::Entries(collect) => collect(self, splits).map(Some),
-        }
-    }
-}
-
-/// Describes the first CSV and text files that are named like annotations, or are tables, and in no format
-/// that is read.
-fn unread_files(root: &Path) -> Vec<String> {
-    /// More would hide the rest of the message.
-    const SHOWN: usize = 2;
-    if root.is_file() {
-        return unread_table(root).into_iter().collect();
-    }
-    let folder = Folder::of(root);
-    let inner = Split::ALL.map(|split| folder.split_directory(split));
-    let others = [
-        folder.directory(&["annotations"]),
-        folder.directory(&["data"]),
-    ];
-    let inner = inner.into_iter().chain(others).flatten();
-    let directories = [root.to_owned()].into_iter().chain(inner);
-    let files = directories.flat_map(|directory| {
-        let folder = Folder::of(&directory);
-        let names = folder.files.into_iter();
-        names.map(move |name| directory.join(name))
-    });
-    let unread = files.filter_map(|path| unread_table(&path).or_else(|| unread_text(&path)));
-    unread.take(SHOWN).collect()
-}
-
-fn unread_text(path: &Path) -> Option<String> {
-    let stem = path.file_stem()?.to_string_lossy().to_lowercase();
-    let mut words = stem.split(|character: char| !character.is_alphanumeric());
-    let is_meant = words.any(|word| {
-        [
-            "annotation",
-            "annotations",
-            "label",
-            "labels",
-            "bbox",
-            "boxes",
-            "gt",
-        ]
-        .contains(&word)
-    });
-    let is_text = has_extension(path, "txt") && (is_meant || Split::in_name(&stem).is_some());
-    let shown = path.display();
-    is_text.then(|| format!("{shown}: not annotations in a format that is read"))
-}
-
-impl SplitFiles {
-    /// Reads the annotations strictly and finds the directory of the images.
-    ///
-    /// # Errors
-    /// An annotation is wrong, or the images are not found.
-    pub fn read(&self) -> Result<SplitAnnotations, DataError> {
-        let files = DatasetFiles::of_split(self.clone());
-        let mut read = files.read_splits(&[self.split], OnBadImage::Error)?;
-        read.pop().ok_or_else(|| {
-            let root = self.annotations.clone();
-            let (format, split) = (self.format, self.split);
-            let found = Vec::new();
-            LayoutError::NoSplit {
-                root,
-                format,
-                split,
-                found,
-            }
-            .into()
-        })
-    }
-
-    /// Reads COCO JSON. A size that the file lacks is that of the image.
-    fn read_json(&self, on_bad_image: OnBadImage) -> Result<SplitAnnotations, DataError> {
-        let mut json = read_coco_json(&self.annotations)?;
-        let names = json.names();
-        let Some(first) = names.first() else {
-            let annotations = self.annotations.clone();
-            return Err(LayoutError::NoImages { annotations }.into());
-        };
-        let Some(found) = self.find_images(&names) else {
-            return Err(self.images_not_found(first).into());
-        };
-        let mut matched = found.matched;
-        if !matched.ambiguous.is_empty() {
-            return Err(matched.ambiguous.swap_remove(0).1);
-        }
-        let directory = found.directory;
-        if matched.names != names {
-            json.set_names(&matched.names);
-        }
-        let names = matched.names;
-        let unsized_images = json.unsized_images();
-        let read: Vec<(usize, Result<ImageSize, DecodeError>)> = unsized_images
-            .par_iter()
-            .map(|&index| (index, image_size(&directory.join(&names[index]))))
-            .collect();
-        let mut bad_images = BadImages::default();
-        let (mut sizes, mut without_size) = (Vec::new(), Vec::new());
-        for (index, size) in read {
-            match size {
-                Ok(size) => sizes.push((index, size)),
-                Err(error) if on_bad_image == OnBadImage::Skip => {
-                    bad_images.add(&names[index], error.into());
-                    without_size.push(index);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        json.set_sizes(&sizes);
-        let skipped = json.ids_of_unsized(&without_size);
-        // Until they are removed.
-        let any_size = without_size.iter().map(|at| (*at, ImageSize::new(1, 1)));
-        json.set_sizes(&any_size.collect::<Vec<_>>());
-        let mut notes = found.notes;
-        if !sizes.is_empty() {
-            let images = count(sizes.len(), "image");
-            notes.push(format!(
-                "{images} without a size in the annotations: that of the file is used"
-            ));
-        }
-        let mut besides_boxes = Dropped::default();
-        for (what, number) in json.extras() {
-            besides_boxes.add(what, "object", number);
-        }
-        let mut read = SplitAnnotations {
-            split: self.split,
-            store: json.build(&self.annotations)?,
-            image_root: directory,
-            dropped: Dropped::default(),
-            besides_boxes,
-            notes,
-        };
-        let skipped = skipped.iter();
-        let skipped: HashSet<usize> = skipped
-            .filter_map(|id| read.store.index_of_image(*id))
-            .collect();
-        if !skipped.is_empty() {
-            read.skip(&skipped, bad_images)?;
-            // The boxes of the others were counted with theirs.
-            check_box_convention(&read.store, &self.annotations, true)?;
-        }
-        Ok(read)
-    }
-
-    /// Returns the annotation file if it is COCO JSON.
-    pub fn coco_json(&self) -> Option<&Path> {
-        matches!(self.format.reader(), Reader::CocoJson).then_some(&*self.annotations)
     }
 }
 
@@ -628,139 +352,6 @@ pub struct EntryProblem {
     pub error: DataError,
 }
 
-impl SplitEntries {
-    /// Checks that the boxes do not have width and height in the place of their second corner.
-    fn check_corners(&self, files: &SplitFiles) -> Result<(), DataError> {
-        let named = self.images.iter().flat_map(|image| {
-            let boxes = image.boxes.iter().filter_map(|found| found.xywh);
-            boxes.map(|xywh| (&image.file_name, xywh))
-        });
-        let is_reversed = |[_, _, width, height]: [f32; 4]| width < 0.0 || height < 0.0;
-        let boxes = named.clone().count();
-        let mut reversed = named.filter(|(_, xywh)| is_reversed(*xywh));
-        let Some((file_name, [x, y, width, height])) = reversed.next() else {
-            return Ok(());
-        };
-        let number = 1 + reversed.count();
-        // Of widths and heights of objects all over their images, most are smaller than x or y.
-        if boxes < FEWEST_BOXES || number * 3 < boxes {
-            return Ok(());
-        }
-        Err(DataError::labels(
-            &files.annotations,
-            format!(
-                "{number} of {} end before they begin, such as {} of {file_name}: their last two numbers are \
-                 probably width and height, not a corner",
-                count(boxes, "box"),
-                numbers(&[x, y, x + width, y + height].map(f64::from))
-            ),
-        ))
-    }
-
-    /// Builds the store of a strict read; boxes without area are dropped and counted.
-    fn into_annotations(
-        mut self,
-        files: &SplitFiles,
-        on_bad_image: OnBadImage,
-    ) -> Result<SplitAnnotations, DataError> {
-        let all = self.images.len();
-        let mut bad_images = BadImages::default();
-        let mut skipped: HashSet<usize> = HashSet::new();
-        for EntryProblem { image, error } in std::mem::take(&mut self.problems) {
-            if on_bad_image == OnBadImage::Error || !error.is_about_one_image() {
-                return Err(error);
-            }
-            if skipped.insert(image) {
-                bad_images.add(&self.images[image].file_name, error);
-            }
-        }
-        self.notes.extend(bad_images.finish(all)?);
-        self.check_corners(files)?;
-        let mut builder = AnnotationStoreBuilder::new();
-        for (id, name) in (1..).zip(self.categories) {
-            builder.add_category(id, name);
-        }
-        let mut id = 0;
-        for (at, image) in self.images.into_iter().enumerate() {
-            if skipped.contains(&at) {
-                continue;
-            }
-            let image_id = at as u64 + 1;
-            let Some(size) = image.size else {
-                let path = self.image_root.join(image.file_name);
-                return Err(DataError::labels(&path, "the size of the image is unknown"));
-            };
-            builder.add_image(image_id, &image.file_name, size);
-            for found in image.boxes {
-                let Some(xywh @ [_, _, width, height]) = found.xywh else {
-                    continue;
-                };
-                if !(width > 0.0 && height > 0.0) {
-                    self.dropped.add("boxes without area", "object", 1);
-                    continue;
-                }
-                id += 1;
-                builder.set_flags(id, found.flags);
-                builder.add_annotation(NewAnnotation {
-                    id,
-                    image_id,
-                    category_id: found.class as u64 + 1,
-                    xywh,
-                    area: None,
-                    is_crowd: false,
-                });
-            }
-        }
-        let store = builder.build().map_err(|source| DataError::Annotations {
-            path: files.annotations.clone(),
-            source,
-        })?;
-        check_box_convention(&store, &files.annotations, false)?;
-        Ok(SplitAnnotations {
-            split: files.split,
-            store,
-            image_root: self.image_root,
-            dropped: self.dropped,
-            besides_boxes: Dropped::default(),
-            notes: self.notes,
-        })
-    }
-}
-
-/// The images of a split that cannot be used.
-#[derive(Debug, Default)]
-struct BadImages {
-    names: Vec<String>,
-    /// The error of the first of them.
-    first: Option<DataError>,
-}
-
-impl BadImages {
-    fn add(&mut self, name: &str, error: DataError) {
-        self.names.push(name.to_owned());
-        self.first.get_or_insert(error);
-    }
-
-    /// Returns the note on the images that were skipped of `all`, if there are any.
-    ///
-    /// # Errors
-    /// None is left; the error is that of the first.
-    fn finish(self, all: usize) -> Result<Option<String>, DataError> {
-        let Some(first) = self.first else {
-            return Ok(None);
-        };
-        if self.names.len() == all {
-            return Err(first);
-        }
-        let names = first_few(self.names.iter().map(String::as_str));
-        Ok(Some(format!(
-            "skipped {} of {} that cannot be used: {names} ({first})",
-            self.names.len(),
-            count(all, "image")
-        )))
-    }
-}
-
 /// A dataset read from any format.
 #[derive(Debug)]
 pub struct AnnotatedDataset {
@@ -788,37 +379,6 @@ pub struct SplitAnnotations {
 }
 
 impl SplitAnnotations {
-    /// Removes the images at some positions and notes it.
-    fn skip(&mut self, positions: &HashSet<usize>, bad_images: BadImages) -> Result<(), DataError> {
-        let images = self.store.image_count();
-        self.notes.extend(bad_images.finish(images)?);
-        if !positions.is_empty() {
-            let kept: Vec<usize> = (0..images).filter(|at| !positions.contains(at)).collect();
-            self.store = self.store.select(&kept);
-        }
-        Ok(())
-    }
-
-    /// Removes the images whose files are missing or cannot be read, and notes it.
-    ///
-    /// # Errors
-    /// None is left; the error is that of the first.
-    pub fn skip_unreadable(&mut self) -> Result<(), DataError> {
-        let read: Vec<Result<ImageSize, DecodeError>> = (0..self.store.image_count())
-            .into_par_iter()
-            .map(|index| image_size(&self.image_root.join(self.store.image(index).file_name)))
-            .collect();
-        let mut bad_images = BadImages::default();
-        let mut skipped = HashSet::new();
-        for (index, size) in read.into_iter().enumerate() {
-            if let Err(error) = size {
-                bad_images.add(self.store.image(index).file_name, error.into());
-                skipped.insert(index);
-            }
-        }
-        self.skip(&skipped, bad_images)
-    }
-
     /// Returns the paths of the images.
     pub fn image_paths(&self) -> Vec<PathBuf> {
         let names = (0..self.store.image_count()).map(|index| self.store.image(index).file_name);
@@ -830,49 +390,6 @@ impl SplitAnnotations {
         let dropped = self.dropped.lines();
         let dropped = dropped.map(|line| format!("not used: {line}"));
         self.notes.iter().cloned().chain(dropped)
-    }
-
-    /// Returns the boxes of each image that a format can store, and counts the others and what the
-    /// format drops of a box.
-    pub(crate) fn stored_boxes(&self, format: Format) -> (Vec<Vec<PlacedBox>>, Dropped) {
-        let mut dropped = Dropped::default();
-        let mut drop_object = |what: &str| dropped.add(what, "object", 1);
-        let mut images = Vec::new();
-        for index in 0..self.store.image_count() {
-            let size = self.store.image(index).size;
-            let mut boxes = Vec::new();
-            for (annotation, numbers) in
-                self.store.annotations(index).zip(self.store.numbers(index))
-            {
-                let (xywh, area) = numbers.as_f64();
-                let is_crowd = annotation.is_crowd;
-                match format.stored_box(&StoredBox {
-                    xywh,
-                    size,
-                    is_crowd,
-                }) {
-                    Ok(stored) => {
-                        let of_box = xywh[2] * xywh[3];
-                        if !matches!(format.reader(), Reader::CocoJson)
-                            && (area - of_box).abs() > 1e-3 * of_box.abs()
-                        {
-                            drop_object("areas that differ from the box");
-                        }
-                        if stored != xywh && is_beyond(xywh, size) {
-                            drop_object("parts of boxes outside of the image");
-                        }
-                        boxes.push(PlacedBox {
-                            class: annotation.class,
-                            xywh: stored,
-                            flags: self.store.flags(annotation.id),
-                        });
-                    }
-                    Err(reason) => drop_object(reason),
-                }
-            }
-            images.push(boxes);
-        }
-        (images, dropped)
     }
 }
 
@@ -933,6 +450,13 @@ impl Dropped {
             if *count == 0 {
                 self.0.remove(&key);
             }
+        }
+    }
+
+    /// Removes the counts of another instance.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for ((what, noun), number) in &other.0 {
+            self.remove(what, noun, *number);
         }
     }
 
@@ -1084,31 +608,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_format_has_its_own_key_and_name() {
-        for (at, format) in FORMATS.iter().enumerate() {
-            assert!(format_of_key(format.key()).is_some_and(|found| found == *format));
-            for other in &FORMATS[..at] {
-                assert_ne!(format.key(), other.key());
-                assert_ne!(format.name(), other.name());
-            }
-        }
-    }
-
-    #[test]
-    fn an_unknown_directory_lists_the_files_of_every_format() {
-        let directory = tempfile::tempdir().unwrap();
-        let message = DatasetFiles::find(directory.path())
-            .unwrap_err()
-            .to_string();
-        for format in FORMATS {
-            assert!(message.contains(format.name()), "{message}");
-            assert!(message.contains(&format.files()), "{message}");
-        }
-        let missing = DatasetFiles::find(Path::new("no/such")).unwrap_err();
-        assert!(missing.to_string().contains("no such directory"));
-    }
-
-    #[test]
     fn extensions_are_cut_from_the_last_part_alone() {
         for (path, expected) in [
             ("a.b/c.jpg", "a.b/c"),
@@ -1117,112 +616,5 @@ mod tests {
         ] {
             assert_eq!(without_extension(path), expected);
         }
-    }
-
-    #[test]
-    fn the_only_directory_is_entered_and_several_datasets_are_listed() {
-        let dir = tempfile::tempdir().unwrap();
-        let put = |name: &str| {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "<annotation/>").unwrap();
-        };
-        put("VOCdevkit/VOC2007/Annotations/1.xml");
-        put("__MACOSX/x");
-        put("README.txt");
-        let found = DatasetFiles::find(dir.path()).unwrap();
-        assert_eq!(found.format.key(), "voc");
-        assert_eq!(
-            found.reason,
-            "in VOCdevkit: in VOC2007: XML files in Annotations"
-        );
-        put("VOCdevkit/VOC2012/Annotations/1.xml");
-        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
-        for part in ["VOCdevkit: several datasets", "VOC2007", "VOC2012"] {
-            assert!(message.contains(part), "{message}");
-        }
-    }
-
-    #[test]
-    fn the_only_dataset_of_several_directories_is_entered_unless_others_have_images() {
-        let dir = tempfile::tempdir().unwrap();
-        let put = |name: &str| {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "<annotation/>").unwrap();
-        };
-        // The layout of TensorFlow's tutorial.
-        put("annotations/label_map.pbtxt");
-        put("images/train/1.xml");
-        put("images/test/2.xml");
-        let found = DatasetFiles::find(dir.path()).unwrap();
-        assert_eq!(
-            found.reason,
-            "in images, the only dataset: XML files in train, test"
-        );
-        assert_eq!(found.split_names(), [Split::Train, Split::Test]);
-        fs::create_dir(dir.path().join("more")).unwrap();
-        image::RgbImage::new(8, 8)
-            .save(dir.path().join("more/1.png"))
-            .unwrap();
-        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
-        assert!(message.contains("images is a dataset"), "{message}");
-        assert!(message.ends_with("more"), "{message}");
-    }
-
-    #[test]
-    fn a_table_or_text_that_is_not_read_is_named_below_the_path_that_was_given() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path();
-        fs::create_dir(root.join("images")).unwrap();
-        image::RgbImage::new(8, 8)
-            .save(root.join("images/1.png"))
-            .unwrap();
-        for (file, content, expected) in [
-            (
-                "train_labels.csv",
-                "image_id,width,height,class,xmin,ymin,xmax,ymax\n",
-                "the header lacks `filename`",
-            ),
-            (
-                "boxes.csv",
-                "filename,class,x,y,w,h\n",
-                "the header lacks `xmin`, `ymin`, `xmax`, `ymax`",
-            ),
-            ("train.txt", "images/1.png 1,2,3,4,0\n", "not annotations"),
-        ] {
-            let path = root.join(file);
-            fs::write(&path, content).unwrap();
-            let message = DatasetFiles::find(root).unwrap_err().to_string();
-            let start = format!("{}: no annotations", root.display());
-            assert!(message.starts_with(&start), "{message}");
-            let named = format!("{}: {expected}", path.display());
-            assert!(message.contains(&named), "{message}");
-            if file.ends_with("csv") {
-                let message = DatasetFiles::find(&path).unwrap_err().to_string();
-                assert!(message.contains(expected), "{message}");
-            }
-            fs::remove_file(path).unwrap();
-        }
-    }
-
-    #[test]
-    fn annotations_of_a_second_format_are_named_as_unused() {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, content) in [
-            ("1.xml", "<annotation/>"),
-            ("1.txt", "0 0.5 0.5 0.1 0.1\n"),
-            ("classes.txt", "cat\n"),
-        ] {
-            fs::write(dir.path().join(name), content).unwrap();
-        }
-        image::RgbImage::new(8, 8)
-            .save(dir.path().join("1.png"))
-            .unwrap();
-        let found = DatasetFiles::find(dir.path()).unwrap();
-        assert_eq!(
-            found.reason,
-            "XML files beside the images; YOLO annotations (classes.txt) are not used"
-        );
     }
 }

@@ -86,7 +86,7 @@ impl ImageSource for ImageFiles {
 /// The names in a directory without hidden ones and those that are not Unicode, sorted; empty if the
 /// directory cannot be read. For recognition, which must not fail.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct DirectoryListing {
     path: PathBuf,
     /// Names of directories and of links to directories.
     pub(crate) directories: Vec<String>,
@@ -94,10 +94,10 @@ pub(crate) struct Folder {
     pub(crate) files: Vec<String>,
 }
 
-impl Folder {
+impl DirectoryListing {
     /// Lists a directory.
     pub(crate) fn of(path: &Path) -> Self {
-        let mut folder = Self {
+        let mut listing = Self {
             path: path.to_owned(),
             directories: Vec::new(),
             files: Vec::new(),
@@ -120,14 +120,14 @@ impl Folder {
                 continue;
             }
             if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
-                folder.directories.push(name);
+                listing.directories.push(name);
             } else {
-                folder.files.push(name);
+                listing.files.push(name);
             }
         }
-        folder.directories.sort();
-        folder.files.sort();
-        folder
+        listing.directories.sort();
+        listing.files.sort();
+        listing
     }
 
     /// Returns the subdirectory with the first of these names that exists, in any capitals.
@@ -255,10 +255,10 @@ pub(crate) fn files_with_extension(
     extension: &str,
 ) -> Result<Vec<Found>, DataError> {
     files_within(directory, |path| {
-        let mut folder = Folder::of(path);
+        let mut listing = DirectoryListing::of(path);
         let is_wanted = |name: &String| has_extension(Path::new(name), extension);
-        folder.files.retain(is_wanted);
-        Ok((folder.directories, folder.files))
+        listing.files.retain(is_wanted);
+        Ok((listing.directories, listing.files))
     })
 }
 

@@ -1,17 +1,10 @@
-//! The files of a split: locations of its annotations and images.
+//! Splits, the names of their directories, and the reasons why no dataset was found.
+//!
+//! This module is below the formats: an error has the names of formats, not the formats.
 
-use std::{
-    borrow::Cow,
-    collections::HashSet,
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
-
-use crate::annotations::coco_directory::CocoFormat;
-use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
-use crate::annotations::format::{FORMATS, Format};
-use crate::annotations::image_files::Folder;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 /// A part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -203,24 +196,28 @@ pub enum LayoutError {
         root: PathBuf,
     },
     /// No format recognizes the directory or file.
-    #[error("{}: no annotations in a known format{found}; expected one of {}", root.display(), known_formats())]
+    #[error("{}: no annotations in a known format{found}; expected one of {expected}", root.display())]
     Unrecognized {
         /// The directory or file.
         root: PathBuf,
         /// What the directory contains instead, in parentheses, or nothing.
         found: String,
+        /// The known formats with their files.
+        expected: String,
     },
     /// The directory or file is not in the requested format.
-    #[error("{}: no {format} annotations; expected {}", root.display(), format.files())]
+    #[error("{}: no {format} annotations; expected {files}", root.display())]
     NotInFormat {
         /// The directory or file.
         root: PathBuf,
-        /// The format.
-        format: Format,
+        /// The name of the format.
+        format: &'static str,
+        /// The files by which the format is recognized.
+        files: String,
     },
     /// The annotations are in a format that is known and not read.
     #[error("{}: {name} annotations, which sedet does not read", file.display())]
-    Foreign {
+    UnreadFormat {
         /// A file of the annotations.
         file: PathBuf,
         /// The name of the format.
@@ -228,13 +225,19 @@ pub enum LayoutError {
         /// What the program that wrote them can write instead.
         instead: &'static str,
     },
-    /// Label files of YOLO without the names of the classes.
-    #[error("{}: YOLO labels without class names; a data.yaml with `names` or a classes.txt is missing in {}", labels.display(), root.display())]
-    NoClassNames {
+    /// Annotations in a format that needs a further file.
+    #[error("{}: {problem}; {missing} is missing in {}", file.display(), root.display())]
+    Incomplete {
         /// The dataset's directory.
         root: PathBuf,
-        /// A label file.
-        labels: PathBuf,
+        /// A file of the annotations.
+        file: PathBuf,
+        /// What the annotations lack.
+        problem: &'static str,
+        /// The files of which one has to be there.
+        missing: &'static str,
+        /// How such a file is written.
+        remedy: &'static str,
     },
     /// Several subdirectories are datasets.
     #[error("{}: several datasets: {}", root.display(), datasets.join(", "))]
@@ -274,8 +277,8 @@ pub enum LayoutError {
     NoSplit {
         /// The dataset's directory.
         root: PathBuf,
-        /// Its format.
-        format: Format,
+        /// The name of its format.
+        format: &'static str,
         /// The split.
         split: Split,
         /// The splits that exist.
@@ -317,256 +320,6 @@ pub enum LayoutError {
         /// What is missing, relative to the directory.
         missing: String,
     },
-}
-
-fn known_formats() -> String {
-    let known = FORMATS.iter();
-    join(known.map(|format| format!("{} ({})", format.name(), format.files())))
-}
-
-/// Annotations and image directories of one split; nothing has been read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SplitFiles {
-    /// The format of the annotations.
-    pub format: Format,
-    /// The split's role.
-    pub split: Split,
-    /// The annotation file; for formats with a file per image, the directory of the dataset.
-    pub annotations: PathBuf,
-    /// Directories that may contain the images, most likely first.
-    pub image_directories: Vec<PathBuf>,
-}
-
-impl SplitFiles {
-    /// Describes a COCO JSON file on its own.
-    ///
-    /// The split follows from the file's name, and is train if it names none. Images are in `images`,
-    /// or else around the file.
-    pub fn of_file(annotations: &Path, images: Option<&Path>) -> Self {
-        let stem = annotations.file_stem().unwrap_or_default();
-        let stem = stem.to_string_lossy();
-        let directory = annotations.parent().unwrap_or(Path::new(""));
-        let directory_name = directory.file_name().unwrap_or_default().to_string_lossy();
-        let around = Split::of_name(&directory_name);
-        let split = Split::in_name(&stem).or(around).unwrap_or(Split::Train);
-        let is_in_annotations = directory_name.eq_ignore_ascii_case("annotations");
-        let root = if is_in_annotations || around.is_some() {
-            directory.parent().unwrap_or(directory)
-        } else {
-            directory
-        };
-        let image_directories = match images {
-            Some(images) => vec![images.to_owned()],
-            None => {
-                // `instances_mine.json` may describe the images of `mine`.
-                let named = stem.strip_prefix("instances_").unwrap_or(&stem);
-                let mut directories = image_directories(root, annotations, split);
-                let named = [root.join(named), root.join("images").join(named)];
-                directories.extend(named.into_iter().filter(|directory| directory.is_dir()));
-                directories
-            }
-        };
-        Self {
-            format: &CocoFormat,
-            split,
-            annotations: annotations.to_owned(),
-            image_directories,
-        }
-    }
-
-    /// Finds the images of an annotation file by their names; None if no directory contains any of them.
-    pub(crate) fn find_images<S: AsRef<str>>(&self, names: &[S]) -> Option<FoundImages> {
-        let Located { directory, reading } = self.locate(names)?;
-        let read: Vec<String> = names
-            .iter()
-            .map(|name| reading.apply(name.as_ref()).into_owned())
-            .collect();
-        let mut pairs = names.iter().map(AsRef::as_ref).zip(&read);
-        let example = pairs.find(|(name, read)| name != read);
-        let of_reading = reading.note().zip(example);
-        let of_reading = of_reading.map(|(note, (name, _))| format!("{note}, such as {name}"));
-        let matched = MatchedNames::of(&directory, read);
-        let notes = [of_reading, matched.note(names)];
-        Some(FoundImages {
-            directory,
-            notes: notes.into_iter().flatten().collect(),
-            matched,
-        })
-    }
-
-    /// Finds the directory of the images.
-    ///
-    /// A directory that contains one of the first names as it is written is taken: a missing file
-    /// does not make a directory wrong; the loader reports it. If no directory contains any, the
-    /// names are read in the other ways of [`NameReading`], and then all of them in any capitals.
-    fn locate<S: AsRef<str>>(&self, names: &[S]) -> Option<Located> {
-        let capitals = AnyCapitals::default();
-        let is_exact = |_: &Path, path: &Path| path.is_file();
-        let is_alike =
-            |directory: &Path, path: &Path| capitals.file(directory, path) != FileMatch::Missing;
-        self.located_by(names, &is_exact)
-            .or_else(|| self.located_by(names, &is_alike))
-    }
-
-    /// Finds the directory that contains one of the first names, in the first reading for which there is one.
-    /// `contains` gets a directory and a path in it.
-    fn located_by<S: AsRef<str>>(
-        &self,
-        names: &[S],
-        contains: &dyn Fn(&Path, &Path) -> bool,
-    ) -> Option<Located> {
-        let tried = &names[..names.len().min(TRIED_NAMES)];
-        for reading in NameReading::ALL {
-            let mut read = tried.iter().map(|name| reading.apply(name.as_ref()));
-            let directory = read.find_map(|name| {
-                let mut directories = self.image_directories.iter();
-                directories.find(|directory| contains(directory, &directory.join(&*name)))
-            });
-            if let Some(directory) = directory
-                && reading.is_unambiguous(names)
-            {
-                return Some(Located {
-                    directory: directory.clone(),
-                    reading,
-                });
-            }
-        }
-        None
-    }
-
-    /// Returns the error about images that [`Self::find_images`] did not find.
-    pub(crate) fn images_not_found(&self, name: &str) -> LayoutError {
-        let directories = self.image_directories.iter();
-        let mut expected_in = join(directories.map(|directory| directory.display()));
-        let instead = self.instead_of(name);
-        if let Some(path) = &instead {
-            expected_in += &format!("; {} exists", path.display());
-        }
-        LayoutError::NoImageFiles {
-            annotations: self.annotations.clone(),
-            image: name.into(),
-            expected_in: expected_in.into(),
-            is_renamed: instead.is_some(),
-        }
-    }
-
-    /// Returns an existing file that a missing name may refer to: one whose name differs in capitals.
-    pub(crate) fn instead_of(&self, name: &str) -> Option<PathBuf> {
-        let last = NameReading::LastPart.apply(name).to_lowercase();
-        self.image_directories.iter().find_map(|directory| {
-            let folder = Folder::of(directory);
-            let found = folder.files.iter().find(|file| file.to_lowercase() == last);
-            found.map(|file| directory.join(file))
-        })
-    }
-}
-
-/// The number of names by which the directory of the images is found.
-const TRIED_NAMES: usize = 100;
-
-/// The images of an annotation file.
-#[derive(Debug)]
-pub(crate) struct FoundImages {
-    /// The directory that the names are relative to.
-    pub(crate) directory: PathBuf,
-    /// The names of the files.
-    pub(crate) matched: MatchedNames,
-    /// How the names differ from the written ones, one line each.
-    pub(crate) notes: Vec<String>,
-}
-
-/// Where the images of an annotation file are.
-struct Located {
-    directory: PathBuf,
-    reading: NameReading,
-}
-
-/// How the file name of an image is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NameReading {
-    /// As it is written.
-    AsWritten,
-    /// With `/` for `\`, which Windows programs write.
-    Slashes,
-    /// The part after the last `/` or `\`: annotation servers write their own paths or URLs.
-    LastPart,
-}
-
-impl NameReading {
-    /// All readings, the most literal first.
-    const ALL: [Self; 3] = [Self::AsWritten, Self::Slashes, Self::LastPart];
-
-    /// Returns the name of the file.
-    pub(crate) fn apply(self, name: &str) -> Cow<'_, str> {
-        match self {
-            Self::AsWritten => Cow::Borrowed(name),
-            Self::Slashes => Cow::Owned(name.replace('\\', "/")),
-            Self::LastPart => Cow::Borrowed(name.rsplit(['/', '\\']).next().unwrap_or(name)),
-        }
-    }
-
-    /// Returns whether no two images would have the same name.
-    fn is_unambiguous<S: AsRef<str>>(self, names: &[S]) -> bool {
-        let mut seen = HashSet::new();
-        self != Self::LastPart
-            || names
-                .iter()
-                .all(|name| seen.insert(self.apply(name.as_ref())))
-    }
-
-    /// Describes the difference from the written names for a note; None if there is none.
-    pub(crate) fn note(self) -> Option<&'static str> {
-        match self {
-            Self::AsWritten => None,
-            Self::Slashes => Some("image names are written with \\ and read with /"),
-            Self::LastPart => Some(
-                "image names lead elsewhere; the images were found by the last part of the name",
-            ),
-        }
-    }
-}
-
-/// Returns the existing directories that may contain the images of an annotation file, most likely
-/// first.
-pub(crate) fn image_directories(root: &Path, annotations: &Path, split: Split) -> Vec<PathBuf> {
-    let folder = Folder::of(root);
-    let images = folder.directory(&["images", "imgs"]);
-    let mut directories = Vec::new();
-    for parent in [Some(root.to_owned()), images.clone()]
-        .into_iter()
-        .flatten()
-    {
-        let folder = Folder::of(&parent);
-        for name in split.names() {
-            directories.extend(folder.directory(&[&format!("{name}2017")]));
-            directories.extend(folder.directory(&[name]));
-        }
-        // `train2014`, `train_images`
-        let named = folder.directories.iter();
-        let named = named.filter(|name| Split::in_name(name) == Some(split));
-        directories.extend(named.map(|name| parent.join(name)));
-    }
-    if let Some(directory) = annotations.parent().filter(|parent| *parent != root) {
-        // FiftyOne writes `train/labels.json` and `train/data/`.
-        directories.extend(Folder::of(directory).directory(&["data"]));
-        directories.extend(Folder::of(directory).directory(&["images"]));
-    }
-    if let Some(images) = &images {
-        // CVAT names the only subset so.
-        directories.extend(Folder::of(images).directory(&["default"]));
-    }
-    directories.extend(images);
-    directories.extend(folder.directory(&["JPEGImages"]));
-    directories.extend(folder.directory(&["data"]));
-    directories.extend(annotations.parent().map(Path::to_owned));
-    directories.push(root.to_owned());
-    let mut unique: Vec<PathBuf> = Vec::new();
-    for directory in directories {
-        if !unique.contains(&directory) {
-            unique.push(directory);
-        }
-    }
-    unique
 }
 
 /// Joins strings with commas.

@@ -1,12 +1,17 @@
 //! Annotations: the columnar store of images and boxes, and the formats they are read from.
 //!
 //! - [`store`]: categories, images and boxes in columns, loaded once and shared.
-//! - [`format`](mod@format): what an annotation format provides, and the table of formats.
+//! - [`layout`]: splits, and the reasons why no dataset was found.
+//! - [`format`](mod@format): what an annotation format provides. - `locations`: the files of a split.
 //! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format.
-//! - [`box_convention`]: corners and fractions in the place of sizes.
-//! - `copies`: two annotations of one image. - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
-//! - `foreign`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
-//! - [`coco`]: COCO JSON. - [`layout`]: the files of a split.
+//! - [`formats`]: the table of formats, and recognition. - `reading`: strict reading in any format.
+//! - [`coco`]: COCO JSON. - [`voc`]: Pascal VOC's XML.
+//! - [`box_convention`]: corners and fractions in the place of sizes. - `copies`: two annotations of one image.
+//! - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
+//! - `unread`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
+//!
+//! These modules import in the order `layout`, [`store`], [`format`](mod@format), `locations`, the formats, `reading` and
+//! [`formats`]: a format knows neither the table nor the other formats.
 
 pub mod box_convention;
 pub mod coco;
@@ -15,15 +20,18 @@ pub mod coco_directory;
 mod copies;
 pub mod csv_table;
 pub(crate) mod file_names;
-pub(crate) mod foreign;
 pub mod format;
+pub mod formats;
 pub(crate) mod image_files;
 pub mod joining;
 pub(crate) mod json_guard;
 pub mod layout;
+mod locations;
+mod reading;
 pub(crate) mod same_content;
 pub mod store;
 pub(crate) mod stratified;
+pub(crate) mod unread;
 pub mod voc;
 pub mod voc_directory;
 pub mod yolo;

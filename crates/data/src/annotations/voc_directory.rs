@@ -29,10 +29,13 @@ use crate::DataError;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, EntryProblem, FoundSplits, ImageEntry, Output,
-    PlacedSplit, Reader, SplitEntries, StoredBox, described_flag, last_part, without_extension,
+    PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, described_flag, last_part,
+    without_extension,
 };
-use crate::annotations::image_files::{Folder, Found, files_with_extension, images_within};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles};
+use crate::annotations::image_files::{
+    DirectoryListing, Found, files_with_extension, images_within,
+};
+use crate::annotations::layout::Split;
 use crate::annotations::voc::{self, VocImage};
 use crate::images::decode::{has_image_extension, image_size};
 use crate::text::count;
@@ -72,6 +75,14 @@ impl AnnotationFormat for VocFormat {
                 .collect(),
             reason: layout.reason,
         }))
+    }
+
+    fn annotation_extension(&self) -> &'static str {
+        "xml"
+    }
+
+    fn may_be_in(&self, directory: &Path) -> bool {
+        directory.join("JPEGImages").is_dir()
     }
 
     fn reader(&self) -> Reader {
@@ -193,7 +204,7 @@ impl VocLayout {
         if !root.is_dir() {
             return Ok(None);
         }
-        let folder = Folder::of(root);
+        let listing = DirectoryListing::of(root);
         const ANNOTATIONS: [&str; 6] = [
             "Annotations",
             "annotation",
@@ -203,17 +214,17 @@ impl VocLayout {
             "labels",
         ];
         for name in ANNOTATIONS {
-            if let Some(directory) = folder.directory(&[name])
+            if let Some(directory) = listing.directory(&[name])
                 && holds_voc(&directory, |root_element| {
                     root_element != Some("annotations")
                 })
             {
-                return Self::with_directory(&folder, root, &directory).map(Some);
+                return Self::with_directory(&listing, root, &directory).map(Some);
             }
         }
         let mut splits = Vec::new();
         for split in Split::ALL {
-            if let Some(directory) = folder.split_directory(split)
+            if let Some(directory) = listing.split_directory(split)
                 && holds_voc(&directory, is_annotation)
             {
                 splits.push((split, directory));
@@ -241,10 +252,10 @@ impl VocLayout {
                 unlisted: 0,
             }));
         }
-        if !has_voc(&folder, is_annotation) {
+        if !has_voc(&listing, is_annotation) {
             return Ok(None);
         }
-        let files = folder.files_with("xml");
+        let files = listing.files_with("xml");
         Ok(Some(Self {
             splits: vec![VocSplit {
                 split: Split::Train,
@@ -261,13 +272,17 @@ impl VocLayout {
     }
 
     /// Describes a directory with a subdirectory of annotations.
-    fn with_directory(folder: &Folder, root: &Path, annotations: &Path) -> Result<Self, DataError> {
+    fn with_directory(
+        listing: &DirectoryListing,
+        root: &Path,
+        annotations: &Path,
+    ) -> Result<Self, DataError> {
         const IMAGES: [&str; 5] = ["JPEGImages", "images", "imgs", "img", "data"];
-        let images = IMAGES.iter().filter_map(|name| folder.directory(&[name]));
+        let images = IMAGES.iter().filter_map(|name| listing.directory(&[name]));
         let mut image_directories: Vec<PathBuf> = images.collect();
         if image_directories.is_empty() {
             let split_directories = Split::ALL.into_iter();
-            image_directories.extend(split_directories.filter_map(|s| folder.split_directory(s)));
+            image_directories.extend(split_directories.filter_map(|s| listing.split_directory(s)));
         }
         // LabelImg may save annotations into a directory of their own, beside the images.
         image_directories.push(annotations.to_owned());
@@ -281,7 +296,7 @@ impl VocLayout {
             image_directories: image_directories.clone(),
         };
         let shown = annotations.file_name().unwrap_or_default().display();
-        let lists = lists_of_splits(folder)?;
+        let lists = lists_of_splits(listing)?;
         if !lists.is_empty() {
             let listed = lists.iter().flat_map(|(_, list)| list.lines.keys());
             let exact: HashSet<&String> = listed.collect();
@@ -341,24 +356,24 @@ fn holds_voc(directory: &Path, is_voc: fn(Option<&str>) -> bool) -> bool {
     const DEPTH: usize = 3;
     let mut open = vec![(directory.to_owned(), 0)];
     while let Some((path, depth)) = open.pop() {
-        let folder = Folder::of(&path);
-        if folder.files_with("xml").next().is_some() {
-            return has_voc(&folder, is_voc);
+        let listing = DirectoryListing::of(&path);
+        if listing.files_with("xml").next().is_some() {
+            return has_voc(&listing, is_voc);
         }
         // A directory of images has no subdirectories of annotations that matter.
         const LOOKED_INTO: usize = 50;
         if depth < DEPTH {
-            let inner = folder.directories.iter().take(LOOKED_INTO).rev();
+            let inner = listing.directories.iter().take(LOOKED_INTO).rev();
             open.extend(inner.map(|name| (path.join(name), depth + 1)));
         }
     }
     false
 }
 
-fn has_voc(folder: &Folder, is_voc: fn(Option<&str>) -> bool) -> bool {
+fn has_voc(listing: &DirectoryListing, is_voc: fn(Option<&str>) -> bool) -> bool {
     /// One of the first files may be damaged, or of another program.
     const TRIED: usize = 5;
-    let mut files = folder.files_with("xml").take(TRIED);
+    let mut files = listing.files_with("xml").take(TRIED);
     files.any(|path| is_voc(root_element(&path).as_deref()))
 }
 
@@ -389,15 +404,15 @@ fn names_within(directory: &Path) -> Result<Vec<String>, DataError> {
 
 /// Reads the lists of the splits. `trainval`, or CVAT's `default`, is used for train if there is no
 /// list of train.
-fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, VocList)>, DataError> {
-    let sets = folder.directory(&["ImageSets"]);
+fn lists_of_splits(listing: &DirectoryListing) -> Result<Vec<(Split, VocList)>, DataError> {
+    let sets = listing.directory(&["ImageSets"]);
     let main = sets
         .as_ref()
-        .and_then(|path| Folder::of(path).directory(&["Main"]));
+        .and_then(|path| DirectoryListing::of(path).directory(&["Main"]));
     let Some(directory) = main.or(sets) else {
         return Ok(Vec::new());
     };
-    let files: Vec<PathBuf> = Folder::of(&directory).files_with("txt").collect();
+    let files: Vec<PathBuf> = DirectoryListing::of(&directory).files_with("txt").collect();
     let mut splits = Vec::new();
     for (split, lists) in [
         (
@@ -449,9 +464,7 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
         None => &files.root,
     };
     let Some(layout) = VocLayout::find(root)? else {
-        let format = &VocFormat;
-        let root = root.to_owned();
-        return Err(LayoutError::NotInFormat { root, format }.into());
+        return Err(files.format.not_found_in(root).into());
     };
     let capitals = AnyCapitals::default();
     let read: Vec<Vec<Result<VocImage, DataError>>> = layout

@@ -449,7 +449,7 @@ fn placed_splits(
             taken.insert(format.image_key(&path).to_owned(), (split, source));
             image_paths.push(path);
         }
-        let (boxes, of_boxes) = annotations.stored_boxes(format);
+        let (boxes, of_boxes) = format.stored_boxes(annotations);
         dropped.merge(&of_boxes);
         used.extend(boxes.iter().flatten().map(|found| found.class));
         placed.push(PlacedSplit {
@@ -612,7 +612,7 @@ fn remove_images(placed: &[PlacedSplit], root: &Path) -> Result<(), ConvertError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::annotations::format::FORMATS;
+    use crate::annotations::formats::FORMATS;
     use crate::annotations::layout::Split;
     use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
     use crate::boxes::ImageSize;

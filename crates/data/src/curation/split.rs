@@ -12,19 +12,17 @@ use crate::DataError;
 use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::annotations::coco::{Entry, List, read_coco};
 use crate::annotations::format::{
-    AnnotatedDataset, AnnotationFormat as _, DatasetFiles, Dropped, Output, SplitAnnotations,
-    Written, WrittenSplit,
+    AnnotatedDataset, DatasetFiles, Dropped, Output, SplitAnnotations, Written, WrittenSplit,
 };
 use crate::annotations::joining::{JoinedIds, join_with_ids};
 use crate::annotations::layout::Split;
 use crate::annotations::same_content::first_with_content;
 use crate::annotations::stratified::stratified;
-use crate::annotations::yolo::{OUTLINES, YoloFormat, copy_outlines};
 use crate::curation::convert::{
     ConvertError, Images, Place, put_all, refuse_input, write_amended, write_directory,
 };
 use crate::curation::image_names::{joined, names_within, paths_to};
-use crate::loading::OnBadImage;
+use crate::images::OnBadImage;
 
 /// All images of a dataset as one split.
 #[derive(Debug)]
@@ -138,7 +136,7 @@ impl Division {
 ///
 /// The entries of COCO JSON files are copied with all their fields, as `train.json`, `val.json` and `test.json`; the
 /// images are placed in `images/`. Entries of a single file are copied byte by byte; those of several get new ids.
-/// YOLO's label files with outlines are copied.
+/// What else the annotations contain is copied where the format can: YOLO's label files with outlines.
 ///
 /// # Errors
 /// `output` is in the input or contains it; see also [`write_dataset`](crate::curation::convert::write_dataset).
@@ -165,22 +163,20 @@ pub fn write_division(
         format: files.format,
         splits: parts,
     };
-    let mut outlines = 0;
+    let mut kept = Dropped::default();
     let mut written = write_amended(
         &dataset,
         files.format,
         images,
         output,
         &mut |placed, written| {
-            if files.format.key() == YoloFormat.key() {
-                outlines = copy_outlines(files, placed, written)?;
-            }
+            kept = files.format.keep_dropped(files, placed, written)?;
             Ok(())
         },
         progress,
     )?;
     written.dropped.merge(&whole.annotations.dropped);
-    written.dropped.remove(OUTLINES, "object", outlines);
+    written.dropped.subtract(&kept);
     if files.format.stores_flags() {
         written.dropped.remove_flags(&whole.annotations.store);
     }

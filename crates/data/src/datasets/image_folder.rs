@@ -29,20 +29,20 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::DataError;
-use crate::annotations::foreign::{foreign_annotations, foreign_file};
-use crate::annotations::format::{recognize, without_extension};
+use crate::annotations::format::without_extension;
+use crate::annotations::formats::{FORMATS, has_annotation_extension, recognize};
 use crate::annotations::image_files::{
-    Folder, Found, ImageFiles, first_few, has_extension, holds_images, holds_images_directly,
+    DirectoryListing, Found, ImageFiles, first_few, holds_images, holds_images_directly,
     images_within, list, unsupported_within,
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
 use crate::annotations::layout::{Split, are_parts, is_reserved_name, only_part_of};
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
+use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::decode::unsupported_images;
-use crate::text;
+use crate::{DataError, text};
 
 /// An image folder, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,19 +57,19 @@ pub struct ImageFolder {
 impl ImageFolder {
     /// Finds splits in a directory. A directory `train` that contains images directly is none.
     pub fn new(root: &Path) -> Self {
-        let folder = Folder::of(root);
+        let listing = DirectoryListing::of(root);
         let directory_of = |split: Split, is_flat: bool| {
-            let directory = folder.split_directory(split);
+            let directory = listing.split_directory(split);
             directory.filter(|path| holds_images_directly(path) == is_flat)
         };
         // `training_set` and `test_set`.
-        let names = &folder.directories;
+        let names = &listing.directories;
         let like = |split: Split| {
             let name = only_part_of(names, split).filter(|_| are_parts(names))?;
             let directory = classes_within(root.join(name), name);
             (!holds_images_directly(&directory)).then_some(directory)
         };
-        let splits = Split::ALL.map(|split| match folder.split_directory(split) {
+        let splits = Split::ALL.map(|split| match listing.split_directory(split) {
             Some(_) => directory_of(split, false),
             None => like(split),
         });
@@ -146,14 +146,14 @@ impl ImageFolder {
         let splits = self.splits.iter().flatten().flatten();
         parents.extend(splits.map(PathBuf::as_path));
         // The description of a Supervisely project, whose datasets look like classes.
-        if let Some(foreign) = foreign_file(&self.root.join("meta.json")) {
-            return Err(foreign.into());
+        if let Some(error) = unread_file(&self.root.join("meta.json")) {
+            return Err(error.into());
         }
         let Some(file) = parents.into_iter().find_map(annotations_of_images) else {
             return Ok(());
         };
-        if let Some(foreign) = foreign_annotations(&file) {
-            return Err(foreign.into());
+        if let Some(error) = unread_annotations(&file) {
+            return Err(error.into());
         }
         let problem = "annotations beside images in class directories; move these files away if the directories are the classes";
         Err(DataError::labels(&file, problem))
@@ -240,16 +240,16 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
         "annotation",
         "ann",
     ];
-    let folder = Folder::of(parent);
+    let listing = DirectoryListing::of(parent);
     let mut stems = HashSet::new();
     let (mut images, mut files) = (0, Vec::new());
-    let of_class = folder.directories.iter().take(CLASSES);
+    let of_class = listing.directories.iter().take(CLASSES);
     for path in of_class.map(|class| parent.join(class)) {
-        let class = Folder::of(&path);
+        let class = DirectoryListing::of(&path);
         // Sequences of MOT: `img1/` and `gt/gt.txt` in each.
         let own = ANNOTATIONS.iter().find_map(|name| class.directory(&[name]));
         if let Some(own) = own
-            && let Some(name) = Folder::of(&own)
+            && let Some(name) = DirectoryListing::of(&own)
                 .files
                 .iter()
                 .find(|n| is_annotation_name(n))
@@ -268,11 +268,11 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
     }
     let named = ANNOTATIONS
         .iter()
-        .filter_map(|name| folder.directory(&[name]));
+        .filter_map(|name| listing.directory(&[name]));
     let mut directories = named.chain([parent.to_owned()]);
     directories.find_map(|path| {
-        let folder = Folder::of(&path);
-        let files = folder.files.iter();
+        let listing = DirectoryListing::of(&path);
+        let files = listing.files.iter();
         let mut files =
             files.filter(|name| is_annotation_name(name) && stems.contains(&stem(name)));
         let first = files.next()?;
@@ -281,9 +281,7 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
 }
 
 fn is_annotation_name(name: &str) -> bool {
-    let extensions = ["txt", "xml", "json", "csv"];
-    let mut extensions = extensions.into_iter();
-    extensions.any(|extension| has_extension(Path::new(name), extension))
+    has_annotation_extension(Path::new(name))
 }
 
 fn stem(name: &str) -> String {
@@ -293,30 +291,16 @@ fn stem(name: &str) -> String {
 /// Returns the directory of the classes of a split: an archive's `seg_train/seg_train` denotes
 /// the outer directory.
 fn classes_within(directory: PathBuf, name: &str) -> PathBuf {
-    match Folder::of(&directory).directories.as_slice() {
+    match DirectoryListing::of(&directory).directories.as_slice() {
         [only] if only == name => directory.join(only),
         _ => directory,
     }
 }
 
-/// Returns whether a directory has annotations of boxes: COCO's in a known layout or, to be safe, anything
-/// that looks like them; VOC's.
+/// Returns whether a directory has annotations of boxes, in a known layout or, to be safe, anything that may be
+/// some.
 pub fn holds_annotations(root: &Path) -> bool {
-    if !matches!(recognize(root), Ok(None)) {
-        return true;
-    }
-    let has_json = |directory: &Path, is_meant: fn(&str) -> bool| {
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name()).any(|name| {
-            let name = name.to_string_lossy().to_lowercase();
-            name.ends_with(".json") && is_meant(&name)
-        })
-    };
-    has_json(&root.join("annotations"), |_| true)
-        || has_json(root, |name| {
-            name.starts_with("instances") || name.contains("coco")
-        })
-        || root.join("JPEGImages").is_dir()
+    !matches!(recognize(root), Ok(None)) || FORMATS.iter().any(|format| format.may_be_in(root))
 }
 
 /// Returns the names of the directories that may be classes, sorted.

@@ -168,6 +168,7 @@ impl ImageNetDirectory {
         } else {
             return Err(DataError::NoValidationLabels {
                 directory: self.directory.clone(),
+                expected: LABEL_FILES.join(", "),
             });
         };
         Ok(GroundTruth { file, labels })
@@ -175,7 +176,7 @@ impl ImageNetDirectory {
 }
 
 /// The names of the label files of val, for messages.
-pub(crate) const LABEL_FILES: [&str; 3] = [SYNSET_LIST, KAGGLE_TABLE, GROUND_TRUTH];
+const LABEL_FILES: [&str; 3] = [SYNSET_LIST, KAGGLE_TABLE, GROUND_TRUTH];
 
 /// Labels of val.
 struct GroundTruth {

@@ -33,8 +33,6 @@ pub struct DataSource {
     pub base_url: String,
     /// The owner and license.
     pub terms: &'static str,
-    /// An example command that uses it, without its data directory.
-    pub next_command: &'static str,
     /// The parts, in the order in which they are fetched.
     pub parts: Vec<DataPart>,
 }
@@ -521,7 +519,6 @@ fn cifar10() -> DataSource {
         base_url: "https://www.cs.toronto.edu/~kriz".into(),
         terms: "CIFAR-10, Alex Krizhevsky 2009; no license is stated, its page asks to cite \
                 \"Learning Multiple Layers of Features from Tiny Images\"",
-        next_command: "sedet eval --weights FILE --dataset cifar10",
         parts: vec![DataPart {
             name: "python",
             path: "cifar-10-python.tar.gz",
@@ -538,7 +535,6 @@ fn cifar100() -> DataSource {
         directory: "cifar100",
         terms: "CIFAR-100, Alex Krizhevsky 2009; no license is stated, its page asks to cite \
                 \"Learning Multiple Layers of Features from Tiny Images\"",
-        next_command: "sedet eval --weights FILE --dataset cifar100",
         parts: vec![DataPart {
             name: "python",
             path: "cifar-100-python.tar.gz",
@@ -578,7 +574,6 @@ fn coco() -> DataSource {
         base_url: "http://images.cocodataset.org".into(),
         terms: "COCO 2017: the annotations are CC BY 4.0, the images are subject to Flickr's terms \
                 of use (https://cocodataset.org/#termsofuse)",
-        next_command: "sedet train --backbone se-resnet50 --dataset coco",
         parts: vec![
             DataPart {
                 name: "annotations",
@@ -631,7 +626,6 @@ fn places365() -> DataSource {
         base_url: "http://data.csail.mit.edu/places/places365".into(),
         terms: "Places365-Standard, MIT: for non-commercial research and education only, and not to \
                 be passed on (http://places2.csail.mit.edu/download.html)",
-        next_command: "sedet eval --weights FILE --dataset places365",
         parts: vec![
             archive(
                 "lists",
@@ -670,7 +664,6 @@ fn imagenet_val_list() -> DataSource {
         base_url: "https://raw.githubusercontent.com".into(),
         terms: "the labels of ImageNet's val images (ILSVRC 2012), from tensorflow/models \
                 (Apache-2.0)",
-        next_command: "sedet eval --weights FILE --dataset imagenet",
         parts: vec![DataPart {
             name: "list",
             path: "tensorflow/models/c80d1b17d5f835e6f2cdeddefeb16c193beed071/research/slim/datasets/\
@@ -681,34 +674,6 @@ fn imagenet_val_list() -> DataSource {
             packing: Packing::AsIs,
         }],
     }
-}
-
-/// Returns instructions for downloading the images of ImageNet, which require an account, into a
-/// data directory.
-pub fn imagenet_instructions(data_dir: &Path) -> String {
-    let (base, directory) = (data_dir.display(), data_dir.join("imagenet"));
-    let directory = directory.display();
-    format!(
-        r#"The images of ImageNet (ILSVRC 2012) need an account and consent to their terms (non-commercial
-research and education), so they cannot be fetched here. By hand:
-
-1. Ask for access at https://image-net.org/download.php and download
-     ILSVRC2012_img_train.tar    138 GB     MD5 1d675b47d978889d74fa0da5fadfb00e
-     ILSVRC2012_img_val.tar      6.3 GB     MD5 29b22e2961454d5413ddabcf34fc5622
-2. Unpack them (training images are archives within the archive):
-     mkdir -p "{directory}/train" "{directory}/val"
-     tar -xf ILSVRC2012_img_val.tar -C "{directory}/val"
-     tar -xf ILSVRC2012_img_train.tar -C "{directory}/train"
-     for f in "{directory}"/train/*.tar; do mkdir "${{f%.tar}}" && tar -xf "$f" -C "${{f%.tar}}" && rm "$f"; done
-3. Get the labels of the val images:
-     sedet data download imagenet-val-list --data-dir "{base}"
-4. Use them:
-     sedet eval --weights FILE --dataset imagenet --data-dir "{base}"
-
-Kaggle's "imagenet-object-localization-challenge" does as well: unpack it so that "{directory}"
-has ILSVRC/Data/CLS-LOC/ and LOC_val_solution.csv, and go on with step 4.
-"#
-    )
 }
 
 #[cfg(test)]

@@ -25,3 +25,24 @@ pub trait ImageSource: Send + Sync {
     /// Returns the path of an image, or a description of a generated one, for messages.
     fn describe(&self, index: usize) -> String;
 }
+
+/// The handling of an image that can't be read or does not match its annotations.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBadImage {
+    /// Return an error that names the image.
+    #[default]
+    Error,
+    /// Skip the image (its batch gets smaller); the loaders list the skipped images.
+    Skip,
+}

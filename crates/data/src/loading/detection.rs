@@ -141,7 +141,7 @@ impl DetectionLoader {
     }
 
     /// Returns the images skipped so far under
-    /// [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), without duplicates.
+    /// [`OnBadImage::Skip`](crate::images::OnBadImage::Skip), without duplicates.
     pub fn skipped(&self) -> Vec<SkippedImage> {
         self.recipe.bad.list()
     }
@@ -301,10 +301,8 @@ mod tests {
     use super::*;
     use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
     use crate::boxes::{BoxXyxy, ImageSize};
-    use crate::images::ImageSource;
-    use crate::images::JpegDamage;
     use crate::images::decode::DecodeError;
-    use crate::loading::OnBadImage;
+    use crate::images::{ImageSource, JpegDamage, OnBadImage};
     use image::RgbImage;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;

@@ -80,7 +80,7 @@ impl LabeledLoader {
     }
 
     /// Returns the images skipped so far under
-    /// [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), without duplicates.
+    /// [`OnBadImage::Skip`](crate::images::OnBadImage::Skip), without duplicates.
     pub fn skipped(&self) -> Vec<SkippedImage> {
         self.recipe.bad.list()
     }
@@ -193,7 +193,7 @@ pub struct EvaluationBatches {
 }
 
 impl EvaluationBatches {
-    /// Returns the images skipped so far under [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip).
+    /// Returns the images skipped so far under [`OnBadImage::Skip`](crate::images::OnBadImage::Skip).
     pub fn skipped(&self) -> Vec<SkippedImage> {
         self.recipe.bad.list()
     }
@@ -266,10 +266,8 @@ impl BatchRecipe for ViewsRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::ImageSource;
-    use crate::images::JpegDamage;
     use crate::images::decode::DecodeError;
-    use crate::loading::OnBadImage;
+    use crate::images::{ImageSource, JpegDamage, OnBadImage};
     use crate::loading::transforms::classify::TrainCrop;
     use image::RgbImage;
 

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rand_chacha::ChaCha8Rng;
 
 use crate::DataError;
+use crate::images::OnBadImage;
 use crate::rng::stream;
 
 use self::prefetch::lock;
@@ -33,27 +34,6 @@ pub use epoch::EpochBatches;
 pub use labeled::{
     EvaluationBatches, LabeledBatch, LabeledLoader, LabeledViews, Views, evaluation_batches,
 };
-
-/// The handling of an image that can't be read or does not match its annotations.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBadImage {
-    /// Return an error that names the image.
-    #[default]
-    Error,
-    /// Skip the image (its batch gets smaller); the loaders list the skipped images.
-    Skip,
-}
 
 /// A skipped image.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,8 +16,10 @@ use sedet_core::model::Dataset;
 use sedet_core::train::events::EVENTS;
 use sedet_core::train::run_dir::RunDir;
 use sedet_data::DataError;
-use sedet_data::annotations::format::recognize;
-use sedet_data::annotations::layout::{LayoutError, Split, SplitFiles};
+use sedet_data::annotations::coco_directory::CocoFormat;
+use sedet_data::annotations::format::SplitFiles;
+use sedet_data::annotations::formats::{is_dataset_file, recognize};
+use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::read_results;
@@ -231,7 +233,7 @@ impl Opener {
     }
 
     fn open_annotations(&self, path: &Path) -> Result<(), String> {
-        let read = SplitFiles::of_file(path, None)
+        let read = SplitFiles::of_file(&CocoFormat, path, None)
             .read()
             .map_err(|e| e.to_string())?;
         for note in read.lines() {
@@ -339,12 +341,7 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
         return Ok(Kind::Image(path));
     }
     // Datasets even if their content is wrong, so that the message is about a dataset.
-    let describes_dataset = |extension: &std::ffi::OsStr| {
-        ["yaml", "yml", "csv", "data"]
-            .iter()
-            .any(|known| extension.eq_ignore_ascii_case(known))
-    };
-    if path.extension().is_some_and(describes_dataset) {
+    if is_dataset_file(&path) {
         return Ok(Kind::Dataset(what.to_owned()));
     }
     let start = first_bytes(&path).map_err(|error| format!("{what}: {error}"))?;

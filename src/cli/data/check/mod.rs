@@ -8,17 +8,16 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::anchors::AnchorCoverage;
-use crate::cli::data::dataset_argument;
+use crate::cli::dataset_argument;
 use crate::cli::hints::{advise, of_check, usage, usage_with_hint};
-use crate::cli::print_out;
 use crate::cli::progress::{Meter, Unit};
-use crate::cli::status;
 use crate::cli::terminal::{continued, width};
-use crate::cli::{problem, quoted};
+use crate::cli::{print_out, problem, quoted, status};
 use report::Report;
 use sedet_data::DataError;
-use sedet_data::annotations::format::DatasetFiles;
-use sedet_data::annotations::layout::{LayoutError, Split, SplitFiles};
+use sedet_data::annotations::coco_directory::CocoFormat;
+use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
+use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::curation::check::{
     CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, check_dataset,
     check_split, compare_splits,
@@ -30,7 +29,7 @@ use sedet_data::datasets::registry::{DatasetName, Recognition, RegistryError};
 const EXAMPLES: &str = "\
 Examples:
   sedet data check photos/
-  sedet data check annotations.json --images photos/ --fix fixed.json";
+  sedet data check annotations.json --image-dir photos/ --fix fixed.json";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -42,7 +41,7 @@ pub(super) struct CheckArgs {
     data_dir: Option<PathBuf>,
     /// Image directory, if DATASET is one annotation file
     #[arg(long, value_name = "DIR")]
-    images: Option<PathBuf>,
+    image_dir: Option<PathBuf>,
     /// Check this split only: train, val or test
     #[arg(long)]
     split: Option<Split>,
@@ -151,7 +150,7 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
     let is_json = path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    if !path.exists() && (is_json || args.images.is_some()) {
+    if !path.exists() && (is_json || args.image_dir.is_some()) {
         return Err(RegistryError::unknown(&args.dataset).into());
     }
     if path.is_file() && is_json {
@@ -162,17 +161,21 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
         }
         // Whatever is wrong with the file is reported by the check.
         let files = match DatasetFiles::find(path) {
-            Err(DataError::Layout(error @ LayoutError::Foreign { .. })) => {
+            Err(DataError::Layout(error @ LayoutError::UnreadFormat { .. })) => {
                 return Err(DataError::Layout(error).into());
             }
-            _ => DatasetFiles::of_split(SplitFiles::of_file(path, args.images.as_deref())),
+            _ => DatasetFiles::of_split(SplitFiles::of_file(
+                &CocoFormat,
+                path,
+                args.image_dir.as_deref(),
+            )),
         };
         let splits = files.split_names();
         return Ok((DatasetName::Directory(path.to_owned()), files, splits));
     }
-    if args.images.is_some() {
+    if args.image_dir.is_some() {
         return Err(usage(
-            "--images applies to one COCO JSON file; otherwise the images are found",
+            "--image-dir applies to one COCO JSON file; otherwise the images are found",
         ));
     }
     let dataset = DatasetName::parse(&args.dataset)?;
@@ -245,7 +248,7 @@ fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(Str
         ));
     }
     if let [role] = splits
-        && let of_name = SplitFiles::of_file(out, None).split
+        && let of_name = SplitFiles::of_file(&CocoFormat, out, None).split
         && of_name != Split::Train
         && of_name != *role
     {
@@ -283,7 +286,7 @@ fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<F
     let written = if summary.names_changed {
         SplitFiles {
             split: files.split,
-            ..SplitFiles::of_file(out, None)
+            ..SplitFiles::of_file(&CocoFormat, out, None)
         }
     } else {
         SplitFiles {
@@ -342,7 +345,7 @@ fn parts_with(copy: &Path, split: &CheckedSplit, files: &DatasetFiles) -> Option
     let role = role
         .into_iter()
         .find(|role| role.to_string() == split.name)?;
-    if SplitFiles::of_file(copy, None).split != role {
+    if SplitFiles::of_file(&CocoFormat, copy, None).split != role {
         return None;
     }
     let of = |wanted: Split| match files.splits.iter().find(|files| files.split == wanted) {

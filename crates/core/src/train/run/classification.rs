@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{
-    AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
-    report_notes,
+use super::error::RunError;
+use super::kind::{
+    AdoptError, Adoption, Concluded, Context, Prepared, RunKind, TaskFacts, random, report_notes,
 };
 use crate::backbones::BackboneConfig;
 use crate::config::{ClassificationConfig, ConfigError, Recipe as _, default_classification};
@@ -16,7 +16,8 @@ use crate::train::memory::StepMemory;
 use crate::train::observer::Observer;
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::datasets::registry::LabeledName;
-use sedet_data::loading::{LabeledLoader, OnBadImage};
+use sedet_data::images::OnBadImage;
+use sedet_data::loading::LabeledLoader;
 
 /// A run on this dataset.
 pub(super) struct ClassifierRun(pub(super) LabeledName);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use burn::module::Module as _;
 
-use super::{
-    AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
-    report_notes,
+use super::error::RunError;
+use super::kind::{
+    AdoptError, Adoption, Concluded, Context, Prepared, RunKind, TaskFacts, random, report_notes,
 };
 use crate::backbones::BackboneConfig;
 use crate::config::{ConfigError, DetectionConfig, IMPORTED, Recipe as _, default_detection};
@@ -25,8 +25,9 @@ use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
 use sedet_data::datasets::registry::{DatasetName, OpenedSplit};
+use sedet_data::images::OnBadImage;
 use sedet_data::loading::transforms::Preprocess;
-use sedet_data::loading::{DetectionLoader, OnBadImage, TrainingImages};
+use sedet_data::loading::{DetectionLoader, TrainingImages};
 use sedet_nn::nn::norm::NormKind;
 
 /// Number of validation images that are drawn at the end of a run.

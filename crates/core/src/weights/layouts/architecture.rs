@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::foreign::ForeignFile;
+use super::super::third_party::ThirdPartyFile;
 use crate::backbones::resnet::AntiAlias;
 use sedet_data::annotations::Category;
 use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
@@ -39,7 +39,7 @@ impl Architecture {
     /// Returns the architecture of an anti-aliased network. The `config.json` of the Hugging Face Hub
     /// beside the file decides; without one, the name in timm's training checkpoints, the name of the
     /// file, and the names of its directories (`models--timm--NAME/snapshots/HASH` in the Hub's cache).
-    pub(super) fn of_anti_aliased(file: &ForeignFile) -> Option<(Self, AntiAlias)> {
+    pub(super) fn of_anti_aliased(file: &ThirdPartyFile) -> Option<(Self, AntiAlias)> {
         let path = file.path();
         let candidates = match in_config(path) {
             Some(architecture) => vec![architecture],
@@ -223,7 +223,7 @@ pub(super) fn stated_input(path: &Path) -> Option<Preprocess> {
 }
 
 /// Returns the entry `arch` of timm's training checkpoints.
-fn in_checkpoint(file: &ForeignFile) -> Option<Architecture> {
+fn in_checkpoint(file: &ThirdPartyFile) -> Option<Architecture> {
     Some(Architecture {
         name: file.text("arch")?,
         origin: "the entry 'arch' of the file".into(),

@@ -2,7 +2,7 @@
 
 use super::residual::{block_shapes, residual_config};
 use super::{
-    ClassifierNames, ExternalTensor, Form, Layout, Library, Names, Recognized, ResidualNames,
+    ClassifierNames, Form, Layout, Library, Names, Recognized, ResidualNames, ThirdPartyTensor,
     Unwrapped, is_caffe_style,
 };
 use crate::backbones::BackboneConfig;
@@ -37,7 +37,7 @@ pub struct HeadShape {
     pub class_agnostic: bool,
 }
 
-/// The external names of the tensors of a detector.
+/// The third-party names of the tensors of a detector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectorNames {
     /// The naming scheme.
@@ -49,17 +49,17 @@ pub struct DetectorNames {
 }
 
 impl DetectorNames {
-    /// Returns the external tensor for a native name.
-    pub fn external(&self, native: &str) -> ExternalTensor {
+    /// Returns the third-party tensor for a native name.
+    pub fn third_party(&self, native: &str) -> ThirdPartyTensor {
         use DetectorDialect::{Detectron2, Mmdetection, OldTorchvision, Torchvision};
         let parts: Vec<&str> = native.split('.').collect();
-        let as_is = |name: String| ExternalTensor::new(name, Form::AsIs);
+        let as_is = |name: String| ThirdPartyTensor::new(name, Form::AsIs);
         match parts.as_slice() {
             ["backbone", ..] => {
                 let rest = parts[1..].join(".");
                 match self.dialect {
                     Detectron2 => as_is(detectron2_backbone(&parts[1..])),
-                    _ => self.backbone.external(&rest),
+                    _ => self.backbone.third_party(&rest),
                 }
             }
             // Only in torchvision's v2: other frameworks' detectors with norms there are refused.
@@ -112,7 +112,7 @@ impl DetectorNames {
         }
     }
 
-    fn box_head(&self, layer: &str, tensor: &str) -> ExternalTensor {
+    fn box_head(&self, layer: &str, tensor: &str) -> ThirdPartyTensor {
         use DetectorDialect::{Detectron2, Mmdetection, OldTorchvision, Torchvision};
         let name = match (self.dialect, layer) {
             (Torchvision | OldTorchvision, "fc6" | "fc7") => match self.head.numbered_convs {
@@ -144,7 +144,7 @@ impl DetectorNames {
             (_, true) => Form::Matrix,
             (_, false) => Form::AsIs,
         };
-        ExternalTensor::new(format!("{name}.{tensor}"), form)
+        ThirdPartyTensor::new(format!("{name}.{tensor}"), form)
     }
 
     /// Returns whether a tensor belongs to the backbone, FPN, RPN or box head. `name` is without the
@@ -488,7 +488,7 @@ fn detector(
         layers,
         assumptions,
     } = source;
-    let at = |native: &str| names.external(native).name;
+    let at = |native: &str| names.third_party(native).name;
     let [rows, hidden] = tensors.sizes(&at("box_head.cls_score.weight"))?;
     let [_, pooled] = tensors.sizes(&at("box_head.fc6.weight"))?;
     let [fpn_channels, ..] = tensors.sizes::<4>(&at("fpn.inner_blocks.0.weight"))?;

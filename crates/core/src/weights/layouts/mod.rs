@@ -6,7 +6,7 @@
 //! stride, stem pooling, input convention) follows from the framework and is stored in the
 //! checkpoint, so that the network computes the same as in its framework.
 //!
-//! Native names are mapped to external names, which is unambiguous. The mapping is used for import
+//! Native names are mapped to third-party names, which is unambiguous. The mapping is used for import
 //! and export.
 
 mod architecture;
@@ -14,14 +14,14 @@ mod detectors;
 mod residual;
 mod timm;
 
-use super::foreign::{ForeignFile, TensorInfo};
+use super::third_party::{TensorInfo, ThirdPartyFile};
 use crate::spec::ModelSpec;
 
 pub use detectors::{DetectorDialect, DetectorNames, HeadShape};
 pub use residual::{ClassifierNames, Library, ResidualNames};
 pub use timm::timm_constructor;
 
-/// How the values of a native tensor are arranged in the external tensor.
+/// How the values of a native tensor are arranged in the third-party tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// The same arrangement.
@@ -45,14 +45,14 @@ pub enum Form {
 
 /// The tensor of a third-party file that corresponds to a native tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExternalTensor {
+pub struct ThirdPartyTensor {
     /// The name, without the common prefix of all names.
     pub name: String,
     /// The arrangement of its values.
     pub form: Form,
 }
 
-impl ExternalTensor {
+impl ThirdPartyTensor {
     fn new(name: impl Into<String>, form: Form) -> Self {
         Self {
             name: name.into(),
@@ -65,7 +65,7 @@ impl ExternalTensor {
 /// `model_ema.` or anything else before the first known name.
 #[derive(Debug, Clone, Copy)]
 pub struct Unwrapped<'a> {
-    file: &'a ForeignFile,
+    file: &'a ThirdPartyFile,
     prefix: &'a str,
 }
 
@@ -112,7 +112,7 @@ pub struct Recognized {
     pub prefix: String,
     /// The model; its classes have no names yet.
     pub spec: ModelSpec,
-    /// The map from native to external names.
+    /// The map from native to third-party names.
     pub names: Names,
     /// Assumptions about what cannot be derived from the tensors, as text.
     pub assumptions: Vec<String>,
@@ -121,7 +121,7 @@ pub struct Recognized {
     pub other_networks: Vec<String>,
 }
 
-/// A map from native to external names.
+/// A map from native to third-party names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
     /// For a classifier.
@@ -131,11 +131,11 @@ pub enum Names {
 }
 
 impl Names {
-    /// Returns the external tensor for a native name.
-    pub fn external(&self, native: &str) -> ExternalTensor {
+    /// Returns the third-party tensor for a native name.
+    pub fn third_party(&self, native: &str) -> ThirdPartyTensor {
         match self {
-            Self::Classifier(names) => names.external(native),
-            Self::Detector(names) => names.external(native),
+            Self::Classifier(names) => names.third_party(native),
+            Self::Detector(names) => names.third_party(native),
         }
     }
 
@@ -404,7 +404,7 @@ impl From<String> for RecognizeError {
 /// # Errors
 /// See [`RecognizeError`].
 pub fn recognize(
-    file: &ForeignFile,
+    file: &ThirdPartyFile,
     options: impl Into<ImportOptions>,
 ) -> Result<Recognized, RecognizeError> {
     let ImportOptions {
@@ -471,7 +471,7 @@ pub fn recognize(
 
 /// Returns whether the configuration that OpenMMLab's frameworks save with the weights has a
 /// network of style `caffe`: the stride in the 1x1, images in BGR without a standard deviation.
-fn is_caffe_style(file: &ForeignFile) -> bool {
+fn is_caffe_style(file: &ThirdPartyFile) -> bool {
     file.texts("meta").iter().any(|text| {
         let plain: String = text
             .chars()
@@ -491,7 +491,7 @@ struct Anchor {
 }
 
 /// Returns what a file contains instead of a ResNet or a Faster R-CNN.
-fn other_network(file: &ForeignFile) -> Option<&'static str> {
+fn other_network(file: &ThirdPartyFile) -> Option<&'static str> {
     let has = |part: &str| {
         let is_within = |name: &str| {
             // From the start of a module's name, so that `x.decode_head.` counts and `undecode_head.` does not.
@@ -576,7 +576,7 @@ impl<'a> Candidate<'a> {
 /// are those of the same network. Of any others, such as MoCo's two encoders and DINO's student and teacher, none
 /// is preferred.
 fn find_anchor(
-    file: &ForeignFile,
+    file: &ThirdPartyFile,
     layout: Option<Layout>,
     network: Option<&str>,
 ) -> Result<Anchor, RecognizeError> {

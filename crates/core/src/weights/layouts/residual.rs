@@ -3,7 +3,7 @@
 //! same.
 
 use super::architecture::{Architecture, TransformersConfig, preprocessor_input, stated_input};
-use super::{ExternalTensor, Form, Layout, Names, Recognized, Unwrapped, is_caffe_style};
+use super::{Form, Layout, Names, Recognized, ThirdPartyTensor, Unwrapped, is_caffe_style};
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{
     AntiAlias, BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace,
@@ -46,7 +46,7 @@ enum BlockNames {
     Transformers,
 }
 
-/// The external names of the tensors of a [`crate::backbones::resnet::ResNet`].
+/// The third-party names of the tensors of a [`crate::backbones::resnet::ResNet`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResidualNames {
     /// The prefix of `layer1`.
@@ -90,14 +90,14 @@ impl ResidualNames {
     }
 
     /// Returns the name of a tensor in a block of transformers' networks.
-    fn in_transformers_block(&self, layer: &str, block: &str, rest: &str) -> ExternalTensor {
+    fn in_transformers_block(&self, layer: &str, block: &str, rest: &str) -> ThirdPartyTensor {
         let stage = number(layer.trim_start_matches("layer")).saturating_sub(1);
         let name = format!("{}encoder.stages.{stage}.layers.{block}.{rest}", self.body);
-        ExternalTensor::new(name, Form::AsIs)
+        ThirdPartyTensor::new(name, Form::AsIs)
     }
 
-    /// Returns the external tensor for a native name without `backbone.`.
-    pub fn external(&self, native: &str) -> ExternalTensor {
+    /// Returns the third-party tensor for a native name without `backbone.`.
+    pub fn third_party(&self, native: &str) -> ThirdPartyTensor {
         let body = self.body;
         let parts: Vec<&str> = native.split('.').collect();
         match parts.as_slice() {
@@ -119,19 +119,19 @@ impl ResidualNames {
             }
             [layer, block, "convs", n, tensor] => {
                 let n = number(n) + 1;
-                ExternalTensor::new(
+                ThirdPartyTensor::new(
                     format!("{body}{layer}.{block}.conv{n}.{tensor}"),
                     Form::AsIs,
                 )
             }
             [layer, block, "norms", n, tensor] => {
                 let n = number(n) + 1;
-                ExternalTensor::new(format!("{body}{layer}.{block}.bn{n}.{tensor}"), Form::AsIs)
+                ThirdPartyTensor::new(format!("{body}{layer}.{block}.bn{n}.{tensor}"), Form::AsIs)
             }
             [layer, block, "downsample", part, tensor] => {
                 let n = self.shortcut_conv + usize::from(*part == "norm");
                 let name = format!("{body}{layer}.{block}.{}.{n}.{tensor}", self.shortcut);
-                ExternalTensor::new(name, Form::AsIs)
+                ThirdPartyTensor::new(name, Form::AsIs)
             }
             [layer, block, "se", fc, tensor] => {
                 let unit = self.se[usize::from(*fc == "fc2")];
@@ -141,9 +141,9 @@ impl ResidualNames {
                     (_, true) => Form::AsIs,
                     (_, false) => Form::Absent,
                 };
-                ExternalTensor::new(format!("{body}{layer}.{block}.{unit}.{tensor}"), form)
+                ThirdPartyTensor::new(format!("{body}{layer}.{block}.{unit}.{tensor}"), form)
             }
-            _ => ExternalTensor::new(format!("{body}{native}"), Form::AsIs),
+            _ => ThirdPartyTensor::new(format!("{body}{native}"), Form::AsIs),
         }
     }
 
@@ -163,11 +163,11 @@ impl ResidualNames {
         )
     }
 
-    fn stem(&self, index: usize, is_norm: bool, tensor: &str) -> ExternalTensor {
+    fn stem(&self, index: usize, is_norm: bool, tensor: &str) -> ThirdPartyTensor {
         let body = self.body;
         if self.pooling_conv == Some(index) {
             let n = usize::from(is_norm);
-            return ExternalTensor::new(format!("{body}maxpool.{n}.{tensor}"), Form::AsIs);
+            return ThirdPartyTensor::new(format!("{body}maxpool.{n}.{tensor}"), Form::AsIs);
         }
         let name = match (self.stem, is_norm) {
             (StemNames::Plain, false) => format!("{body}conv{}.{tensor}", index + 1),
@@ -185,7 +185,7 @@ impl ResidualNames {
                 )
             }
         };
-        ExternalTensor::new(name, Form::AsIs)
+        ThirdPartyTensor::new(name, Form::AsIs)
     }
 }
 
@@ -203,7 +203,7 @@ fn number(text: &str) -> usize {
     text.parse().unwrap_or(0)
 }
 
-/// The external names of the tensors of a classifier.
+/// The third-party names of the tensors of a classifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassifierNames {
     /// The names of the backbone's tensors.
@@ -213,17 +213,17 @@ pub struct ClassifierNames {
 }
 
 impl ClassifierNames {
-    /// Returns the external tensor for a native name.
-    pub fn external(&self, native: &str) -> ExternalTensor {
+    /// Returns the third-party tensor for a native name.
+    pub fn third_party(&self, native: &str) -> ThirdPartyTensor {
         match native.strip_prefix("backbone.") {
-            Some(rest) => self.backbone.external(rest),
+            Some(rest) => self.backbone.third_party(rest),
             None => {
                 let tensor = native.trim_start_matches("fc.");
                 let form = match tensor {
                     "weight" => Form::Matrix,
                     _ => Form::AsIs,
                 };
-                ExternalTensor::new(format!("{}.{tensor}", self.head), form)
+                ThirdPartyTensor::new(format!("{}.{tensor}", self.head), form)
             }
         }
     }
@@ -645,7 +645,7 @@ pub(super) fn residual_config(
         width_per_group,
     } = block_shapes(tensors, |stage, block, conv| {
         let native = format!("layer{}.{block}.convs.{}.weight", stage + 1, conv - 1);
-        names.external(&native).name
+        names.third_party(&native).name
     })?;
     let stem = match names.stem {
         StemNames::Plain => match tensors.sizes(&format!("{body}conv1.weight"))? {
@@ -657,8 +657,8 @@ pub(super) fn residual_config(
         _ => {
             let mut channels = [0; 3];
             for (index, channels) in channels.iter_mut().enumerate() {
-                let external = names.stem(index, false, "weight");
-                [*channels, ..] = tensors.sizes::<4>(&external.name)?;
+                let third_party = names.stem(index, false, "weight");
+                [*channels, ..] = tensors.sizes::<4>(&third_party.name)?;
             }
             Stem::Deep { channels }
         }
@@ -682,7 +682,7 @@ pub(super) fn residual_config(
         }
         // Its shortcuts are 1x1 convolutions.
         BlockNames::Transformers => {
-            let name = names.external("layer2.0.downsample.conv.weight").name;
+            let name = names.third_party("layer2.0.downsample.conv.weight").name;
             tensors.shape(&name).filter(|_| n == 0)
         }
     };
@@ -780,7 +780,7 @@ fn se_config(
     let channels = config.stage_channels();
     let mut widths = Vec::new();
     for (stage, channels) in channels.into_iter().enumerate() {
-        let weight = names.external(&format!("layer{}.0.se.fc1.weight", stage + 1));
+        let weight = names.third_party(&format!("layer{}.0.se.fc1.weight", stage + 1));
         if let Some([hidden, _, ..]) = tensors.shape(&weight.name) {
             widths.push((channels, *hidden));
         }

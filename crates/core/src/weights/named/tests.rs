@@ -11,10 +11,10 @@ use serde::Deserialize;
 
 use super::*;
 use crate::spec::NetworkConfig;
-use crate::weights::foreign::ForeignFile;
 use crate::weights::import::{fits, known_categories};
-use crate::weights::layouts::{ExternalTensor, recognize};
+use crate::weights::layouts::{ThirdPartyTensor, recognize};
 use crate::weights::parameters::named_shapes;
+use crate::weights::third_party::ThirdPartyFile;
 
 /// Written by `tests/oracle/named_weights.py`.
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/named_weights.json.gz");
@@ -146,7 +146,7 @@ fn every_file_of_the_table_is_recognized_and_has_every_tensor() {
         let stated = &fixture[name];
         let path = dir.path().join(format!("{name}.safetensors"));
         stated.write_stub(&path);
-        let file = ForeignFile::open(&path).unwrap();
+        let file = ThirdPartyFile::open(&path).unwrap();
         let detected = recognize(&file, None).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(detected.layout, weights.layout, "{name}");
         let mut found = recognize(&file, Some(weights.layout)).unwrap();
@@ -173,15 +173,16 @@ fn every_file_of_the_table_is_recognized_and_has_every_tensor() {
             .collect();
         let mut used = 0;
         for (native, shape) in shapes {
-            let ExternalTensor {
-                name: external,
+            let ThirdPartyTensor {
+                name: third_party,
                 form,
-            } = found.names.external(&native);
-            let in_file = tensors.get(external.as_str());
-            let in_file = in_file.unwrap_or_else(|| panic!("{name}: no {external} for {native}"));
+            } = found.names.third_party(&native);
+            let in_file = tensors.get(third_party.as_str());
+            let in_file =
+                in_file.unwrap_or_else(|| panic!("{name}: no {third_party} for {native}"));
             assert!(
                 fits(in_file, &shape, form),
-                "{name}: {external} is {in_file:?}, {native} needs {shape:?}"
+                "{name}: {third_party} is {in_file:?}, {native} needs {shape:?}"
             );
             used += 1;
         }

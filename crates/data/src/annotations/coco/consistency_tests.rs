@@ -11,7 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::{read_coco, read_coco_from};
-use crate::annotations::layout::SplitFiles;
+use crate::annotations::coco_directory::CocoFormat;
+use crate::annotations::format::SplitFiles;
 use crate::curation::check::{CheckOptions, Diagnostics, Kind, Severity, check_split};
 use crate::eval::{GroundTruth, evaluate};
 
@@ -165,7 +166,7 @@ fn training_evaluation_and_the_checker_agree_about_mutated_documents() {
         let shown = || String::from_utf8_lossy(&bytes).into_owned();
 
         let mut diagnostics = Diagnostics::default();
-        let files = SplitFiles::of_file(&path, None);
+        let files = SplitFiles::of_file(&CocoFormat, &path, None);
         let options = CheckOptions { images: false };
         let checked = check_split("train", &files, options, &mut diagnostics, &|_| {}).unwrap();
         let is_reported = diagnostics.count(Severity::Error) > 0;

@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 
-use super::document::{DocumentError, List, Policy, Sink, parse};
-use super::entry::{Entry, FieldProblem};
+use super::document::{DocumentError, Policy, Sink, parse};
+use super::entry::{Entry, FieldProblem, List};
 use crate::annotations::json_guard::{GuardedJson, NotFinite};
 
 /// The outcome of an entry in a copy.

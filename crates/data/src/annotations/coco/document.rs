@@ -13,57 +13,11 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use super::entry::{AnnotationEntry, Entry, FieldProblem, ImageEntry, RawEntry};
+use super::entry::{AnnotationEntry, Entry, FieldProblem, ImageEntry, List, RawEntry};
 use crate::DataError;
 use crate::annotations::json_guard::{GuardedJson, NotFinite};
-use crate::annotations::{AnnotationError, MAX_ANNOTATIONS, check_count};
+use crate::annotations::{AnnotationError, check_count};
 use crate::text::{self, numbers};
-
-/// The three lists of a COCO document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum List {
-    /// `images`
-    Images,
-    /// `annotations`
-    Annotations,
-    /// `categories`
-    Categories,
-}
-
-impl List {
-    /// The lists in the order of their indices.
-    pub(crate) const ALL: [Self; 3] = [Self::Images, Self::Annotations, Self::Categories];
-
-    /// Returns the list with a key of the document.
-    pub fn named(key: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|list| list.name() == key)
-    }
-
-    /// Returns the key in the document.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Images => "images",
-            Self::Annotations => "annotations",
-            Self::Categories => "categories",
-        }
-    }
-
-    /// Returns the largest number of entries.
-    pub fn limit(self) -> usize {
-        match self {
-            Self::Images | Self::Annotations => MAX_ANNOTATIONS,
-            Self::Categories => usize::from(u16::MAX),
-        }
-    }
-
-    fn singular(self) -> &'static str {
-        match self {
-            Self::Images => "image",
-            Self::Annotations => "annotation",
-            Self::Categories => "category",
-        }
-    }
-}
 
 /// The handling of problems in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

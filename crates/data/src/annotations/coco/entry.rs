@@ -1,12 +1,58 @@
-//! Entries of COCO's three lists, each with its problems.
+//! COCO's three lists and their entries, each with its problems.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::document::List;
 use super::value::{BoxValue, HasValue, Scalar};
+use crate::annotations::MAX_ANNOTATIONS;
 use crate::boxes::ImageSize;
+
+/// The three lists of a COCO document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// `images`
+    Images,
+    /// `annotations`
+    Annotations,
+    /// `categories`
+    Categories,
+}
+
+impl List {
+    /// The lists in the order of their indices.
+    pub(crate) const ALL: [Self; 3] = [Self::Images, Self::Annotations, Self::Categories];
+
+    /// Returns the list with a key of the document.
+    pub fn named(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|list| list.name() == key)
+    }
+
+    /// Returns the key in the document.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::Annotations => "annotations",
+            Self::Categories => "categories",
+        }
+    }
+
+    /// Returns the largest number of entries.
+    pub fn limit(self) -> usize {
+        match self {
+            Self::Images | Self::Annotations => MAX_ANNOTATIONS,
+            Self::Categories => usize::from(u16::MAX),
+        }
+    }
+
+    pub(super) fn singular(self) -> &'static str {
+        match self {
+            Self::Images => "image",
+            Self::Annotations => "annotation",
+            Self::Categories => "category",
+        }
+    }
+}
 
 /// An entry of one of the three lists.
 #[derive(Debug, Clone, PartialEq)]

@@ -23,8 +23,7 @@ use std::{
 
 use serde::Serialize;
 
-pub use document::List;
-pub use entry::{AnnotationEntry, CategoryEntry, Entry, ImageEntry};
+pub use entry::{AnnotationEntry, CategoryEntry, Entry, ImageEntry, List};
 pub(crate) use value::Id;
 
 use document::{Policy, Sink, read_document};

@@ -9,9 +9,9 @@ use super::images::{FoundPath, ends_below};
 use super::yaml::DataYaml;
 use crate::DataError;
 use crate::annotations::file_names::AnyCapitals;
-use crate::annotations::format::DatasetFiles;
+use crate::annotations::format::{DatasetFiles, Format};
 use crate::annotations::image_files::{
-    Folder, files_with_extension, has_extension, holds_images_directly,
+    DirectoryListing, files_with_extension, has_extension, holds_images_directly,
 };
 use crate::annotations::layout::{LayoutError, Split};
 use crate::text::{count, printable};
@@ -65,8 +65,8 @@ impl YoloDirectory {
             }
             return Ok(None);
         }
-        let folder = Folder::of(path);
-        if let Some((yaml, described, others)) = chosen_yaml(path, &folder)? {
+        let listing = DirectoryListing::of(path);
+        if let Some((yaml, described, others)) = chosen_yaml(path, &listing)? {
             let mut found = Self::described(path, &yaml, described)?;
             found.check_names(path)?;
             if !others.is_empty() {
@@ -74,22 +74,25 @@ impl YoloDirectory {
             }
             return Ok(Some(found));
         }
-        for file in folder.files_with("data") {
+        for file in listing.files_with("data") {
             if let Some(found) = Self::of_darknet(path, &file)? {
                 return Ok(Some(found));
             }
         }
-        Self::by_names(path, &folder)
+        Self::by_names(path, &listing)
     }
 
     /// Describes a directory with a list of class names.
-    pub(super) fn by_names(root: &Path, folder: &Folder) -> Result<Option<Self>, DataError> {
-        let splits = Self::usual_splits(root, folder);
+    pub(super) fn by_names(
+        root: &Path,
+        listing: &DirectoryListing,
+    ) -> Result<Option<Self>, DataError> {
+        let splits = Self::usual_splits(root, listing);
         if splits.is_empty() {
             return Ok(None);
         }
         let beside = splits.iter().flat_map(|(_, places)| places).cloned();
-        let labels = folder.directory(&["labels"]);
+        let labels = listing.directory(&["labels"]);
         let directories = [root.to_owned()]
             .into_iter()
             .chain(labels.clone())
@@ -116,7 +119,14 @@ impl YoloDirectory {
         // A file of numbers that is named after an image is a label file.
         let root = root.to_owned();
         match first_label(&root, labels.as_deref(), &splits) {
-            Some(labels) => Err(LayoutError::NoClassNames { root, labels }.into()),
+            Some(file) => Err(LayoutError::Incomplete {
+                root,
+                file,
+                problem: "YOLO labels without class names",
+                missing: "a data.yaml with `names` or a classes.txt",
+                remedy: "write a data.yaml with a line such as `names: [cat, dog]`, in the order of the class numbers",
+            }
+            .into()),
             None => Ok(None),
         }
     }
@@ -259,11 +269,11 @@ impl YoloDirectory {
         let places = self.splits.iter().flat_map(|(_, places)| places);
         let labels = places
             .clone()
-            .filter_map(|place| Folder::of(place.parent()?).directory(&["labels"]));
-        let below = Folder::of(root).directory(&["labels"]);
+            .filter_map(|place| DirectoryListing::of(place.parent()?).directory(&["labels"]));
+        let below = DirectoryListing::of(root).directory(&["labels"]);
         let of_splits = below.iter().flat_map(|labels| {
-            let folder = Folder::of(labels);
-            Split::ALL.map(|split| folder.split_directory(split))
+            let listing = DirectoryListing::of(labels);
+            Split::ALL.map(|split| listing.split_directory(split))
         });
         let directories: BTreeSet<PathBuf> = [root.to_owned()]
             .into_iter()
@@ -289,9 +299,8 @@ impl YoloDirectory {
     /// Describes a recognized directory.
     pub(super) fn expect(root: &Path) -> Result<Self, DataError> {
         Self::find(root)?.ok_or_else(|| {
-            let format = &YoloFormat;
-            let root = root.to_owned();
-            LayoutError::NotInFormat { root, format }.into()
+            let format: Format = &YoloFormat;
+            format.not_found_in(root).into()
         })
     }
 
@@ -356,7 +365,7 @@ impl YoloDirectory {
             }
         }
         if splits.is_empty() {
-            splits = Self::usual_splits(root, &Folder::of(root));
+            splits = Self::usual_splits(root, &DirectoryListing::of(root));
         }
         if splits.is_empty() {
             let problem = "no images; `train` and `val` should be directories or lists of images";
@@ -378,15 +387,18 @@ impl YoloDirectory {
     }
 
     /// Finds the images of each split without a description; names are read in any capitals.
-    pub(super) fn usual_splits(root: &Path, folder: &Folder) -> Vec<(Split, Vec<PathBuf>)> {
-        let images = folder.directory(&["images", "imgs", "JPEGImages"]);
-        let in_images = images.as_ref().map(|path| Folder::of(path));
+    pub(super) fn usual_splits(
+        root: &Path,
+        listing: &DirectoryListing,
+    ) -> Vec<(Split, Vec<PathBuf>)> {
+        let images = listing.directory(&["images", "imgs", "JPEGImages"]);
+        let in_images = images.as_ref().map(|path| DirectoryListing::of(path));
         let mut splits = Vec::new();
         for split in Split::ALL {
-            let own = folder.split_directory(split);
+            let own = listing.split_directory(split);
             let inner = own
                 .as_ref()
-                .and_then(|path| Folder::of(path).directory(&["images"]));
+                .and_then(|path| DirectoryListing::of(path).directory(&["images"]));
             let list = split
                 .names()
                 .iter()
@@ -404,8 +416,8 @@ impl YoloDirectory {
             let places = [
                 images,
                 list.is_file().then_some(list),
-                folder.directory(&["obj_train_data"]),
-                folder.directory(&["data"]),
+                listing.directory(&["obj_train_data"]),
+                listing.directory(&["data"]),
                 Some(root.to_owned()),
             ];
             let mut places = places.into_iter().flatten();
@@ -432,7 +444,10 @@ pub(super) fn is_yaml(path: &Path) -> bool {
 pub(super) type ChosenYaml = (PathBuf, DataYaml, Vec<String>);
 
 /// Returns the YAML file that describes a directory: `data.yaml` or `dataset.yaml` if there are several.
-pub(super) fn chosen_yaml(root: &Path, folder: &Folder) -> Result<Option<ChosenYaml>, DataError> {
+pub(super) fn chosen_yaml(
+    root: &Path,
+    listing: &DirectoryListing,
+) -> Result<Option<ChosenYaml>, DataError> {
     let rank = |path: &Path| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         ["data", "dataset"]
@@ -440,7 +455,7 @@ pub(super) fn chosen_yaml(root: &Path, folder: &Folder) -> Result<Option<ChosenY
             .position(|name| stem == *name)
             .unwrap_or(2)
     };
-    let files = folder.files_with("yaml").chain(folder.files_with("yml"));
+    let files = listing.files_with("yaml").chain(listing.files_with("yml"));
     let mut files: Vec<(usize, PathBuf)> = files.map(|path| (rank(&path), path)).collect();
     files.sort();
     let mut described = Vec::new();
@@ -495,8 +510,8 @@ pub(super) fn first_label(
         .chain([root])
         .filter(|path| path.is_dir());
     places.into_iter().find_map(|place| {
-        let folder = Folder::of(place);
-        let images = folder.images().take(TRIED);
+        let listing = DirectoryListing::of(place);
+        let images = listing.images().take(TRIED);
         let mut labels = images.map(|name| place.join(name).with_extension("txt"));
         labels.find(is_label)
     })

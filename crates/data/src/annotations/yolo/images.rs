@@ -9,8 +9,9 @@ use crate::DataError;
 use crate::annotations::file_names::{
     AnyCapitals, FileMatch, file_names, found_in_other_capitals, several_files,
 };
+use crate::annotations::format::SplitFiles;
 use crate::annotations::image_files::images_within;
-use crate::annotations::layout::{LayoutError, SplitFiles, join};
+use crate::annotations::layout::{LayoutError, join};
 use crate::text::count;
 use crate::text_file::{lines, read_text};
 

@@ -43,10 +43,10 @@ use crate::DataError;
 use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
-    Output, PlacedBox, PlacedSplit, Reader, SplitEntries, StoredBox, without_extension,
+    Output, PlacedBox, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, without_extension,
 };
-use crate::annotations::image_files::Folder;
-use crate::annotations::layout::{Split, SplitFiles};
+use crate::annotations::image_files::DirectoryListing;
+use crate::annotations::layout::Split;
 use crate::images::decode::image_size;
 use crate::text::count;
 use crate::text_file::read_text;
@@ -93,6 +93,14 @@ impl AnnotationFormat for YoloFormat {
         }))
     }
 
+    fn annotation_extension(&self) -> &'static str {
+        "txt"
+    }
+
+    fn dataset_extensions(&self) -> &'static [&'static str] {
+        &["yaml", "yml", "data"]
+    }
+
     fn reader(&self) -> Reader {
         Reader::Entries(collect)
     }
@@ -135,6 +143,17 @@ impl AnnotationFormat for YoloFormat {
         }
         let found: Vec<Split> = splits.iter().map(|s| s.annotations.split).collect();
         output.file("data.yaml", &DataYaml::format(&names, &found))
+    }
+
+    fn keep_dropped(
+        &self,
+        files: &DatasetFiles,
+        splits: &[PlacedSplit],
+        output: &Output,
+    ) -> Result<Dropped, DataError> {
+        let mut kept = Dropped::default();
+        kept.add(OUTLINES, "object", copy_outlines(files, splits, output)?);
+        Ok(kept)
     }
 }
 
@@ -310,8 +329,8 @@ fn orphans(label_files: &HashSet<PathBuf>) -> usize {
         !LISTS.contains(&stem.as_str()) && !stem.contains("readme") && !stem.contains("license")
     };
     let files = directories.into_iter().flat_map(|directory| {
-        let folder = Folder::of(directory);
-        let files: Vec<PathBuf> = folder.files_with("txt").collect();
+        let listing = DirectoryListing::of(directory);
+        let files: Vec<PathBuf> = listing.files_with("txt").collect();
         files
     });
     let others = files.filter(|path| !label_files.contains(path));
@@ -319,7 +338,7 @@ fn orphans(label_files: &HashSet<PathBuf>) -> usize {
 }
 
 /// The description of the objects of which only the boxes are read.
-pub(crate) const OUTLINES: &str = "outlines, of which the boxes are kept";
+const OUTLINES: &str = "outlines, of which the boxes are kept";
 
 /// Copies the label files with outlines over those that were written, which have boxes only. Returns the number of
 /// outlines that are kept so.
@@ -328,7 +347,7 @@ pub(crate) const OUTLINES: &str = "outlines, of which the boxes are kept";
 ///
 /// # Errors
 /// A file cannot be read or written.
-pub(crate) fn copy_outlines(
+fn copy_outlines(
     files: &DatasetFiles,
     splits: &[PlacedSplit],
     output: &Output,

@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::DataError;
-use crate::annotations::format::SplitEntries;
-use crate::annotations::layout::SplitFiles;
+use crate::annotations::format::{SplitEntries, SplitFiles};
 use crate::curation::check::{
     CheckedSplit, Diagnostics, Entries, Kind, RawAnnotation, RawCategory, RawImage, Verdict,
 };

@@ -10,7 +10,8 @@ use crate::DataError;
 use crate::annotations::box_convention::check_box_convention;
 use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::annotations::coco::{List, read_coco};
-use crate::annotations::layout::SplitFiles;
+use crate::annotations::coco_directory::CocoFormat;
+use crate::annotations::format::SplitFiles;
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotatedImage, AnnotationStore};
 use crate::atomic::write_atomically;
@@ -189,7 +190,7 @@ impl NamesFrom {
     /// `images`.
     fn lead_to(&self, path: &Path, images: &Path, names: &[&str]) -> bool {
         let read: Vec<String> = names.iter().map(|name| self.name(name)).collect();
-        let Some(found) = SplitFiles::of_file(path, None).find_images(&read) else {
+        let Some(found) = SplitFiles::of_file(&CocoFormat, path, None).find_images(&read) else {
             return false;
         };
         let mut pairs = names.iter().zip(&found.matched.names);
@@ -214,7 +215,7 @@ impl NamesFrom {
         const TOLERANCE: f64 = 1e-3;
         let read = if self.is_found {
             // As training reads it.
-            SplitFiles::of_file(path, None)
+            SplitFiles::of_file(&CocoFormat, path, None)
                 .read()
                 .map(|read| read.store)
         } else {

@@ -12,8 +12,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{CheckOptions, Diagnostics, Severity, check_dataset};
 use crate::annotations::format::{
-    AnnotatedDataset, DatasetFiles, Dropped, FORMATS, Format, Reader, SplitAnnotations,
+    AnnotatedDataset, DatasetFiles, Dropped, Format, Reader, SplitAnnotations,
 };
+use crate::annotations::formats::FORMATS;
 use crate::annotations::layout::Split;
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;

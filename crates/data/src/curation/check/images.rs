@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::annotations::file_names::{AnyCapitals, FileMatch};
-use crate::annotations::layout::SplitFiles;
+use crate::annotations::format::SplitFiles;
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
 use crate::images::decode::{DecodeError, InspectedImage, has_extension_of, inspect_image_bytes};

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::annotations::box_convention::{BoxConvention, BoxFit, is_near};
-use crate::boxes::{EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
+use crate::annotations::box_convention::{BoxFit, is_near};
+use crate::boxes::{BoxConvention, EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
 use crate::datasets::detection::{TargetFilter, plain_class_name};
 use crate::text::{count, numbers};

@@ -25,8 +25,8 @@ use std::path::PathBuf;
 
 use crate::DataError;
 use crate::annotations::coco::{CategoryEntry as RawCategory, ImageEntry as RawImage};
-use crate::annotations::format::{DatasetFiles, SplitEntries};
-use crate::annotations::layout::{Split, SplitFiles};
+use crate::annotations::format::{DatasetFiles, SplitEntries, SplitFiles};
+use crate::annotations::layout::Split;
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 
 use crate::images::decode::image_size;

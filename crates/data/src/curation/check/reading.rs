@@ -9,7 +9,7 @@ use crate::DataError;
 use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
 use crate::annotations::coco::{Entry, List};
-use crate::annotations::layout::SplitFiles;
+use crate::annotations::format::SplitFiles;
 use crate::curation::check::{
     CheckedSplit, Diagnostic, Diagnostics, Entries, Kind, Progress, RawAnnotation, RawCategory,
     RawImage, Verdict,

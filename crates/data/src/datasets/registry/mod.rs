@@ -14,18 +14,17 @@ pub use recognition::{Recognition, RecognizedSplit, RecognizedTask};
 
 use crate::DataError;
 use crate::annotations::coco_directory::{CocoFormat, find_coco};
-use crate::annotations::format::{DatasetFiles, SplitAnnotations};
+use crate::annotations::format::{DatasetFiles, SplitAnnotations, SplitFiles};
 use crate::annotations::image_files::unsupported_beside;
 use crate::annotations::joining::{hold_out, join_splits};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles};
+use crate::annotations::layout::{LayoutError, Split};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::datasets::detection::{
     DetectionDataset, alike_class_names, check_class_names, check_same_categories, missing_classes,
     says_little, shared_images, suspicious, unmatchable, untrained,
 };
 use crate::datasets::repeated_images::RepeatedImages;
-use crate::images::ImageSource;
-use crate::loading::OnBadImage;
+use crate::images::{ImageSource, OnBadImage};
 use crate::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph, photograph_scene,
 };
@@ -173,7 +172,7 @@ pub enum DatasetName {
     /// COCO 2017 in its original layout.
     Coco,
     /// Any directory or annotation file in one of the annotation
-    /// [formats](crate::annotations::format::FORMATS).
+    /// [formats](crate::annotations::formats::FORMATS).
     Directory(PathBuf),
     /// Several directories or annotation files with equal class names.
     List(Vec<PathBuf>),

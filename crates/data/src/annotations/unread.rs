@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::annotations::image_files::{Folder, has_extension};
+use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split};
 use crate::text_file::beginning;
 
 /// A format that is not read.
-struct Foreign {
+struct UnreadFormat {
     name: &'static str,
     /// What its program can write instead.
     instead: &'static str,
@@ -17,8 +17,8 @@ struct Foreign {
     is_in: fn(name: &str, text: &str) -> bool,
 }
 
-const FORMATS: &[Foreign] = &[
-    Foreign {
+const UNREAD_FORMATS: &[UnreadFormat] = &[
+    UnreadFormat {
         name: "CreateML",
         instead: "export the dataset as COCO JSON, Pascal VOC or YOLO",
         extension: "json",
@@ -29,7 +29,7 @@ const FORMATS: &[Foreign] = &[
                 || (text.starts_with('[') && has(text, &["image", "coordinates"]))
         },
     },
-    Foreign {
+    UnreadFormat {
         name: "LabelMe",
         instead: "convert them to COCO with labelme's labelme2coco.py",
         extension: "json",
@@ -37,19 +37,19 @@ const FORMATS: &[Foreign] = &[
             has(text, &["shapes", "imagePath"]) || has(text, &["shapes", "shape_type"])
         },
     },
-    Foreign {
+    UnreadFormat {
         name: "VIA project",
         instead: "export the annotations in VIA as COCO format (Annotation, Export Annotations)",
         extension: "json",
         is_in: |_, text| text.contains("\"_via_") || has(text, &["regions", "shape_attributes"]),
     },
-    Foreign {
+    UnreadFormat {
         name: "VIA CSV",
         instead: "export the annotations in VIA as COCO format (Annotation, Export Annotations)",
         extension: "csv",
         is_in: |_, text| text.contains("region_shape_attributes"),
     },
-    Foreign {
+    UnreadFormat {
         name: "Label Studio JSON",
         instead: "export the project from Label Studio as COCO, YOLO or Pascal VOC XML with images",
         extension: "json",
@@ -58,13 +58,13 @@ const FORMATS: &[Foreign] = &[
                 && (has(text, &["annotations", "result"]) || text.contains("\"rectanglelabels\""))
         },
     },
-    Foreign {
+    UnreadFormat {
         name: "CVAT XML",
         instead: "export the task from CVAT as COCO 1.0, YOLO 1.1 or PASCAL VOC 1.1",
         extension: "xml",
         is_in: |_, text| text.contains("<annotations"),
     },
-    Foreign {
+    UnreadFormat {
         name: "Datumaro",
         instead: "convert them with `datum convert -f coco`",
         extension: "json",
@@ -73,19 +73,19 @@ const FORMATS: &[Foreign] = &[
                 || (has(text, &["items", "categories"]) && !has(text, &["images"]))
         },
     },
-    Foreign {
+    UnreadFormat {
         name: "FiftyOne dataset",
         instead: "export it from FiftyOne as COCODetectionDataset, YOLOv5Dataset or VOCDetectionDataset",
         extension: "json",
         is_in: |_, text| has(text, &["samples"]) && text.contains("\"_cls\""),
     },
-    Foreign {
+    UnreadFormat {
         name: "FiftyOne dataset",
         instead: "export it from FiftyOne as COCODetectionDataset, YOLOv5Dataset or VOCDetectionDataset",
         extension: "json",
         is_in: |name, text| name == "metadata.json" && text.contains("fiftyone"),
     },
-    Foreign {
+    UnreadFormat {
         name: "Supervisely",
         instead: "export the project from Supervisely as COCO or Pascal VOC",
         extension: "json",
@@ -97,13 +97,13 @@ const FORMATS: &[Foreign] = &[
                 || has(text, &["tags", "size", "objects"])
         },
     },
-    Foreign {
+    UnreadFormat {
         name: "V7 Darwin",
         instead: "export the dataset from V7 as COCO or Pascal VOC",
         extension: "json",
         is_in: |_, text| has(text, &["annotations", "bounding_box"]) && !has(text, &["images"]),
     },
-    Foreign {
+    UnreadFormat {
         name: "Labelbox",
         instead: "convert them to COCO, Pascal VOC or YOLO with the labelbox package",
         extension: "json",
@@ -111,13 +111,13 @@ const FORMATS: &[Foreign] = &[
             has(text, &["data_row", "projects"]) || has(text, &["Labeled Data", "Label"])
         },
     },
-    Foreign {
+    UnreadFormat {
         name: "Labelbox",
         instead: "convert them to COCO, Pascal VOC or YOLO with the labelbox package",
         extension: "ndjson",
         is_in: |_, text| has(text, &["data_row"]),
     },
-    Foreign {
+    UnreadFormat {
         name: "VoTT",
         instead: "export the project from VoTT as Pascal VOC or CSV",
         extension: "json",
@@ -125,73 +125,73 @@ const FORMATS: &[Foreign] = &[
             has(text, &["asset", "regions"]) || has(text, &["assets", "securityToken"])
         },
     },
-    Foreign {
+    UnreadFormat {
         name: "SuperAnnotate",
         instead: "convert them to COCO with the superannotate package",
         extension: "json",
         is_in: |_, text| has(text, &["metadata", "instances"]),
     },
-    Foreign {
+    UnreadFormat {
         name: "SageMaker manifest",
         instead: "convert them to COCO JSON",
         extension: "manifest",
         is_in: |_, text| has(text, &["source-ref"]),
     },
-    Foreign {
+    UnreadFormat {
         name: "KITTI",
         instead: "convert them to COCO, Pascal VOC or YOLO",
         extension: "txt",
         is_in: |_, text| is_kitti(text),
     },
-    Foreign {
+    UnreadFormat {
         name: "DOTA",
         instead: "convert them to COCO, Pascal VOC or YOLO (upright boxes)",
         extension: "txt",
         is_in: |_, text| is_dota(text),
     },
-    Foreign {
+    UnreadFormat {
         name: "MOT",
         instead: "convert them to COCO, Pascal VOC or YOLO",
         extension: "txt",
         is_in: |name, text| name == "gt.txt" && numbers_by_comma(text).is_some_and(|n| n >= 9),
     },
-    Foreign {
+    UnreadFormat {
         name: "VisDrone",
         instead: "convert them to COCO, Pascal VOC or YOLO",
         extension: "txt",
         is_in: |_, text| numbers_by_comma(text) == Some(8),
     },
-    Foreign {
+    UnreadFormat {
         name: "BDD100K",
         instead: "convert them to COCO with the bdd100k toolkit",
         extension: "json",
         is_in: |_, text| has(text, &["labels", "box2d"]),
     },
-    Foreign {
+    UnreadFormat {
         name: "Open Images CSV",
         instead: "convert them to COCO or Pascal VOC",
         extension: "csv",
         is_in: |_, text| text.starts_with("ImageID,Source,LabelName"),
     },
-    Foreign {
+    UnreadFormat {
         name: "TFRecord",
         instead: "export the dataset as COCO JSON, Pascal VOC or the CSV file that the records were made from",
         extension: "tfrecord",
         is_in: |_, _| true,
     },
-    Foreign {
+    UnreadFormat {
         name: "TFRecord",
         instead: "export the dataset as COCO JSON, Pascal VOC or the CSV file that the records were made from",
         extension: "record",
         is_in: |_, _| true,
     },
-    Foreign {
+    UnreadFormat {
         name: "JSON Lines",
         instead: "convert them to COCO JSON",
         extension: "jsonl",
         is_in: |_, text| text.trim_start().starts_with('{'),
     },
-    Foreign {
+    UnreadFormat {
         name: "Parquet",
         instead: "convert them to COCO JSON with image files",
         extension: "parquet",
@@ -236,16 +236,16 @@ fn has(text: &str, keys: &[&str]) -> bool {
 
 /// Returns the error about annotations in a format that is known and not read: of a file, or of a
 /// directory that contains such a file, directly or in the directory of a split or of annotations.
-pub(crate) fn foreign_annotations(path: &Path) -> Option<LayoutError> {
+pub(crate) fn unread_annotations(path: &Path) -> Option<LayoutError> {
     /// The first files of each kind are inspected.
     const TRIED: usize = 5;
     if path.is_file() {
-        return foreign_file(path);
+        return unread_file(path);
     }
-    let folder = Folder::of(path);
+    let listing = DirectoryListing::of(path);
     let inner = Split::ALL
         .into_iter()
-        .filter_map(|split| folder.split_directory(split));
+        .filter_map(|split| listing.split_directory(split));
     let named = [
         "annotations",
         "ann",
@@ -259,7 +259,7 @@ pub(crate) fn foreign_annotations(path: &Path) -> Option<LayoutError> {
         "labelTxt",
         "gt",
     ];
-    let named = named.iter().filter_map(|name| folder.directory(&[name]));
+    let named = named.iter().filter_map(|name| listing.directory(&[name]));
     let outer: Vec<PathBuf> = [path.to_owned()]
         .into_iter()
         .chain(inner)
@@ -267,30 +267,32 @@ pub(crate) fn foreign_annotations(path: &Path) -> Option<LayoutError> {
         .collect();
     // `annotations/train/`, `train/ann/`, `training/label_2/`
     let nested = outer.iter().skip(1).flat_map(|directory| {
-        let folder = Folder::of(directory);
+        let listing = DirectoryListing::of(directory);
         let splits = Split::ALL.into_iter();
-        let mut nested: Vec<PathBuf> = splits.filter_map(|s| folder.split_directory(s)).collect();
+        let mut nested: Vec<PathBuf> = splits.filter_map(|s| listing.split_directory(s)).collect();
         let named = ["ann", "annotations", "label_2", "labelTxt", "labels"];
-        nested.extend(named.iter().filter_map(|name| folder.directory(&[name])));
+        nested.extend(named.iter().filter_map(|name| listing.directory(&[name])));
         nested
     });
     let directories: Vec<PathBuf> = outer.iter().cloned().chain(nested).collect();
     directories.iter().find_map(|directory| {
-        let folder = Folder::of(directory);
-        FORMATS.iter().find_map(|format| {
-            let mut files = folder.files_with(format.extension).take(TRIED);
+        let listing = DirectoryListing::of(directory);
+        UNREAD_FORMATS.iter().find_map(|format| {
+            let mut files = listing.files_with(format.extension).take(TRIED);
             files.find_map(|file| is_file_of(format, &file).then(|| error(format, file)))
         })
     })
 }
 
 /// Returns the error about a file of annotations in a format that is known and not read.
-pub(crate) fn foreign_file(path: &Path) -> Option<LayoutError> {
-    let format = FORMATS.iter().find(|format| is_file_of(format, path))?;
+pub(crate) fn unread_file(path: &Path) -> Option<LayoutError> {
+    let format = UNREAD_FORMATS
+        .iter()
+        .find(|format| is_file_of(format, path))?;
     Some(error(format, path.to_owned()))
 }
 
-fn is_file_of(format: &Foreign, path: &Path) -> bool {
+fn is_file_of(format: &UnreadFormat, path: &Path) -> bool {
     const BEGINNING: u64 = 1 << 16;
     if !has_extension(path, format.extension) {
         return false;
@@ -304,8 +306,8 @@ fn is_file_of(format: &Foreign, path: &Path) -> bool {
     (format.is_in)(&name, text)
 }
 
-fn error(format: &Foreign, file: PathBuf) -> LayoutError {
-    LayoutError::Foreign {
+fn error(format: &UnreadFormat, file: PathBuf) -> LayoutError {
+    LayoutError::UnreadFormat {
         file,
         name: format.name,
         instead: format.instead,
@@ -404,8 +406,10 @@ mod tests {
             let path = dir.path().join(file);
             std::fs::write(&path, text).unwrap();
             for place in [path.as_path(), dir.path()] {
-                match foreign_annotations(place) {
-                    Some(LayoutError::Foreign { name, .. }) => assert_eq!(name, expected, "{file}"),
+                match unread_annotations(place) {
+                    Some(LayoutError::UnreadFormat { name, .. }) => {
+                        assert_eq!(name, expected, "{file}")
+                    }
                     other => panic!("{file}: {other:?}"),
                 }
             }
@@ -425,14 +429,14 @@ mod tests {
             let path = dir.path().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, r#"{"shapes": [], "imagePath": "a.jpg"}"#).unwrap();
-            assert!(foreign_annotations(dir.path()).is_some(), "{file}");
+            assert!(unread_annotations(dir.path()).is_some(), "{file}");
         }
     }
 
     proptest! {
         #[test]
         fn text_of_any_kind_is_told_apart_without_a_panic(text in "[-a-z0-9., :\"{}\\[\\]\n]{0,80}") {
-            for format in FORMATS {
+            for format in UNREAD_FORMATS {
                 let _ = (format.is_in)("gt.txt", &text);
             }
         }
@@ -456,6 +460,6 @@ mod tests {
         ] {
             std::fs::write(dir.path().join(file), text).unwrap();
         }
-        assert!(foreign_annotations(dir.path()).is_none());
+        assert!(unread_annotations(dir.path()).is_none());
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ForeignError, Tensors, safetensors};
+use super::{Tensors, ThirdPartyError, safetensors};
 
 /// The end of the name of an index.
 const INDEX: &str = ".safetensors.index.json";
@@ -36,15 +36,15 @@ pub(super) fn index_of(path: &Path) -> Option<PathBuf> {
 }
 
 /// Returns the files that an index lists and their tensors.
-pub(super) fn open(index: &Path) -> Result<(Vec<File>, Tensors), ForeignError> {
-    let bad = |reason: String| ForeignError::Format {
+pub(super) fn open(index: &Path) -> Result<(Vec<File>, Tensors), ThirdPartyError> {
+    let bad = |reason: String| ThirdPartyError::Format {
         path: index.to_path_buf(),
         format: "safetensors index",
         reason,
     };
     let read_error = |path: &Path| {
         let path = path.to_path_buf();
-        move |source| ForeignError::Read { path, source }
+        move |source| ThirdPartyError::Read { path, source }
     };
     let mut text = Vec::new();
     let file = File::open(index).map_err(read_error(index))?;
@@ -67,11 +67,13 @@ pub(super) fn open(index: &Path) -> Result<(Vec<File>, Tensors), ForeignError> {
         let mut found = safetensors::tensors(&path, &mut file, files.len())?;
         let listed = weight_map.iter().filter(|(_, file)| *file == name);
         for (tensor, _) in listed {
-            let entry = found.remove(tensor).ok_or_else(|| ForeignError::Tensor {
-                path: path.clone(),
-                tensor: tensor.clone(),
-                reason: "the index lists it, but the file does not contain it".into(),
-            })?;
+            let entry = found
+                .remove(tensor)
+                .ok_or_else(|| ThirdPartyError::Tensor {
+                    path: path.clone(),
+                    tensor: tensor.clone(),
+                    reason: "the index lists it, but the file does not contain it".into(),
+                })?;
             tensors.insert(tensor.clone(), entry);
         }
         files.push(file);

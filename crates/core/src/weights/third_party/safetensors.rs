@@ -6,7 +6,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata};
 
-use super::{ElementType, ForeignError, Source, TensorInfo, Tensors};
+use super::{ElementType, Source, TensorInfo, Tensors, ThirdPartyError};
 
 /// The format's own limit for its header.
 const MAX_SAFETENSORS_HEADER: u64 = 100_000_000;
@@ -25,8 +25,8 @@ pub(super) fn tensors(
     path: &Path,
     file: &mut File,
     number: usize,
-) -> Result<Tensors, ForeignError> {
-    let bad = |reason: String| ForeignError::Format {
+) -> Result<Tensors, ThirdPartyError> {
+    let bad = |reason: String| ThirdPartyError::Format {
         path: path.to_path_buf(),
         format: "safetensors",
         reason,
@@ -50,7 +50,7 @@ pub(super) fn tensors(
     let data_start = 8 + header_size;
     let mut tensors = Tensors::new();
     for (name, entry) in header.tensors() {
-        let tensor_error = |reason: String| ForeignError::Tensor {
+        let tensor_error = |reason: String| ThirdPartyError::Tensor {
             path: path.to_path_buf(),
             tensor: name.clone(),
             reason,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
-use super::{ElementType, ForeignError, Source, TensorInfo, Tensors, row_by_row};
+use super::{ElementType, Source, TensorInfo, Tensors, ThirdPartyError, row_by_row};
 use sedet_data::pickle::{Node, Pickle, PickledArray};
 
 /// The maximum depth of nested dictionaries.
@@ -41,8 +41,8 @@ pub(super) fn values(
 }
 
 /// Returns the arrays in a pickle by name. The keys of nested dictionaries are joined by dots.
-pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignError> {
-    let bad = |reason: String| ForeignError::Format {
+pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ThirdPartyError> {
+    let bad = |reason: String| ThirdPartyError::Format {
         path: path.to_path_buf(),
         format: "pickle",
         reason,
@@ -50,7 +50,7 @@ pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignEr
     let size = file.metadata().map_err(|e| bad(e.to_string()))?.len();
     let pickle = Pickle::read(BufReader::new(file), size).map_err(|e| bad(e.to_string()))?;
     let mut tensors = Tensors::new();
-    collect(pickle.root(), "", 0, &mut tensors).map_err(|tensor| ForeignError::Tensor {
+    collect(pickle.root(), "", 0, &mut tensors).map_err(|tensor| ThirdPartyError::Tensor {
         path: path.to_path_buf(),
         tensor,
         reason: "unsupported element type".into(),

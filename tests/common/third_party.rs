@@ -5,14 +5,14 @@ use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use sedet::weights::foreign::ForeignFile;
+use sedet::weights::third_party::ThirdPartyFile;
 
 /// Shapes and values of tensors by name.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// Reads the tensors of a file, without the counters of batch norms.
 pub fn tensors_of(path: &Path) -> Tensors {
-    let file = ForeignFile::open(path).unwrap();
+    let file = ThirdPartyFile::open(path).unwrap();
     file.tensors()
         .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
         .map(|(name, info)| {

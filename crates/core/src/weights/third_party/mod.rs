@@ -27,7 +27,7 @@ pub use other::OtherContent;
 
 /// An error in reading a third-party weights file.
 #[derive(Debug, thiserror::Error)]
-pub enum ForeignError {
+pub enum ThirdPartyError {
     /// Missing or unreadable.
     #[error("{}: cannot be read: {source}", path.display())]
     Read {
@@ -234,7 +234,7 @@ enum Source {
 }
 
 /// An open weights file.
-pub struct ForeignFile {
+pub struct ThirdPartyFile {
     path: PathBuf,
     container: Container,
     tensors: BTreeMap<String, (TensorInfo, Source)>,
@@ -242,9 +242,9 @@ pub struct ForeignFile {
     files: Vec<Mutex<File>>,
 }
 
-impl fmt::Debug for ForeignFile {
+impl fmt::Debug for ThirdPartyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForeignFile")
+        f.debug_struct("ThirdPartyFile")
             .field("path", &self.path)
             .field("container", &self.container)
             .field("tensors", &self.tensors.len())
@@ -252,13 +252,13 @@ impl fmt::Debug for ForeignFile {
     }
 }
 
-impl ForeignFile {
+impl ThirdPartyFile {
     /// Opens a file: detects its format and reads the descriptions of its tensors. The index of safetensors in
     /// several files, or one of these files beside its index, denotes all of them.
     ///
     /// # Errors
-    /// See [`ForeignError`]; every message names the file.
-    pub fn open(path: &Path) -> Result<Self, ForeignError> {
+    /// See [`ThirdPartyError`]; every message names the file.
+    pub fn open(path: &Path) -> Result<Self, ThirdPartyError> {
         if let Some(index) = shards::index_of(path) {
             let (files, tensors) = shards::open(&index)?;
             return Ok(Self {
@@ -268,7 +268,7 @@ impl ForeignFile {
                 files: files.into_iter().map(Mutex::new).collect(),
             });
         }
-        let read_error = |source| ForeignError::Read {
+        let read_error = |source| ThirdPartyError::Read {
             path: path.to_path_buf(),
             source,
         };
@@ -293,8 +293,8 @@ impl ForeignFile {
         } else {
             let path = path.to_path_buf();
             return Err(match OtherContent::of(&path, &start) {
-                Some(content) => ForeignError::OtherContent { path, content },
-                None => ForeignError::Unknown { path },
+                Some(content) => ThirdPartyError::OtherContent { path, content },
+                None => ThirdPartyError::Unknown { path },
             });
         };
         Ok(Self {
@@ -350,8 +350,8 @@ impl ForeignFile {
     ///
     /// # Errors
     /// The file has no tensor of that name, or its bytes are missing or damaged.
-    pub fn values(&self, name: &str) -> Result<Vec<f32>, ForeignError> {
-        let bad = |reason: String| ForeignError::Tensor {
+    pub fn values(&self, name: &str) -> Result<Vec<f32>, ThirdPartyError> {
+        let bad = |reason: String| ThirdPartyError::Tensor {
             path: self.path.clone(),
             tensor: name.to_string(),
             reason,

@@ -8,7 +8,7 @@ use half::f16;
 use npyz::{NpyFile, TypeChar};
 use zip::ZipArchive;
 
-use super::{ElementType, ForeignError, Source, TensorInfo, Tensors, row_by_row};
+use super::{ElementType, Source, TensorInfo, Tensors, ThirdPartyError, row_by_row};
 
 /// Returns whether every entry of a zip archive is a NumPy array.
 pub(super) fn is_npz(file: &File) -> bool {
@@ -20,8 +20,8 @@ pub(super) fn is_npz(file: &File) -> bool {
     })
 }
 
-pub(super) fn tensors(path: &Path, file: &File) -> Result<Tensors, ForeignError> {
-    let bad = |reason: String| ForeignError::Format {
+pub(super) fn tensors(path: &Path, file: &File) -> Result<Tensors, ThirdPartyError> {
+    let bad = |reason: String| ThirdPartyError::Format {
         path: path.to_path_buf(),
         format: "npz",
         reason,
@@ -32,7 +32,7 @@ pub(super) fn tensors(path: &Path, file: &File) -> Result<Tensors, ForeignError>
         let entry = archive.by_index(index).map_err(|e| bad(e.to_string()))?;
         let entry_name = entry.name().map_err(|e| bad(e.to_string()))?.into_owned();
         let name = entry_name.trim_end_matches(".npy").to_string();
-        let tensor_error = |reason: String| ForeignError::Tensor {
+        let tensor_error = |reason: String| ThirdPartyError::Tensor {
             path: path.to_path_buf(),
             tensor: name.clone(),
             reason,

@@ -9,7 +9,7 @@ use zip::result::ZipError;
 
 use pytorch_reader::{DType, FileFormat, PickleValue, PytorchReader};
 
-use super::{Container, ElementType, ForeignError, Source, TensorInfo, Tensors};
+use super::{Container, ElementType, Source, TensorInfo, Tensors, ThirdPartyError};
 
 /// The start of files of PyTorch before 1.6: a pickle of this number.
 const LEGACY_MAGIC: [u8; 14] = [
@@ -44,8 +44,8 @@ fn program_kind(archive: &ZipArchive<BufReader<File>>) -> Option<&'static str> {
     kinds.next()
 }
 
-pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ForeignError> {
-    let mut file = File::open(path).map_err(|source| ForeignError::Read {
+pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ThirdPartyError> {
+    let mut file = File::open(path).map_err(|source| ThirdPartyError::Read {
         path: path.to_path_buf(),
         source,
     })?;
@@ -53,7 +53,7 @@ pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ForeignError>
     let is_zip = file.read_exact(&mut start).is_ok() && &start == b"PK";
     if is_zip {
         let archive =
-            ZipArchive::new(BufReader::new(file)).map_err(|error| ForeignError::Format {
+            ZipArchive::new(BufReader::new(file)).map_err(|error| ThirdPartyError::Format {
                 path: path.to_path_buf(),
                 format: "PyTorch",
                 reason: match error {
@@ -62,18 +62,18 @@ pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ForeignError>
                 },
             })?;
         if let Some(kind) = program_kind(&archive) {
-            return Err(ForeignError::Program {
+            return Err(ThirdPartyError::Program {
                 path: path.to_path_buf(),
                 kind,
             });
         }
     }
     let reader = PytorchReader::new(path).map_err(|e| match pickled_class(path) {
-        Some(class) => ForeignError::PickledModel {
+        Some(class) => ThirdPartyError::PickledModel {
             path: path.to_path_buf(),
             class,
         },
-        None => ForeignError::Format {
+        None => ThirdPartyError::Format {
             path: path.to_path_buf(),
             format: "PyTorch",
             reason: e.to_string(),

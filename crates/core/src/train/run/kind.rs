@@ -1,0 +1,192 @@
+//! What the tasks provide for a run, and what they need to know about it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::error::RunError;
+use crate::backbones::BackboneConfig;
+use crate::backbones::summary::{LayerSummary, TooSmall};
+use crate::config::{ConfigError, Recipe};
+use crate::device::WorkingDevice;
+use crate::model::{Model, ModelSpec};
+use crate::report::Evaluation;
+use crate::train::engine::TrainTask;
+use crate::train::memory::StepMemory;
+use crate::train::observer::{Notice, Observer};
+use crate::train::run_dir::{Launch, RunDir};
+use crate::train::summary::RecipeFacts;
+use crate::weights::load::LoadedWeights;
+use crate::weights::parameters::named_tensors;
+use sedet_data::images::OnBadImage;
+use sedet_data::loading::SkippedImage;
+
+/// The parts of a run that depend on the task.
+pub(super) trait RunKind {
+    /// The recipe.
+    type Config: Recipe;
+    /// What is trained.
+    type Task: TrainTask;
+    /// The training and the validation split.
+    type Data;
+
+    /// Returns the recipe for the dataset and given weights, and the reason for it.
+    fn default_recipe(&self, weights: Option<&ModelSpec>) -> (&'static str, &'static str);
+
+    /// Adapts the configuration to given weights.
+    fn adopt(
+        config: &mut Self::Config,
+        spec: &ModelSpec,
+        adoption: &Adoption<'_>,
+    ) -> Result<(), AdoptError>;
+
+    /// Checks everything in the configuration that needs no data.
+    fn check(&self, config: &Self::Config, pretrained: bool) -> Result<(), RunError>;
+
+    /// Returns the backbone of the network that the configuration describes.
+    fn backbone(config: &Self::Config, pretrained: bool) -> Result<BackboneConfig, ConfigError>;
+
+    /// Opens both splits, and checks that there is something to train on and to measure with.
+    fn open(
+        &self,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<Self::Data, RunError>;
+
+    /// Fits a default recipe to own data, except what `settings` set, and returns what was fitted.
+    fn fit(
+        &self,
+        _config: &mut Self::Config,
+        _data: &Self::Data,
+        _weights: Option<&ModelSpec>,
+        _settings: &[String],
+    ) -> Result<Option<String>, RunError> {
+        Ok(None)
+    }
+
+    /// Writes into the configuration what is used in the end.
+    fn resolve(_config: &mut Self::Config, _pretrained: bool) -> Result<(), RunError> {
+        Ok(())
+    }
+
+    /// Returns a fingerprint of the annotations or labels of both splits.
+    fn fingerprint(data: &Self::Data) -> String;
+
+    /// Builds the task and the network with random weights.
+    fn prepare(
+        config: &Self::Config,
+        data: Self::Data,
+        context: &Context<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Prepared<Self::Task>, RunError>;
+
+    /// Evaluates the best checkpoint and writes the report. `progress` receives the numbers of finished
+    /// and of all images. Returns none if it was interrupted.
+    fn conclude(
+        task: &Self::Task,
+        best: &Model,
+        context: &Context<'_>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<Concluded>, RunError>;
+}
+
+/// How a configuration is adapted to given weights.
+pub(super) struct Adoption<'a> {
+    /// Whether the network of the weights replaces the recipe's, because no setting names a backbone.
+    pub(super) whole: bool,
+    /// Whether the recipe was chosen by default, so that the weights also determine the input size.
+    pub(super) is_default_recipe: bool,
+    /// The settings of the user, which stay.
+    pub(super) settings: &'a [String],
+}
+
+/// Why weights don't fit a configuration.
+pub(super) enum AdoptError {
+    Config(ConfigError),
+    Unusable(&'static str),
+}
+
+impl From<ConfigError> for AdoptError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// What the tasks need to know about their run.
+pub(super) struct Context<'a> {
+    pub(super) run: &'a RunDir,
+    pub(super) launch: &'a Launch,
+    pub(super) is_resumed: bool,
+    pub(super) device: &'a WorkingDevice,
+    pub(super) stop: &'a AtomicBool,
+}
+
+/// A task, its network with random weights, and what the user should know about them.
+pub(super) struct Prepared<T: TrainTask> {
+    pub(super) task: T,
+    pub(super) model: T::Model,
+    pub(super) facts: TaskFacts,
+}
+
+/// What only the task knows about a run.
+pub(super) struct TaskFacts {
+    pub(super) train_images: usize,
+    pub(super) train_boxes: Option<usize>,
+    pub(super) val_images: usize,
+    /// The name of the network.
+    pub(super) network: String,
+    /// The layers of each part of the backbone; an error for inputs that are too small for an estimate.
+    pub(super) parts: Result<Vec<Vec<LayerSummary>>, TooSmall>,
+    /// Number of leading parts that are not trained.
+    pub(super) frozen_parts: usize,
+    /// The sizes of inputs, in words.
+    pub(super) input: String,
+    /// The anchors of a detector, in words.
+    pub(super) anchors: Option<String>,
+    /// The memory of a step.
+    pub(super) memory: Result<StepMemory, TooSmall>,
+    /// The settings to lower where memory is short.
+    pub(super) advice: String,
+}
+
+/// What the final evaluation leaves.
+pub(super) struct Concluded {
+    pub(super) evaluation: Evaluation,
+    pub(super) skipped: Vec<SkippedImage>,
+    pub(super) samples: Vec<PathBuf>,
+}
+
+/// A run whose directory and configuration exist.
+pub(super) struct Opened<K: RunKind> {
+    pub(super) run: RunDir,
+    pub(super) launch: Launch,
+    pub(super) recipe: RecipeFacts,
+    pub(super) config: K::Config,
+    pub(super) data: K::Data,
+    pub(super) weights: Option<(PathBuf, LoadedWeights)>,
+}
+
+/// Reports the notes on the splits of a dataset. Both splits have those on their common directory.
+pub(super) fn report_notes<'a>(
+    notes: impl Iterator<Item = &'a String>,
+    observer: &mut dyn Observer,
+) {
+    let mut reported = BTreeSet::new();
+    for note in notes {
+        if reported.insert(note) {
+            observer.notice(&Notice::DatasetNote(note.clone()));
+        }
+    }
+}
+
+/// Builds a network with random weights from a seed. Parameters are drawn when they are first used;
+/// all are used here, in the order of the structure.
+pub(super) fn random<M: Module>(init: impl FnOnce(&Device) -> M, seed: u64, device: &Device) -> M {
+    device.seed(seed);
+    let model = init(device);
+    drop(named_tensors(&model));
+    model
+}

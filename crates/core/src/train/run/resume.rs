@@ -1,0 +1,61 @@
+//! The continuation of an interrupted run.
+
+use std::path::Path;
+
+use super::error::RunError;
+use super::kind::{Opened, RunKind};
+use super::request::RecipeOptions;
+use crate::config::{ConfigError, Recipe as _};
+use crate::train::observer::{Notice, Observer as _};
+use crate::train::run_dir::{Launch, RunDir};
+use crate::train::run_log::RunLog;
+use crate::train::summary::RecipeFacts;
+
+/// Opens an interrupted run.
+pub(super) fn reopen<K: RunKind>(
+    kind: &K,
+    options: &RecipeOptions,
+    path: &Path,
+    launch: Launch,
+    log: &mut RunLog<'_>,
+) -> Result<Opened<K>, RunError> {
+    let run = RunDir::reopen(path)?;
+    log.open(&run);
+    let stored = run.config().display().to_string();
+    let config =
+        K::Config::load(&stored, &options.later_settings()).map_err(|error| match error {
+            // The dataset that was given is one of the other task.
+            ConfigError::OtherTask { .. } => launch.changed(&run),
+            error => error.into(),
+        })?;
+    log.notice(&Notice::Resuming {
+        run: path.to_path_buf(),
+    });
+    let data = kind.open(launch.data_dir.as_deref(), config.loader().1)?;
+    // A resumed run equals one that was never interrupted only with the data that it began with.
+    let fingerprint = K::fingerprint(&data);
+    let before = run.launch()?;
+    let has_moved = (&launch.dataset, &launch.data_dir) != (&before.dataset, &before.data_dir);
+    match &launch.fingerprint {
+        Some(begun_with) if *begun_with != fingerprint => return Err(launch.changed(&run)),
+        None if has_moved => log.notice(&Notice::UnverifiedDataset {
+            dataset: launch.dataset.clone(),
+        }),
+        _ => {}
+    }
+    if has_moved {
+        launch.write(&run)?;
+    }
+    Ok(Opened {
+        run,
+        launch,
+        recipe: RecipeFacts {
+            name: stored,
+            reason: "as the run began".to_string(),
+            scaled_from: None,
+        },
+        config,
+        data,
+        weights: None,
+    })
+}

@@ -1,0 +1,386 @@
+//! The table of annotation formats, and what loops over it: recognition of datasets and of files that may
+//! be annotations.
+//!
+//! This module is above the formats. What a format has to provide is in [`format`](super::format).
+
+use std::path::{Path, PathBuf};
+
+use crate::DataError;
+use crate::annotations::coco_directory::CocoFormat;
+use crate::annotations::csv_table::CsvFormat;
+use crate::annotations::format::{DatasetFiles, Format};
+use crate::annotations::image_files::{
+    DirectoryListing, first_few, has_extension, holds_images, holds_images_directly,
+};
+use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::unread::unread_annotations;
+use crate::annotations::voc_directory::VocFormat;
+use crate::annotations::yolo::YoloFormat;
+
+/// All annotation formats. A directory that several recognize belongs to the first of them.
+pub const FORMATS: &[Format] = &[
+    &CocoFormat, // a JSON file per split
+    &VocFormat,  // an XML file per image
+    &YoloFormat, // a text file per image
+    &CsvFormat,  // a table per split
+];
+
+/// Returns the format with the given [key](super::format::AnnotationFormat::key).
+pub fn format_of_key(key: &str) -> Option<Format> {
+    FORMATS.iter().copied().find(|format| format.key() == key)
+}
+
+/// Returns the first format that recognizes a directory.
+///
+/// # Errors
+/// A format recognizes the directory, and its description is wrong.
+pub fn recognize(root: &Path) -> Result<Option<Format>, DataError> {
+    for &format in FORMATS {
+        if format.find(root)?.is_some() {
+            return Ok(Some(format));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns whether a file is a dataset by its extension, whatever it contains: `data.yaml`.
+pub fn is_dataset_file(path: &Path) -> bool {
+    let mut extensions = FORMATS
+        .iter()
+        .flat_map(|format| format.dataset_extensions());
+    extensions.any(|extension| has_extension(path, extension))
+}
+
+/// Returns whether a file has the extension of annotations in one of the formats.
+pub(crate) fn has_annotation_extension(path: &Path) -> bool {
+    let mut formats = FORMATS.iter();
+    formats.any(|format| has_extension(path, format.annotation_extension()))
+}
+
+fn known_formats() -> String {
+    let known = FORMATS.iter();
+    join(known.map(|format| format!("{} ({})", format.name(), format.files())))
+}
+
+impl DatasetFiles {
+    /// Recognizes the format of a directory or annotation file and finds its splits.
+    ///
+    /// A directory whose only content is another directory, as archives leave it, denotes that one.
+    ///
+    /// # Errors
+    /// The path does not exist, no format recognizes it, or the format's description of it is wrong.
+    pub fn find(root: &Path) -> Result<Self, DataError> {
+        /// `VOCdevkit/VOC2007` in the directory of an archive.
+        const NESTED: usize = 3;
+        Self::find_within(root, NESTED)
+    }
+
+    fn find_within(root: &Path, depth: usize) -> Result<Self, DataError> {
+        if !root.exists() {
+            return Err(LayoutError::NoDirectory { root: root.into() }.into());
+        }
+        for (at, &format) in FORMATS.iter().enumerate() {
+            if let Some(found) = format.find(root)? {
+                let mut files = Self::of_found(format, root, found);
+                // Whoever meant the other annotations has to know.
+                for other in &FORMATS[at + 1..] {
+                    if let Ok(Some(other_found)) = other.find(root) {
+                        let unused = format!(
+                            "; {other} annotations ({}) are not used",
+                            other_found.reason
+                        );
+                        files.reason += &unused;
+                    }
+                }
+                if root.is_dir()
+                    && let Some(LayoutError::UnreadFormat { file, name, .. }) =
+                        unread_annotations(root)
+                {
+                    let file = file.strip_prefix(root).unwrap_or(&file).display();
+                    files.reason += &format!("; {name} annotations ({file}) are not used");
+                }
+                return Ok(files);
+            }
+        }
+        if let Some(error) = unread_annotations(root) {
+            return Err(error.into());
+        }
+        let listing = DirectoryListing::of(root);
+        let inner = || listing.directories.iter().map(|name| root.join(name));
+        if let ([name], true) = (listing.directories.as_slice(), depth > 0)
+            && listing.images().next().is_none()
+        {
+            match Self::find_within(&root.join(name), depth - 1) {
+                // The outer directory is the one that was given, and may have other files.
+                Err(DataError::Layout(LayoutError::Unrecognized { .. }))
+                    if !listing.files.is_empty() => {}
+                // Any other error of the inner directory says more than one of the outer.
+                inner => {
+                    let mut files = inner?;
+                    files.reason = format!("in {name}: {}", files.reason);
+                    return Ok(files);
+                }
+            }
+        }
+        let (datasets, others): (Vec<PathBuf>, Vec<PathBuf>) =
+            inner().partition(|path| matches!(recognize(path), Ok(Some(_))));
+        let shown = |path: &PathBuf| path.display().to_string();
+        match datasets.as_slice() {
+            [] => {}
+            [only] if depth > 0 => {
+                let others: Vec<String> = others
+                    .iter()
+                    .filter(|path| holds_images(path))
+                    .map(shown)
+                    .collect();
+                if !others.is_empty() {
+                    return Err(LayoutError::OneOfSeveral {
+                        root: root.to_owned(),
+                        dataset: shown(only),
+                        images: first_few(others.iter().map(String::as_str)),
+                    }
+                    .into());
+                }
+                let mut files = Self::find_within(only, depth - 1)?;
+                let name = only.file_name().unwrap_or_default().display();
+                files.reason = format!("in {name}, the only dataset: {}", files.reason);
+                return Ok(files);
+            }
+            several => {
+                return Err(LayoutError::Several {
+                    root: root.to_owned(),
+                    datasets: several.iter().map(shown).collect(),
+                }
+                .into());
+            }
+        }
+        let images = inner().chain([root.to_owned()]);
+        let images: Vec<String> = images
+            .filter(|path| holds_images_directly(path))
+            .map(|path| path.display().to_string())
+            .collect();
+        let mut found = Vec::new();
+        if !images.is_empty() {
+            let directories = first_few(images.iter().map(String::as_str));
+            found.push(format!("images without annotations in {directories}"));
+        }
+        found.extend(unread_files(root));
+        let found = match found.as_slice() {
+            [] => String::new(),
+            found => format!(" ({})", found.join("; ")),
+        };
+        Err(LayoutError::Unrecognized {
+            root: root.to_owned(),
+            found,
+            expected: known_formats(),
+        }
+        .into())
+    }
+}
+
+/// Describes the first CSV and text files that are named like annotations, or are tables, and in no format
+/// that is read.
+fn unread_files(root: &Path) -> Vec<String> {
+    /// More would hide the rest of the message.
+    const SHOWN: usize = 2;
+    if root.is_file() {
+        return describe_unread(root).into_iter().collect();
+    }
+    let listing = DirectoryListing::of(root);
+    let inner = Split::ALL.map(|split| listing.split_directory(split));
+    let others = [
+        listing.directory(&["annotations"]),
+        listing.directory(&["data"]),
+    ];
+    let inner = inner.into_iter().chain(others).flatten();
+    let directories = [root.to_owned()].into_iter().chain(inner);
+    let files = directories.flat_map(|directory| {
+        let listing = DirectoryListing::of(&directory);
+        let names = listing.files.into_iter();
+        names.map(move |name| directory.join(name))
+    });
+    let unread = files.filter_map(|path| describe_unread(&path).or_else(|| unread_text(&path)));
+    unread.take(SHOWN).collect()
+}
+
+fn describe_unread(path: &Path) -> Option<String> {
+    let mut formats = FORMATS.iter();
+    formats.find_map(|format| format.describe_unread(path))
+}
+
+fn unread_text(path: &Path) -> Option<String> {
+    let stem = path.file_stem()?.to_string_lossy().to_lowercase();
+    let mut words = stem.split(|character: char| !character.is_alphanumeric());
+    let is_meant = words.any(|word| {
+        [
+            "annotation",
+            "annotations",
+            "label",
+            "labels",
+            "bbox",
+            "boxes",
+            "gt",
+        ]
+        .contains(&word)
+    });
+    let is_text = has_extension(path, "txt") && (is_meant || Split::in_name(&stem).is_some());
+    let shown = path.display();
+    is_text.then(|| format!("{shown}: not annotations in a format that is read"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn each_format_has_its_own_key_and_name() {
+        for (at, format) in FORMATS.iter().enumerate() {
+            assert!(format_of_key(format.key()).is_some_and(|found| found == *format));
+            for other in &FORMATS[..at] {
+                assert_ne!(format.key(), other.key());
+                assert_ne!(format.name(), other.name());
+            }
+        }
+    }
+
+    #[test]
+    fn files_are_datasets_or_annotations_by_the_extensions_of_the_formats() {
+        for (name, is_dataset, has_annotations) in [
+            ("data.yaml", true, false),
+            ("A.YML", true, false),
+            ("obj.data", true, false),
+            ("boxes.csv", true, true),
+            ("a.json", false, true),
+            ("a.xml", false, true),
+            ("a.txt", false, true),
+            ("a.jpg", false, false),
+        ] {
+            let path = Path::new(name);
+            assert_eq!(is_dataset_file(path), is_dataset, "{name}");
+            assert_eq!(has_annotation_extension(path), has_annotations, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_directory_lists_the_files_of_every_format() {
+        let directory = tempfile::tempdir().unwrap();
+        let message = DatasetFiles::find(directory.path())
+            .unwrap_err()
+            .to_string();
+        for format in FORMATS {
+            assert!(message.contains(format.name()), "{message}");
+            assert!(message.contains(&format.files()), "{message}");
+        }
+        let missing = DatasetFiles::find(Path::new("no/such")).unwrap_err();
+        assert!(missing.to_string().contains("no such directory"));
+    }
+
+    #[test]
+    fn the_only_directory_is_entered_and_several_datasets_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "<annotation/>").unwrap();
+        };
+        put("VOCdevkit/VOC2007/Annotations/1.xml");
+        put("__MACOSX/x");
+        put("README.txt");
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(found.format.key(), "voc");
+        assert_eq!(
+            found.reason,
+            "in VOCdevkit: in VOC2007: XML files in Annotations"
+        );
+        put("VOCdevkit/VOC2012/Annotations/1.xml");
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        for part in ["VOCdevkit: several datasets", "VOC2007", "VOC2012"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_only_dataset_of_several_directories_is_entered_unless_others_have_images() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "<annotation/>").unwrap();
+        };
+        // The layout of TensorFlow's tutorial.
+        put("annotations/label_map.pbtxt");
+        put("images/train/1.xml");
+        put("images/test/2.xml");
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(
+            found.reason,
+            "in images, the only dataset: XML files in train, test"
+        );
+        assert_eq!(found.split_names(), [Split::Train, Split::Test]);
+        fs::create_dir(dir.path().join("more")).unwrap();
+        image::RgbImage::new(8, 8)
+            .save(dir.path().join("more/1.png"))
+            .unwrap();
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("images is a dataset"), "{message}");
+        assert!(message.ends_with("more"), "{message}");
+    }
+
+    #[test]
+    fn a_table_or_text_that_is_not_read_is_named_below_the_path_that_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir(root.join("images")).unwrap();
+        image::RgbImage::new(8, 8)
+            .save(root.join("images/1.png"))
+            .unwrap();
+        for (file, content, expected) in [
+            (
+                "train_labels.csv",
+                "image_id,width,height,class,xmin,ymin,xmax,ymax\n",
+                "the header lacks `filename`",
+            ),
+            (
+                "boxes.csv",
+                "filename,class,x,y,w,h\n",
+                "the header lacks `xmin`, `ymin`, `xmax`, `ymax`",
+            ),
+            ("train.txt", "images/1.png 1,2,3,4,0\n", "not annotations"),
+        ] {
+            let path = root.join(file);
+            fs::write(&path, content).unwrap();
+            let message = DatasetFiles::find(root).unwrap_err().to_string();
+            let start = format!("{}: no annotations", root.display());
+            assert!(message.starts_with(&start), "{message}");
+            let named = format!("{}: {expected}", path.display());
+            assert!(message.contains(&named), "{message}");
+            if file.ends_with("csv") {
+                let message = DatasetFiles::find(&path).unwrap_err().to_string();
+                assert!(message.contains(expected), "{message}");
+            }
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn annotations_of_a_second_format_are_named_as_unused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in [
+            ("1.xml", "<annotation/>"),
+            ("1.txt", "0 0.5 0.5 0.1 0.1\n"),
+            ("classes.txt", "cat\n"),
+        ] {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        image::RgbImage::new(8, 8)
+            .save(dir.path().join("1.png"))
+            .unwrap();
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(
+            found.reason,
+            "XML files beside the images; YOLO annotations (classes.txt) are not used"
+        );
+    }
+}
