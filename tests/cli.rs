@@ -101,6 +101,27 @@ fn a_network_is_measured_by_name_or_with_the_weights_of_a_file() {
 }
 
 #[test]
+fn the_instruction_set_can_be_limited_and_an_unknown_one_is_refused() {
+    let doctor = |set: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"));
+        let output = command.args(["doctor", "--json"]);
+        output.env("SEDET_MAX_CPU_ISA", set).output().unwrap()
+    };
+    let output = doctor("Baseline");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cpu = report["devices"][0]["detail"].as_str().unwrap();
+    assert!(cpu.ends_with(", baseline instructions"), "{cpu}");
+
+    let output = doctor("sse9");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("SEDET_MAX_CPU_ISA=sse9: must be one of baseline"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_measurement_without_a_model_or_of_an_impossible_input_is_refused() {
     is_wrong_usage(
         &["bench"],

@@ -48,6 +48,7 @@ use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::directory::create_directory;
 use sedet_data::images::OnBadImage;
 use sedet_data::text::{count, printable};
+use sedet_nn::kernels::vectorized::InstructionSet;
 
 /// Train, evaluate and inspect Faster R-CNN with Squeeze-and-Excitation backbones
 #[derive(Debug, Parser)]
