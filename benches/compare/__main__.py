@@ -28,6 +28,9 @@ def main():
     parser.add_argument("--rounds", type=positive, default=5, help="processes of each side and case")
     parser.add_argument("--sedet", type=Path, metavar="PATH", help="the built bench; without it cargo builds it")
     parser.add_argument("--work", type=Path, default=Path("runs/compare"), help="directory of weights, inputs and results")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="JPEG files for the cases from files to detections [default: 64 generated]"
+    )
     arguments = parser.parse_args()
     chosen = cases.chosen(arguments.case, arguments.reference)
     if arguments.list:
@@ -35,7 +38,11 @@ def main():
         return
     arguments.work.mkdir(parents=True, exist_ok=True)
     runner = Runner(
-        (arguments.sedet or build_sedet()).resolve(), arguments.threads, arguments.rounds, arguments.work.resolve()
+        (arguments.sedet or build_sedet()).resolve(),
+        arguments.threads,
+        arguments.rounds,
+        arguments.work.resolve(),
+        arguments.images and arguments.images.resolve(),
     )
     idle = runner.idle(chosen)
     machine = report.machine(arguments.threads, idle)

@@ -14,7 +14,7 @@ class Case:
     """One task that both sides run."""
 
     name: str
-    # Kind of task: classify, detect, train, recipe, load or evaluate.
+    # Kind of task: classify, detect, predict, train, recipe, load or evaluate.
     kind: str
     # A name of networks.py; cases of one network share its weights.
     network: str = ""
@@ -53,6 +53,9 @@ CASES = (
     _detector("resnet50-fpn", "detect", 800, 1088, 1, 3),
     _detector("se-resnet50-fpn", "detect", 480, 640, 1, 5),
     _detector("se-resnet50-fpn", "detect", 800, 1088, 1, 3),
+    Case(
+        "resnet50-fpn images", "predict", "resnet50-fpn", warmup=0, iterations=1, references=("torchvision", *RUNTIMES)
+    ),
     _detector("resnet50-fpn", "train", 512, 512, 1, 3),
     _detector("resnet50-fpn", "train", 800, 800, 1, 3),
     _detector("se-resnet50-fpn", "train", 512, 512, 1, 3),

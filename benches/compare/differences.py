@@ -100,6 +100,7 @@ def metrics(theirs, ours):
 DIFFERENCES = {
     "classify": logits,
     "detect": detections,
+    "predict": detections,
     "train": losses,
     "recipe": losses,
     "load": pixels,

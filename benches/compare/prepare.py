@@ -15,12 +15,14 @@ COCO_IMAGES = 5000
 COCO_CLASSES = 80
 
 
-def prepare(case, work, sedet):
-    """The paths that a case's measuring processes get, by their option."""
+def prepare(case, work, sedet, images):
+    """The paths that a case's measuring processes get, by their option. `images` is a directory of JPEG files, or None for
+    generated ones."""
     files = {}
     if case.network:
         files["weights"] = work / f"{case.network}.safetensors"
         once(files["weights"], lambda path: write_weights(case.network, path))
+    if case.network and case.kind != "predict":
         height, width = case.size if case.kind != "recipe" else (160, 256)
         batch = 4 if case.kind == "recipe" else 1
         classes = networks.SHAPES_CLASSES if case.kind == "recipe" else networks.CLASSES
@@ -29,11 +31,15 @@ def prepare(case, work, sedet):
     if case.runtimes:
         files["model"] = work / f"{case.network}.onnx"
         once(files["model"], lambda path: write_onnx(sedet, files["weights"], path))
-    if case.kind in ("recipe", "load"):
+    if case.kind == "predict" and images:
+        files["data"] = images
+    elif case.kind in ("recipe", "load", "predict"):
         # The recipe's own scenes are small; the loader's are as large as photographs of COCO.
         side, seed = (256, 0) if case.kind == "recipe" else (640, 1)
         files["data"] = work / f"scenes-{side}"
         once(files["data"], lambda path: write_scenes(sedet, path, side, seed))
+        if case.kind == "predict":
+            files["data"] /= "train2017"
     if case.kind == "evaluate":
         files["annotations"] = work / "annotations.json"
         files["results"] = work / "results.json"

@@ -31,8 +31,8 @@ def build_sedet():
 class Runner:
     """Measures cases with both sides on the same files."""
 
-    def __init__(self, sedet, threads, rounds, work):
-        self.sedet, self.threads, self.rounds, self.work = sedet, threads, rounds, work
+    def __init__(self, sedet, threads, rounds, work, images):
+        self.sedet, self.threads, self.rounds, self.work, self.images = sedet, threads, rounds, work, images
         self.environment = {name: value for name, value in os.environ.items() if name not in UNSET}
         for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             self.environment[name] = str(threads)
@@ -54,7 +54,7 @@ class Runner:
 
     def measure(self, case):
         """The records of all rounds and sides, and the differences from each reference."""
-        files = prepare(case, self.work, self.sedet)
+        files = prepare(case, self.work, self.sedet, self.images)
         sides = [*case.references, "sedet"]
         records = {side: [] for side in sides}
         disturbance = 0.0

@@ -10,8 +10,10 @@ import argparse
 import json
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from memory import forget_peak, peak_mb
@@ -24,7 +26,7 @@ def main():
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=0)
     parser.add_argument("--iterations", type=int, default=1)
-    for file in ("model", "inputs", "outputs"):
+    for file in ("model", "inputs", "data", "outputs"):
         parser.add_argument(f"--{file}")
     arguments = parser.parse_args()
     line = {"case": arguments.case, "threads": arguments.threads}
@@ -32,7 +34,8 @@ def main():
     if arguments.case == "idle":
         line |= {"version": version}
     else:
-        line |= measure(load(arguments.model, arguments.threads), arguments)
+        work = predict if arguments.data else forward
+        line |= work(load(arguments.model, arguments.threads), arguments)
     print(json.dumps({**line, "peak_rss_mb": line.get("peak_rss_mb", peak_mb())}), flush=True)
 
 
@@ -81,19 +84,50 @@ ENGINES = {
 }
 
 
-def measure(infer, arguments):
+def forward(infer, arguments):
+    """A normalized batch to the outputs of the graph."""
     pixels = load_file(arguments.inputs)["pixels"]
+    return measure(lambda: infer(pixels), lambda: infer(pixels), arguments)
+
+
+def predict(infer, arguments):
+    """Files to boxes in the images. Unlike the other sides, images are resized as 8-bit values, by Pillow."""
+    files = sorted(path for path in Path(arguments.data).iterdir() if path.suffix == ".jpg")
+
+    def boxes_in(file):
+        image = Image.open(file).convert("RGB")
+        scale = min(SHORT_SIDE / min(image.size), LONG_SIDE / max(image.size))
+        width, height = (int(side * scale) for side in image.size)
+        resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), "f4")
+        pixels = ((resized / 255 - MEAN) / STD).transpose(2, 0, 1)
+        found = infer(np.ascontiguousarray(pixels[None]))
+        across, down = image.width / width, image.height / height
+        return {**found, "boxes": found["boxes"] * np.array([across, down, across, down], "f4")}
+
+    def all_images():
+        for file in files:
+            boxes_in(file)
+
+    return {**measure(all_images, lambda: boxes_in(files[0]), arguments), "images": len(files)}
+
+
+SHORT_SIDE, LONG_SIDE = 800, 1333
+MEAN, STD = np.array([0.485, 0.456, 0.406], "f4"), np.array([0.229, 0.224, 0.225], "f4")
+
+
+def measure(step, outputs, arguments):
     loading = peak_mb()
     forget_peak()
     times = []
     for index in range(arguments.warmup + arguments.iterations):
         start = time.perf_counter()
-        found = infer(pixels)
+        step()
         if index >= arguments.warmup:
             times.append((time.perf_counter() - start) * 1000)
     during = peak_mb()
     if arguments.outputs:
-        save_file({name: np.ascontiguousarray(values, "f4") for name, values in found.items()}, arguments.outputs)
+        found = {name: np.ascontiguousarray(values, "f4") for name, values in outputs().items()}
+        save_file(found, arguments.outputs)
     return {
         "median_ms": statistics.median(times),
         "min_ms": min(times),

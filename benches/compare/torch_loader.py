@@ -11,8 +11,19 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
+def image_files(directory):
+    """The JPEG files of a directory, by name."""
+    return sorted(path for path in Path(directory).iterdir() if path.suffix == ".jpg")
+
+
+def decoded(path):
+    """An image as floats from 0 to 1, decoded by libjpeg-turbo (faster than Pillow)."""
+    pixels = decode_image(read_file(str(path)), ImageReadMode.RGB)
+    return pixels.to(torch.float32).div_(255)
+
+
 class Scenes(Dataset):
-    """The training images of a COCO directory, decoded by libjpeg-turbo (faster than Pillow)."""
+    """The training images of a COCO directory."""
 
     def __init__(self, folder, transform):
         self.folder = Path(folder) / "train2017"
@@ -31,8 +42,7 @@ class Scenes(Dataset):
 
     def __getitem__(self, index):
         image = self.images[index]
-        pixels = decode_image(read_file(str(self.folder / image["file_name"])), ImageReadMode.RGB)
-        pixels = pixels.to(torch.float32).div_(255)
+        pixels = decoded(self.folder / image["file_name"])
         found = self.boxes[image["id"]]
         corners = [(x, y, x + w, y + h) for x, y, w, h in (annotation["bbox"] for annotation in found)]
         boxes = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)

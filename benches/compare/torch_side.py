@@ -165,7 +165,29 @@ def load(case, arguments):
     return {**found, "images": images}
 
 
-WORK = {"classify": classify, "detect": detect, "train": train, "recipe": recipe, "load": load}
+def predict(case, arguments):
+    """Detects the objects in the images of a directory, from the files to boxes in the images."""
+    model = prepare.load_weights(case.network, arguments.weights).eval()
+    files = torch_loader.image_files(arguments.data)
+
+    def boxes_in(file):
+        return model([torch_loader.decoded(file)])[0]
+
+    def all_images(_):
+        for file in files:
+            boxes_in(file)
+
+    def outputs():
+        found = boxes_in(files[0])
+        return {**found, "labels": found["labels"].float() - 1}
+
+    with torch.inference_mode():
+        found = timed(all_images, arguments)
+        write(arguments, outputs)
+    return {**found, "images": len(files)}
+
+
+WORK = {"classify": classify, "detect": detect, "predict": predict, "train": train, "recipe": recipe, "load": load}
 
 
 def batch(inputs):

@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
 use image::RgbImage;
@@ -19,7 +21,7 @@ use super::{
     whole_number,
 };
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
-use sedet_core::render::save_boxes;
+use sedet_core::render::{DrawnBox, RenderError, save_boxes};
 use sedet_core::report::{drawn_detections, unique_name, write_text};
 use sedet_core::train::run_dir::RunDir;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
@@ -110,7 +112,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
                     meter.show(image_id - 1, Some(files.len() as u64));
                 }
                 match image {
-                    Ok(image) => report.add(image_id, file, &image)?,
+                    Ok(image) => report.add(image_id, file, image)?,
                     Err(error) => {
                         // One bad image does not cost the others their result.
                         problem!("error: {error}");
@@ -243,7 +245,7 @@ fn check_output(output: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
 /// Predictions on their way to the console and to files.
 trait Report {
     /// Predicts and prints one image.
-    fn add(&mut self, image_id: u64, file: &Path, image: &RgbImage) -> anyhow::Result<()>;
+    fn add(&mut self, image_id: u64, file: &Path, image: RgbImage) -> anyhow::Result<()>;
     /// Writes what all images have in common.
     fn finish(&mut self) -> anyhow::Result<()>;
 }
@@ -256,6 +258,8 @@ struct Detections<'a> {
     rows: Vec<NamedResultRow>,
     /// Names of written images.
     names: HashSet<String>,
+    /// The annotated images, with `--output`.
+    annotated: Option<AnnotatedImages>,
 }
 
 impl<'a> Detections<'a> {
@@ -272,14 +276,18 @@ impl<'a> Detections<'a> {
             min_score: args.score.unwrap_or(DEFAULT_SCORE),
             rows: Vec::new(),
             names: HashSet::new(),
+            annotated: match args.output {
+                Some(_) => Some(AnnotatedImages::start()?),
+                None => None,
+            },
         })
     }
 }
 
 impl Report for Detections<'_> {
-    fn add(&mut self, image_id: u64, file: &Path, image: &RgbImage) -> anyhow::Result<()> {
+    fn add(&mut self, image_id: u64, file: &Path, image: RgbImage) -> anyhow::Result<()> {
         let categories = &self.model.spec.categories;
-        let mut found = self.model.detect(image)?;
+        let mut found = self.model.detect(&image)?;
         found.retain(|d| d.score >= self.min_score);
         let file_name = file.display().to_string();
         if !self.args.json {
@@ -304,16 +312,22 @@ impl Report for Detections<'_> {
             let min_score = self.min_score;
             print_out(&format!("  no detections above {min_score}"))?;
         }
-        if let Some(output) = &self.args.output {
+        if let (Some(output), Some(annotated)) = (&self.args.output, &mut self.annotated) {
             let format = self.args.image_format.unwrap_or_default();
             let name = unique_name(file, format.extension(), &mut self.names);
-            let boxes = drawn_detections(&found, categories);
-            save_boxes(image, &boxes, &output.join(name))?;
+            annotated.write(Annotated {
+                image,
+                boxes: drawn_detections(&found, categories),
+                path: output.join(name),
+            })?;
         }
         Ok(())
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
+        if let Some(annotated) = &mut self.annotated {
+            annotated.finish()?;
+        }
         if let Some(output) = &self.args.output {
             write_results(&output.join("predictions.json"), &self.rows)?;
         }
@@ -321,6 +335,69 @@ impl Report for Detections<'_> {
             print_out(&serde_json::to_string(&self.rows)?)?;
         }
         Ok(())
+    }
+}
+
+/// An image with its boxes, to be drawn and written.
+struct Annotated {
+    image: RgbImage,
+    boxes: Vec<DrawnBox>,
+    path: PathBuf,
+}
+
+/// A thread that draws and writes images while the network computes the next one.
+struct AnnotatedImages {
+    /// None once no further image comes.
+    queue: Option<SyncSender<Annotated>>,
+    /// None once it has ended.
+    thread: Option<JoinHandle<Result<(), RenderError>>>,
+}
+
+impl AnnotatedImages {
+    /// Images that wait at most: with more, a slow disk would let them fill the memory.
+    const QUEUED: usize = 2;
+
+    fn start() -> anyhow::Result<Self> {
+        let (queue, waiting) = sync_channel::<Annotated>(Self::QUEUED);
+        let write_all = move || {
+            let mut waiting = waiting.into_iter();
+            waiting.try_for_each(|next| save_boxes(&next.image, &next.boxes, &next.path))
+        };
+        let thread = thread::Builder::new().spawn(write_all);
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread.context("a thread cannot be started")?),
+        })
+    }
+
+    /// Writes an image later. An image that could not be written before is the error.
+    fn write(&mut self, annotated: Annotated) -> anyhow::Result<()> {
+        let queue = self.queue.as_ref();
+        match queue.map(|queue| queue.send(annotated)) {
+            Some(Ok(())) => Ok(()),
+            // Nobody receives: the thread has ended with an error.
+            _ => self.finish(),
+        }
+    }
+
+    /// Waits until all images are written.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        self.queue = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            Some(Ok(written)) => Ok(written?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for AnnotatedImages {
+    /// After an error elsewhere, which is the one that is reported, no file is left half written.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
     }
 }
 
@@ -350,9 +427,9 @@ impl<'a> Classes<'a> {
 }
 
 impl Report for Classes<'_> {
-    fn add(&mut self, _image_id: u64, file: &Path, image: &RgbImage) -> anyhow::Result<()> {
+    fn add(&mut self, _image_id: u64, file: &Path, image: RgbImage) -> anyhow::Result<()> {
         let top = self.args.top.unwrap_or(DEFAULT_TOP);
-        let classes = self.model.classify(image, top)?;
+        let classes = self.model.classify(&image, top)?;
         if !self.args.json {
             print_out(&bars(file, &classes))?;
         }

@@ -7,7 +7,7 @@
 //! $ cargo bench --bench compare -- --kind detect --weights F --inputs F --warmup 1 --iterations 5
 //! ```
 //!
-//! Kinds: `classify`, `detect`, `train`, `recipe`, `load`, `evaluate`; `idle` does nothing, `scenes` writes
+//! Kinds: `classify`, `detect`, `predict`, `train`, `recipe`, `load`, `evaluate`; `idle` does nothing, `scenes` writes
 //! the images that `load` and `recipe` read, and `export` the ONNX file of other runtimes. Threads are
 //! rayon's: `RAYON_NUM_THREADS`.
 
@@ -39,6 +39,7 @@ fn main() -> anyhow::Result<()> {
         "export" => return network::export(&arguments),
         "classify" => network::classify(&arguments)?,
         "detect" => network::detect(&arguments)?,
+        "predict" => network::predict(&arguments)?,
         "train" => training::train(&arguments)?,
         "recipe" => recipe::steps(&arguments)?,
         "load" => loading::epochs(&arguments)?,

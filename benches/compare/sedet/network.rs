@@ -1,6 +1,6 @@
 //! Networks with the weights of the reference, and inference with them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use burn::tensor::{Device, Tensor};
@@ -9,11 +9,13 @@ use sedet::classification::classifier::Classifier;
 use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use sedet::detection::rpn::proposals;
 use sedet::detection::{Detection, ImageBatch};
-use sedet::model::NetworkConfig;
+use sedet::loading::decode::decode_image;
+use sedet::loading::prefetch::{PrefetchLimits, with_prefetch};
+use sedet::model::{Model, NetworkConfig};
 use sedet::weights::load::{LoadedWeights, load_weights};
 use sedet::weights::onnx::{OnnxOptions, to_onnx};
 use sedet::weights::parameters::fill_with_tensors;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
 use crate::measure::timed;
@@ -107,6 +109,49 @@ pub fn detect(arguments: &Arguments) -> anyhow::Result<Value> {
     })?;
     write(arguments.outputs.as_deref(), || {
         Ok(detector_outputs(&model, pixels))
+    })?;
+    Ok(found)
+}
+
+/// Detects the objects in the images of a directory, from the files to boxes in the images. The next images are decoded
+/// meanwhile, as by `sedet predict`.
+pub fn predict(arguments: &Arguments) -> anyhow::Result<Value> {
+    let path = arguments.weights()?;
+    let model = Model::from_weights(whole(path)?, path, &Device::flex())?;
+    let files: Vec<PathBuf> = std::fs::read_dir(arguments.data()?)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    let mut files: Vec<_> = files
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "jpg"))
+        .collect();
+    ensure!(!files.is_empty(), "no images");
+    files.sort();
+    let load = |index: usize| decode_image(&files[index]);
+    let mut found = timed(arguments, |_| {
+        with_prefetch(
+            files.len(),
+            PrefetchLimits::AHEAD_OF_NETWORK,
+            load,
+            |images| {
+                for image in images {
+                    model.detect(&image?)?;
+                }
+                anyhow::Ok(())
+            },
+        )?
+    })?;
+    found["images"] = json!(files.len());
+    write(arguments.outputs.as_deref(), || {
+        let detections = model.detect(&decode_image(&files[0])?)?;
+        let boxes: Vec<_> = detections.iter().map(|d| d.box_in_image).collect();
+        let scores = detections.iter().map(|d| d.score).collect();
+        let labels = detections.iter().map(|d| d.label as f32).collect();
+        Ok(vec![
+            Named::boxes("boxes", &boxes),
+            Named::new("scores", vec![boxes.len()], scores),
+            Named::new("labels", vec![boxes.len()], labels),
+        ])
     })?;
     Ok(found)
 }
