@@ -25,9 +25,9 @@ def decoded(path):
 class Scenes(Dataset):
     """The training images of a COCO directory."""
 
-    def __init__(self, folder, transform):
-        self.folder = Path(folder) / "train2017"
-        data = json.loads((Path(folder) / "annotations/instances_train2017.json").read_text())
+    def __init__(self, directory, transform):
+        self.directory = Path(directory) / "train2017"
+        data = json.loads((Path(directory) / "annotations/instances_train2017.json").read_text())
         self.images = sorted(data["images"], key=lambda image: image["id"])
         ids = sorted(category["id"] for category in data["categories"])
         self.label = {category: place + 1 for place, category in enumerate(ids)}
@@ -42,7 +42,7 @@ class Scenes(Dataset):
 
     def __getitem__(self, index):
         image = self.images[index]
-        pixels = decoded(self.folder / image["file_name"])
+        pixels = decoded(self.directory / image["file_name"])
         found = self.boxes[image["id"]]
         corners = [(x, y, x + w, y + h) for x, y, w, h in (annotation["bbox"] for annotation in found)]
         boxes = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
@@ -69,10 +69,10 @@ class Padded:
         return GeneralizedRCNNTransform(800, 1333, MEAN, STD).batch_images(images)
 
 
-def evaluation(folder, workers):
+def evaluation(directory, workers):
     """Loads all images in order, two per batch."""
     return DataLoader(
-        Scenes(folder, Prepared()),
+        Scenes(directory, Prepared()),
         batch_size=2,
         num_workers=workers,
         collate_fn=Padded(),
@@ -93,10 +93,10 @@ def as_lists(samples):
     return tuple(zip(*samples))
 
 
-def endless(folder):
+def endless(directory):
     """Shuffled training batches of four from one worker; the model itself normalizes and resizes."""
     batches = DataLoader(
-        Scenes(folder, flipped_half_the_time),
+        Scenes(directory, flipped_half_the_time),
         batch_size=4,
         shuffle=True,
         num_workers=1,

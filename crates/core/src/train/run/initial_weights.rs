@@ -146,7 +146,7 @@ impl GivenClasses {
         self.layers.iter().any(|layer| name.starts_with(layer))
     }
 
-    /// Returns whether a tensor is that of a prediction layer that is initialized anew for other classes.
+    /// Returns whether a tensor is that of a prediction layer that is initialized again for other classes.
     fn replaces(&self, name: &str) -> bool {
         (self.checkpoint != self.dataset || self.has_other_names) && self.is_prediction_layer(name)
     }
