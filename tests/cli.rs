@@ -118,6 +118,17 @@ fn a_measurement_without_a_model_or_of_an_impossible_input_is_refused() {
         &["too small"],
     );
     is_wrong_usage(&["bench", "resnet50", "--strict"], &["--checkpoint"]);
+    for (name, part) in [
+        ("SE-ResNet50", "did you mean 'se-resnet50'?"),
+        ("SE-ResNet50-FPN", "did you mean 'se-resnet50'?"),
+        (
+            "fasterrcnn-resnet50-fpn-coco",
+            "hint: sedet bench --checkpoint fasterrcnn-resnet50-fpn-coco",
+        ),
+        ("Cargo.toml", "hint: sedet bench --checkpoint Cargo.toml"),
+    ] {
+        is_wrong_usage(&["bench", name], &[name, part]);
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod excite;
 mod hints;
 mod inputs;
 mod man;
+mod model;
 mod models;
 mod named;
 mod predict;
