@@ -318,7 +318,7 @@ impl Observer for ConsoleProgress {
     }
 
     fn epoch(&mut self, report: &EpochReport<'_>) {
-        self.line(&report.to_string());
+        self.line(&report.short());
     }
 
     fn notice(&mut self, notice: &Notice) {
