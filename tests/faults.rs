@@ -257,8 +257,8 @@ fn an_image_deleted_during_training_stops_the_run_or_is_skipped() {
     // All events before the batch with the image are logged.
     let last = Checkpoint::load(&run.join("checkpoints/last.safetensors")).unwrap();
     let progress = last.progress.unwrap();
-    assert_eq!(progress["iteration"], steps_logged(&run));
-    let epochs = progress["epoch"].as_u64().unwrap() + 2;
+    assert_eq!(progress.iteration, steps_logged(&run));
+    let epochs = progress.epoch + 2;
     let mut skip = resume(&run);
     skip.extend(["--on-bad-image", "skip", "--epochs", &epochs.to_string()].map(str::to_string));
     let stderr_text = stderr(&succeeds(&skip));
