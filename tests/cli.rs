@@ -139,6 +139,46 @@ fn a_measurement_without_a_model_or_of_an_impossible_input_is_refused() {
         &["too small"],
     );
     is_wrong_usage(&["bench", "resnet50", "--strict"], &["--checkpoint"]);
+    for (name, part) in [
+        ("SE-ResNet50", "did you mean 'se-resnet50'?"),
+        ("SE-ResNet50-FPN", "did you mean 'se-resnet50'?"),
+        (
+            "fasterrcnn-resnet50-fpn-coco",
+            "hint: sedet bench --checkpoint fasterrcnn-resnet50-fpn-coco",
+        ),
+        ("Cargo.toml", "hint: sedet bench --checkpoint Cargo.toml"),
+    ] {
+        is_wrong_usage(&["bench", name], &[part]);
+    }
+}
+
+#[test]
+fn options_for_third_party_checkpoints_are_refused_with_a_sedet_checkpoint() {
+    let shipped = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let output = text(&dir.path().join("out"));
+    let photo = text(&dir.path().join("photo.png"));
+    image::RgbImage::new(32, 32).save(&photo).unwrap();
+    for options in [
+        &["--strict"][..],
+        &["--allow-unused"],
+        &["--layout", "timm"],
+        &["--network", "teacher"],
+    ] {
+        for command in [
+            &["predict", &photo][..],
+            &["bench"],
+            &["eval", "--dataset", "shapes"],
+            &["excite", "--image", &photo, "--output", &output],
+        ] {
+            let words = [command, &["--checkpoint", shipped], options].concat();
+            is_wrong_usage(&words, &[options[0], "is a sedet checkpoint", "hint: omit"]);
+        }
+    }
+    assert!(!Path::new(&output).exists());
 }
 
 #[test]

@@ -238,10 +238,27 @@ fn a_data_directory_is_refused_for_a_dataset_that_is_not_in_it() {
         );
         let words = with(&start, "photos");
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        is_wrong_usage(&words, &["photos is not one of them", "--dataset "]);
+        is_wrong_usage(&words, &["photos is not one of them", "give its path: "]);
         let words = with(&start, "shapes");
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         is_wrong_usage(&words, &["--data-dir has no effect: shapes is generated"]);
+    }
+    for command in [
+        vec!["check"],
+        vec!["stats"],
+        vec!["show", "--output", &output],
+        vec!["convert", "--to", "yolo", "--output", &output],
+        vec!["split", "--output", &output],
+    ] {
+        for (dataset, part) in [
+            (&*photos, "--data-dir has no effect: "),
+            ("photos", "photos is not one of them"),
+            ("shapes", "--data-dir has no effect: shapes is generated"),
+        ] {
+            let (name, rest) = command.split_first().unwrap();
+            let words = ["data", name, dataset, "--data-dir", &data];
+            is_wrong_usage(&[&words, rest].concat(), &[part, "hint: "]);
+        }
     }
     assert!(!Path::new(&output).exists());
 }
@@ -275,6 +292,24 @@ fn options_of_the_viewer_that_need_another_are_refused_before_a_window_opens() {
                 "--data-dir has no effect: shapes is generated",
                 "omit --data-dir",
             ],
+        ),
+        (
+            vec!["shapes", "--data-dir", "data"],
+            [
+                "--data-dir has no effect: shapes is generated",
+                "omit --data-dir",
+            ],
+        ),
+        (
+            vec![&photo, "--dataset", "shapes"],
+            [
+                "--dataset has no effect: ",
+                "photo.png is opened in its place",
+            ],
+        ),
+        (
+            vec![DETECTOR, "--checkpoint", DETECTOR],
+            ["--checkpoint has no effect: ", "to compare both: --compare"],
         ),
     ] {
         is_wrong_usage(&[vec!["view"], options].concat(), &parts);

@@ -72,6 +72,28 @@ fn a_terminated_run_is_saved() {
 }
 
 #[test]
+fn an_extended_run_that_is_killed_goes_on_to_the_number_of_epochs_it_was_extended_to() {
+    let classifier = Classifier::new();
+    let extended = |run: &Path| {
+        let more = ["--epochs", "5"].map(str::to_string);
+        [resume(run), more.to_vec()].concat()
+    };
+    let (run, killed) = (classifier.run("extended"), classifier.run("killed"));
+    for run in [&run, &killed] {
+        succeeds(&classifier.start(run));
+    }
+    succeeds(&extended(&run));
+    let mut child = spawn(&extended(&killed));
+    wait_for_steps(&mut child, &killed, STEPS + 3);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    succeeds(&resume(&killed));
+    assert_same(&Ended::of(&killed), &Ended::of(&run));
+    let config = fs::read_to_string(killed.join("config.toml")).unwrap();
+    assert!(config.contains("epochs = 5"), "{config}");
+}
+
+#[test]
 fn closed_pipes_do_not_stop_training() {
     let classifier = Classifier::new();
     let run = classifier.run("unheard");
@@ -235,8 +257,8 @@ fn an_image_deleted_during_training_stops_the_run_or_is_skipped() {
     // All events before the batch with the image are logged.
     let last = Checkpoint::load(&run.join("checkpoints/last.safetensors")).unwrap();
     let progress = last.progress.unwrap();
-    assert_eq!(progress["iteration"], steps_logged(&run));
-    let epochs = progress["epoch"].as_u64().unwrap() + 2;
+    assert_eq!(progress.iteration, steps_logged(&run));
+    let epochs = progress.epoch + 2;
     let mut skip = resume(&run);
     skip.extend(["--on-bad-image", "skip", "--epochs", &epochs.to_string()].map(str::to_string));
     let stderr_text = stderr(&succeeds(&skip));

@@ -146,12 +146,12 @@ fn a_named_dataset_is_found_in_another_data_directory() {
     assert!(console.contains("epoch 2/2"), "{console}");
     let launch = fs::read_to_string(Path::new(&run).join("launch.json")).unwrap();
     assert!(launch.contains(&text(&new)), "{launch}");
-    // An extended run keeps its own number of epochs; what is said is how many are done.
+    // The number of epochs that a run was extended to is its own from then on.
     let again = stderr(&succeeds(&owned(&format!(
         "train --resume {run} --device cpu"
     ))));
     assert!(
-        again.contains("all 2 epochs are done (train.epochs is 1)") && again.contains("N above 2"),
+        again.contains("all 2 epochs are done\n") && again.contains("N above 2"),
         "{again}"
     );
     write_cifar(&new.join("cifar10"), 30, 10);
@@ -235,9 +235,10 @@ fn the_weights_of_a_detector_keep_everything_but_the_prediction_layers() {
             .find(|line| line.starts_with(label))
             .unwrap()
     };
-    for label in ["task ", "dataset ", "recipe ", "memory ", "epoch 1/1 "] {
+    for label in ["task ", "dataset ", "recipe ", "memory "] {
         assert!(log.contains(begins(label)), "{label}: {log}");
     }
+    assert!(log.contains("\nepoch 1/1 "), "{log}");
     assert!(log.contains("AP50"), "{log}");
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     for part in [
@@ -342,6 +343,15 @@ fn the_recipe_for_own_images_fits_wide_images_and_says_so() {
         .filter(|line| line.starts_with("epoch 1/2 ") || line.starts_with("epoch 2/2 "))
         .collect();
     assert_eq!(epochs.len(), 2, "one line an epoch: {console}");
+    for line in epochs {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    let mut logged = log.lines().filter(|line| line.starts_with("epoch 1/2 "));
+    assert!(
+        logged.any(|line| line.contains("  lr ") && line.contains(" images/s  ")),
+        "{log}"
+    );
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     assert!(!config.contains("sizes = [16.0, 32.0, 64.0"), "{config}");
     let first = console.lines().next().unwrap();

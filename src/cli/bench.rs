@@ -1,22 +1,23 @@
 //! `sedet bench`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use burn::tensor::Device;
 use serde::Serialize;
 
 use super::hints::{advise, usage_with_hint};
-use super::weights::ThirdPartyArgs;
-use super::{DeviceArgs, print_out, status, stop_on_ctrl_c, whole_number_within};
-use sedet_core::backbones::zoo;
+use super::model::ModelArgs;
+use super::progress::{Unit, with_bar_of};
+use super::{print_out, quoted, status, whole_number_within};
+use sedet_core::backbones::zoo::{self, ZooError};
 use sedet_core::bench::{BatchSize, BenchError, Repeats, Timed, Times, inference, macs, training};
 use sedet_core::classification::classifier::ClassifierConfig;
 use sedet_core::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use sedet_core::model::{ModelError, ModelSpec, Network, NetworkConfig, Task};
 use sedet_core::weights::load::LoadedWeights;
+use sedet_core::weights::named::NamedWeights;
 use sedet_data::boxes::ImageSize;
 use sedet_data::loading::transforms::preprocess::Preprocess;
 use sedet_data::text::count;
@@ -38,12 +39,10 @@ const DETECTOR_CLASSES: usize = 80;
 pub(super) struct BenchArgs {
     /// Network with random weights: a classifier of `sedet models`, or with -fpn at its end the Faster R-CNN
     /// on that backbone
-    #[arg(conflicts_with = "checkpoint")]
-    model: Option<String>,
-    /// Model: a sedet checkpoint, a run, a file from torchvision, timm, detectron2, ..., or the name of
-    /// published weights (see `sedet weights list`)
-    #[arg(long, visible_alias = "weights", value_name = "FILE")]
-    checkpoint: Option<PathBuf>,
+    #[arg(conflicts_with = "checkpoint", value_name = "MODEL")]
+    name: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Height and width of the input in pixels, or the side of a square [default: the model's, for an image
     /// of 480x640]
     #[arg(long, value_name = "HxW", value_parser = size)]
@@ -58,13 +57,6 @@ pub(super) struct BenchArgs {
     /// Number of timed runs, after two that are not [default: as many as fit into 10 s, at least 5]
     #[arg(long, value_name = "N", value_parser = whole_number_within(1..=1_000_000_u32))]
     iterations: Option<u32>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    third_party: ThirdPartyArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
 /// Parses height and width, or the side of a square.
@@ -100,9 +92,10 @@ struct Report {
 }
 
 pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    args.third_party
-        .need("--checkpoint", args.checkpoint.is_some())?;
-    let device = args.device.resolve()?;
+    args.model
+        .third_party
+        .need("--checkpoint", args.model.checkpoint.is_some())?;
+    let device = args.model.device.resolve()?;
     let subject = Subject::of(&args)?;
     let input = BatchSize {
         images: args.batch_size.into(),
@@ -129,22 +122,24 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         count(input.images, "image"),
         device.name
     );
-    let stop = stop_on_ctrl_c()?;
-    let goes_on = || !stop.load(Ordering::Relaxed);
     let (times, macs) = if args.train {
         let autodiff = device.device.clone().autodiff();
         let network = subject.network(&autodiff, true)?;
-        let times = training(network, input, &autodiff, repeats, &goes_on).map_err(advised)?;
-        (times, None)
+        let times = with_bar_of(Unit::Runs, "measuring", |progress| {
+            training(network, input, &autodiff, repeats, progress)
+        })?;
+        (times.map_err(advised)?, None)
     } else {
         let network = subject.network(&device.device, false)?;
-        let times =
-            inference(&network, input, &device.device, repeats, &goes_on).map_err(advised)?;
+        let times = with_bar_of(Unit::Runs, "measuring", |progress| {
+            inference(&network, input, &device.device, repeats, progress)
+        })?;
+        let times = times.map_err(advised)?;
         let macs = macs(&network, input, &device.device)?;
         (times, Some(macs))
     };
     let report = Report::new(name, task, work, device.name, input, &times, macs);
-    print_out(&if args.json {
+    print_out(&if args.model.json {
         serde_json::to_string_pretty(&report)?
     } else {
         report.text()
@@ -171,9 +166,9 @@ struct Subject {
 
 impl Subject {
     fn of(args: &BenchArgs) -> anyhow::Result<Self> {
-        match (&args.model, &args.checkpoint) {
+        match (&args.name, &args.model.checkpoint) {
             (_, Some(path)) => {
-                let weights = args.third_party.load(path)?;
+                let weights = args.model.third_party.load(path)?;
                 Ok(Self {
                     name: path.display().to_string(),
                     spec: weights.spec.clone(),
@@ -182,7 +177,9 @@ impl Subject {
             }
             (Some(name), None) => Ok(Self {
                 name: name.clone(),
-                spec: published(name)?,
+                spec: published(name).map_err(|unknown| {
+                    weights_as_network(name).unwrap_or_else(|| unknown.into())
+                })?,
                 weights: None,
             }),
             (None, None) => Err(usage_with_hint(
@@ -221,9 +218,28 @@ impl Subject {
     }
 }
 
+/// Returns the error about a name that is not that of a network, if it is that of weights.
+fn weights_as_network(name: &str) -> Option<anyhow::Error> {
+    let weights = if Path::new(name).exists() {
+        quoted(name)
+    } else {
+        let known = NamedWeights::of_name(&name.to_lowercase()).ok()?;
+        known.name.to_string()
+    };
+    Some(usage_with_hint(
+        format!("{name}: weights, not the name of a network"),
+        format!("sedet bench --checkpoint {weights}"),
+    ))
+}
+
 /// Describes a published network by its name, such as `se-resnet50` or `se-resnet50-fpn`.
-fn published(name: &str) -> anyhow::Result<ModelSpec> {
-    if let Some(backbone) = name.strip_suffix(DETECTOR_SUFFIX) {
+fn published(name: &str) -> Result<ModelSpec, ZooError> {
+    let lower = name.to_lowercase();
+    // The rest keeps its capitals, so that an error shows what was written.
+    let detector = lower
+        .strip_suffix(DETECTOR_SUFFIX)
+        .and_then(|rest| name.get(..rest.len()));
+    if let Some(backbone) = detector {
         let config = FasterRcnnConfig::new(
             Preset::Torchvision,
             zoo::backbone(backbone)?,

@@ -8,13 +8,11 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use super::hints::usage_with_hint;
+use super::model::ModelArgs;
 use super::progress::with_bar;
 use super::report::{metrics_text, report_skipped};
-use super::weights::ThirdPartyArgs;
-use super::{
-    DeviceArgs, check_data_dir, output_directory, print_out, problem, status, whole_number_within,
-};
-use sedet_core::model::{DatasetDetections, Model, Task, ground_truth, without_skipped};
+use super::{check_data_dir, output_directory, print_out, problem, status, whole_number_within};
+use sedet_core::model::{DatasetDetections, Task, ground_truth, without_skipped};
 use sedet_core::report::{Evaluation, write_text};
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
@@ -44,12 +42,14 @@ const USAGE: &str = "sedet eval [OPTIONS] --checkpoint <FILE> --dataset <DATASET
        sedet eval [OPTIONS] --results <FILE> --annotations <FILE>";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES, override_usage = USAGE)]
+#[command(
+    after_help = EXAMPLES,
+    override_usage = USAGE,
+    mut_arg("json", |json| json.help("Print JSON instead of tables"))
+)]
 pub(super) struct EvalArgs {
-    /// Model to evaluate: a sedet checkpoint, a run, a file from torchvision, detectron2 or mmdetection,
-    /// or the name of published weights (see `sedet weights list`)
-    #[arg(long, visible_alias = "weights", value_name = "FILE")]
-    checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Dataset of --checkpoint. Detection: shapes, blood-cells, coco or a directory with annotations;
     /// classification: imagenet, places365, places365-challenge, cifar10, cifar100 or a directory of
     /// class directories
@@ -77,19 +77,12 @@ pub(super) struct EvalArgs {
     /// boxes.csv (every box with its match)
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Print JSON instead of tables
-    #[arg(long)]
-    json: bool,
     /// Classifiers: average over ten crops per image (corners and center, each also flipped)
     #[arg(long)]
     ten_crop: bool,
     /// What to do with unreadable images: stop (error), or skip them [default: error]
     #[arg(long, value_parser = super::on_bad_image())]
     on_bad_image: Option<OnBadImage>,
-    #[command(flatten)]
-    third_party: ThirdPartyArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
 /// What is evaluated.
@@ -186,7 +179,7 @@ fn check_is_file(option: &str, path: &Path) -> anyhow::Result<()> {
 impl EvalArgs {
     /// Returns what is evaluated. Options that do not fit together, or that would have no effect, are refused.
     fn subject(&self) -> anyhow::Result<Subject<'_>> {
-        let model = (&self.checkpoint, &self.dataset);
+        let model = (&self.model.checkpoint, &self.dataset);
         let results = (&self.results, &self.annotations);
         match (model, results) {
             ((Some(checkpoint), Some(dataset)), (None, None)) => Ok(Subject::Model {
@@ -239,13 +232,13 @@ impl EvalArgs {
 
     /// Refuses the options of a model where a results file is evaluated.
     fn check_results_only(&self) -> anyhow::Result<()> {
-        self.third_party.need("--checkpoint", false)?;
+        self.model.third_party.need("--checkpoint", false)?;
         let given = [
             ("--data-dir", self.data_dir.is_some()),
             ("--split", self.split.is_some()),
             ("--on-bad-image", self.on_bad_image.is_some()),
             ("--ten-crop", self.ten_crop),
-            ("--device", self.device.device.is_some()),
+            ("--device", self.model.device.device.is_some()),
         ];
         match given.into_iter().find(|(_, is_given)| *is_given) {
             Some((option, _)) => Err(usage_with_hint(
@@ -365,13 +358,13 @@ fn report(
         }
     }
     let Some(bootstrap) = bootstrap else {
-        return print_out(&if args.json {
+        return print_out(&if args.model.json {
             evaluation.to_json()
         } else {
             metrics_text(evaluation)
         });
     };
-    if args.json {
+    if args.model.json {
         let mut json: serde_json::Value = serde_json::from_str(&evaluation.to_json())?;
         json["bootstrap"] = serde_json::to_value(bootstrap)?;
         return print_out(&serde_json::to_string_pretty(&json)?);
@@ -429,9 +422,7 @@ fn detect(
     checkpoint: &Path,
     dataset: &str,
 ) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
-    let device = args.device.resolve()?;
-    let weights = args.third_party.load(checkpoint)?;
-    let model = Model::from_weights(weights, checkpoint, &device.device)?;
+    let (model, device) = args.model.load(checkpoint)?;
     // Before the dataset is read or generated.
     model.check_task(Task::Detection)?;
     let dataset = DatasetName::parse(dataset)?;
@@ -458,9 +449,7 @@ fn detect(
 
 /// Evaluates a classifier.
 fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow::Result<ExitCode> {
-    let device = args.device.resolve()?;
-    let weights = args.third_party.load(checkpoint)?;
-    let model = Model::from_weights(weights, checkpoint, &device.device)?;
+    let (model, device) = args.model.load(checkpoint)?;
     model.check_task(Task::Classification)?;
     let images = Arc::new(dataset.open_split(args.split(), args.data_dir.as_deref())?);
     let matched = model.match_classes(images.class_names())?;

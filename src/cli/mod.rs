@@ -17,6 +17,7 @@ mod excite;
 mod hints;
 mod inputs;
 mod man;
+mod model;
 mod models;
 mod named;
 mod predict;
@@ -193,7 +194,7 @@ fn check_data_dir(dataset: &str, data_dir: Option<&Path>) -> anyhow::Result<()> 
             format!(
                 "--data-dir is the directory of the named datasets, and {dataset_name} is not one of them"
             ),
-            format!("give its path: --dataset {}", quoted(inside.display())),
+            format!("give its path: {}", quoted(inside.display())),
         ));
     }
     // An unknown name is reported as one, with those that are known.

@@ -13,12 +13,11 @@ use serde::Serialize;
 
 use super::hints::{hint_for, usage, usage_with_hint};
 use super::inputs::{InputImages, find_images};
+use super::model::ModelArgs;
 use super::named::USUAL_DETECTOR;
 use super::progress::{Meter, Unit};
-use super::weights::ThirdPartyArgs;
 use super::{
-    DeviceArgs, ImageFormat, number, output_directory, print_out, problem, quoted, status,
-    whole_number,
+    ImageFormat, number, output_directory, print_out, problem, quoted, status, whole_number,
 };
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
 use sedet_core::render::{DrawnBox, RenderError, save_boxes};
@@ -40,10 +39,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PredictArgs {
-    /// Model: a sedet checkpoint, a run, a file from torchvision, timm, detectron2, ..., or the name of
-    /// published weights (see `sedet weights list`)
-    #[arg(long, visible_alias = "weights", value_name = "FILE")]
-    checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Images, directories of images, patterns such as 'photos/*.jpg', @FILE for a list with one path
     /// per line, or - for a list on stdin
     #[arg(required = true)]
@@ -64,27 +61,18 @@ pub(super) struct PredictArgs {
     /// Classifiers: number of top classes to report [default: 5]
     #[arg(long, value_name = "K", value_parser = whole_number::<usize>)]
     top: Option<usize>,
-    /// Print predictions as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    third_party: ThirdPartyArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
 pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
-    let Some(checkpoint) = &args.checkpoint else {
+    let Some(checkpoint) = &args.model.checkpoint else {
         return Err(no_model(&args.inputs));
     };
     let InputImages { files, unsupported } = find_images(&args.inputs, args.recursive)?;
     if let Some(images) = unsupported {
         problem!("warning: skipped {images}");
     }
-    let device = args.device.resolve()?;
-    let weights = args.third_party.load(checkpoint)?;
-    check_options(&args, checkpoint, weights.spec.task())?;
-    let model = Model::from_weights(weights, checkpoint, &device.device)?;
+    let (model, _) = args.model.load(checkpoint)?;
+    check_options(&args, checkpoint, model.task())?;
     if let Some(output) = &args.output {
         output_directory(output)?;
         // No image that is read is an SVG.
@@ -99,7 +87,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     };
     let (mut failed, mut hints) = (0, BTreeSet::new());
     // The predictions themselves show the progress on a terminal.
-    let is_silent = args.json || !std::io::stdout().is_terminal();
+    let is_silent = args.model.json || !std::io::stdout().is_terminal();
     let meter = is_silent.then(|| Meter::new("predicting", Unit::Images));
     let load = |index: usize| decode_image(&files[index]);
     with_prefetch(
@@ -264,7 +252,7 @@ struct Detections<'a> {
 
 impl<'a> Detections<'a> {
     fn new(args: &'a PredictArgs, model: &'a Model) -> anyhow::Result<Self> {
-        if !args.json {
+        if !args.model.json {
             print_out(&format!(
                 "  {:<24} {:>6}  box in pixels (x, y, width, height)",
                 "class", "score"
@@ -290,12 +278,12 @@ impl Report for Detections<'_> {
         let mut found = self.model.detect(&image)?;
         found.retain(|d| d.score >= self.min_score);
         let file_name = file.display().to_string();
-        if !self.args.json {
+        if !self.args.model.json {
             print_out(&file_name)?;
         }
         for d in &found {
             let category = &categories[d.label];
-            if !self.args.json {
+            if !self.args.model.json {
                 let [x, y, w, h] = d.box_in_image.to_xywh();
                 print_out(&format!(
                     "  {:<24} {:>6.3}  {x:.1}, {y:.1}, {w:.1}, {h:.1}",
@@ -308,7 +296,7 @@ impl Report for Detections<'_> {
                 category_name: Some(category.name.clone()),
             });
         }
-        if !self.args.json && found.is_empty() {
+        if !self.args.model.json && found.is_empty() {
             let min_score = self.min_score;
             print_out(&format!("  no detections above {min_score}"))?;
         }
@@ -331,7 +319,7 @@ impl Report for Detections<'_> {
         if let Some(output) = &self.args.output {
             write_results(&output.join("predictions.json"), &self.rows)?;
         }
-        if self.args.json {
+        if self.args.model.json {
             print_out(&serde_json::to_string(&self.rows)?)?;
         }
         Ok(())
@@ -430,7 +418,7 @@ impl Report for Classes<'_> {
     fn add(&mut self, _image_id: u64, file: &Path, image: RgbImage) -> anyhow::Result<()> {
         let top = self.args.top.unwrap_or(DEFAULT_TOP);
         let classes = self.model.classify(&image, top)?;
-        if !self.args.json {
+        if !self.args.model.json {
             print_out(&bars(file, &classes))?;
         }
         self.images.push(Classified {
@@ -442,7 +430,7 @@ impl Report for Classes<'_> {
 
     fn finish(&mut self) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(&self.images)?;
-        if self.args.json {
+        if self.args.model.json {
             print_out(&json)?;
         }
         if let Some(output) = &self.args.output {

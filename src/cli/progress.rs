@@ -43,6 +43,8 @@ fn has_bar() -> bool {
 pub(super) enum Unit {
     /// Images.
     Images,
+    /// Runs of a measurement.
+    Runs,
     /// Bytes.
     Bytes,
 }
@@ -51,7 +53,7 @@ impl Unit {
     /// Returns the template of a bar.
     fn style(self) -> ProgressStyle {
         let template = match self {
-            Self::Images => "{msg} {wide_bar} {pos}/{len} {eta}",
+            Self::Images | Self::Runs => "{msg} {wide_bar} {pos}/{len} {eta}",
             Self::Bytes => {
                 "{msg} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec} {wide_bar} {eta}"
             }
@@ -61,7 +63,7 @@ impl Unit {
 
     fn amount(self, number: u64) -> String {
         match self {
-            Self::Images => number.to_string(),
+            Self::Images | Self::Runs => number.to_string(),
             Self::Bytes => DecimalBytes(number).to_string(),
         }
     }
@@ -109,6 +111,7 @@ impl Phase {
         let done = amount(self.done);
         let noun = match self.unit {
             Unit::Images => " images",
+            Unit::Runs => " runs",
             Unit::Bytes => "",
         };
         let Some(total) = total else {
@@ -315,7 +318,7 @@ impl Observer for ConsoleProgress {
     }
 
     fn epoch(&mut self, report: &EpochReport<'_>) {
-        self.line(&report.to_string());
+        self.line(&report.short());
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -367,8 +370,17 @@ pub(super) fn with_bar<T>(
     what: &str,
     work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> T,
 ) -> anyhow::Result<T> {
+    with_bar_of(Unit::Images, what, work)
+}
+
+/// Does the same as [`with_bar`] for work on something else than images.
+pub(super) fn with_bar_of<T>(
+    unit: Unit,
+    what: &str,
+    work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> T,
+) -> anyhow::Result<T> {
     let stop = stop_on_ctrl_c()?;
-    let meter = Meter::new(what, Unit::Images);
+    let meter = Meter::new(what, unit);
     Ok(work(&mut |done, all| {
         meter.show(done as u64, Some(all as u64));
         goes_on(&stop)

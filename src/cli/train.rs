@@ -81,7 +81,7 @@ pub(super) struct RecipeArgs {
     /// Images per batch [default: the recipe's]
     #[arg(long, value_parser = whole_number::<usize>, allow_negative_numbers = true)]
     batch_size: Option<usize>,
-    /// Number of epochs [default: the recipe's]
+    /// Number of epochs; with --resume, the run has this number from then on [default: the recipe's]
     #[arg(long, value_parser = whole_number::<usize>, allow_negative_numbers = true)]
     epochs: Option<usize>,
     /// What to do with unreadable images: stop, or skip them and list them at the end; also applies to
@@ -118,20 +118,17 @@ impl RecipeArgs {
 
 pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let recipe = args.recipe.options()?;
-    // A run keeps its own number of epochs and the place of its dataset; what extends or moves it is said again.
-    let mut again = String::new();
-    if args.resume.is_some() {
-        if let Some(dataset) = &args.dataset {
-            again += &format!(" --dataset {}", quoted(dataset));
-        }
-        if let Some(epochs) = args.recipe.epochs {
-            again += &format!(" --epochs {epochs}");
-        }
-    }
     let data_dir = args.recipe.data_dir.as_deref();
     let start = match args.resume {
         Some(run) => {
-            check_data_dir_of_run(&run, args.dataset.as_deref(), data_dir)?;
+            match &args.dataset {
+                Some(dataset) => check_data_dir(dataset, data_dir)?,
+                None => check_data_dir_of_run(
+                    &run,
+                    data_dir,
+                    "if it has moved, name its new place: --dataset PATH",
+                )?,
+            }
             Start::Resume {
                 run,
                 dataset: args.dataset,
@@ -160,10 +157,7 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let report = train::run(&request, &mut progress);
     drop(progress);
     let report = report?;
-    let resume = format!(
-        "sedet train --resume {}{again}",
-        quoted(report.run.path.display())
-    );
+    let resume = format!("sedet train --resume {}", quoted(report.run.path.display()));
     if report.outcome == Outcome::TimeUp {
         status!("resume with: {resume}");
     }
@@ -188,15 +182,13 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Refuses a directory of named datasets for a run on a dataset that is not in it.
-fn check_data_dir_of_run(
+/// Refuses a directory of named datasets for a run on a dataset that is not in it. `hint` tells what to do about a
+/// dataset that is at another place than at the beginning of the run.
+pub(super) fn check_data_dir_of_run(
     run: &Path,
-    dataset: Option<&str>,
     data_dir: Option<&Path>,
+    hint: &str,
 ) -> anyhow::Result<()> {
-    if let Some(dataset) = dataset {
-        return check_data_dir(dataset, data_dir);
-    }
     // A directory without a run is reported where it is opened.
     let launch = RunDir::of_path(run).and_then(|path| RunDir::at(&path).launch());
     match launch {
@@ -206,7 +198,7 @@ fn check_data_dir_of_run(
                     "--data-dir has no effect: the dataset of this run is {}, not a named one",
                     printable(&launch.dataset)
                 ),
-                "if it has moved, name its new place: --dataset PATH",
+                hint,
             ))
         }
         Ok(launch) => check_data_dir(&launch.dataset, data_dir),

@@ -7,12 +7,14 @@ use anyhow::{Context as _, anyhow};
 
 use super::hints::{advise, usage_with_hint};
 use super::named::path_or_named;
+use super::train::check_data_dir_of_run;
 use super::{DeviceArgs, check_data_dir};
 use sedet_core::weights::load::check_weights;
 use sedet_core::weights::named::NamedWeights;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
-use sedet_viewer::{Opening, RendererChoice};
+use sedet_data::text::printable;
+use sedet_viewer::{Content, Opening, RendererChoice};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -147,10 +149,43 @@ fn check_combination(opening: &Opening) -> anyhow::Result<()> {
             "--checkpoint FILE",
         ));
     }
-    match &opening.dataset {
-        Some(dataset) => check_data_dir(dataset, opening.data_dir.as_deref()),
-        None => Ok(()),
+    let content = opening.content();
+    check_replaced(opening, content.as_ref())?;
+    let data_dir = opening.data_dir.as_deref();
+    match (&opening.dataset, &content) {
+        (Some(dataset), _) | (None, Some(Content::Dataset(dataset))) => {
+            check_data_dir(dataset, data_dir)
+        }
+        (None, Some(Content::Run(run))) => {
+            check_data_dir_of_run(run, data_dir, "if it has moved, add --dataset PATH")
+        }
+        (None, _) => Ok(()),
     }
+}
+
+/// Refuses an option whose content the path replaces.
+fn check_replaced(opening: &Opening, content: Option<&Content>) -> anyhow::Result<()> {
+    const EITHER: &str = "open one of them";
+    let (option, is_given, hint) = match content {
+        Some(Content::Dataset(_) | Content::Images) => {
+            ("--dataset", opening.dataset.is_some(), EITHER)
+        }
+        Some(Content::Model) => (
+            "--checkpoint",
+            opening.checkpoint.is_some(),
+            "to compare both: --compare FILE in place of --checkpoint FILE",
+        ),
+        Some(Content::Results) => ("--results", opening.results.is_some(), EITHER),
+        Some(Content::Run(_) | Content::Excitation) | None => return Ok(()),
+    };
+    if !is_given {
+        return Ok(());
+    }
+    let path = printable(opening.what.as_deref().unwrap_or_default());
+    Err(usage_with_hint(
+        format!("{option} has no effect: {path} is opened in its place"),
+        hint,
+    ))
 }
 
 /// Returns the reason in a message of winit, which names the place in its source code:

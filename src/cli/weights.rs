@@ -129,16 +129,20 @@ impl ThirdPartyArgs {
                 status!("weights: {line}");
             }
         })?;
-        if loaded.report.is_none() && self.skip_unknown {
-            return Err(usage_with_hint(
+        let given = [
+            ("--strict", self.strict),
+            ("--allow-unused", self.skip_unknown),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) if loaded.report.is_none() => Err(usage_with_hint(
                 format!(
-                    "--allow-unused has no effect: {} is a sedet checkpoint",
+                    "{option} has no effect: {} is a sedet checkpoint",
                     path.display()
                 ),
-                "omit --allow-unused",
-            ));
+                format!("omit {option}"),
+            )),
+            _ => Ok(loaded),
         }
-        Ok(loaded)
     }
 }
 

@@ -129,7 +129,7 @@ impl Ended {
         let load = |name: &str| {
             let mut checkpoint = Checkpoint::load(&run.join("checkpoints").join(name)).unwrap();
             if let Some(progress) = &mut checkpoint.progress {
-                progress.as_object_mut().unwrap().remove("seconds");
+                progress.seconds = 0.0;
             }
             if let Some(trained) = &mut checkpoint.spec.trained {
                 trained.seconds = 0.0;

@@ -3,6 +3,7 @@
 //! Inputs are random, so that a measurement needs no data. Inference begins with the normalized batch and
 //! ends with class scores or boxes; a training step begins there too and ends with updated parameters.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
@@ -57,6 +58,22 @@ impl Timed {
             Self::For(time, least) => runs >= least.max(1) && elapsed >= time,
         }
     }
+
+    /// Returns the expected number of timed runs, given how many runs took how much time so far.
+    fn expected(self, runs: usize, elapsed: Duration) -> usize {
+        match self {
+            Self::Exactly(number) => number.max(1),
+            Self::For(time, least) => {
+                let run = elapsed.as_secs_f64() / runs.max(1) as f64;
+                let fitting = if run > 0.0 {
+                    (time.as_secs_f64() / run).ceil() as usize
+                } else {
+                    0
+                };
+                fitting.max(least).max(1)
+            }
+        }
+    }
 }
 
 /// The times of a repeated step.
@@ -75,21 +92,41 @@ impl Times {
     ///
     /// # Errors
     /// The first error of the step.
-    pub fn of<E>(
+    pub fn of<E>(repeats: Repeats, step: impl FnMut(usize) -> Result<(), E>) -> Result<Self, E> {
+        Self::reported(repeats, |_, _| Ok(()), step)
+    }
+
+    /// Repeats a step, which receives its number from 0. Before each run, outside of the timing, `report` receives
+    /// the numbers of finished and of all expected runs, both with those that are not timed.
+    ///
+    /// # Errors
+    /// The first error of the step or of `report`.
+    fn reported<E>(
         repeats: Repeats,
+        mut report: impl FnMut(usize, usize) -> Result<(), E>,
         mut step: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<Self, E> {
+        let Repeats { warmup, timed } = repeats;
         let peak_before = peak_resident();
         let forgot = forget_peak();
-        for index in 0..repeats.warmup {
+        let begun = Instant::now();
+        for index in 0..warmup {
+            report(index, warmup + timed.expected(index, begun.elapsed()))?;
             step(index)?;
         }
-        let start = Instant::now();
+        let mut elapsed = Duration::ZERO;
         let mut runs = Vec::new();
-        while !repeats.timed.is_done(runs.len(), start.elapsed()) {
+        while !timed.is_done(runs.len(), elapsed) {
+            let expected = match runs.len() {
+                0 => timed.expected(warmup, begun.elapsed()),
+                number => timed.expected(number, elapsed),
+            };
+            report(warmup + runs.len(), warmup + expected)?;
             let start = Instant::now();
-            step(repeats.warmup + runs.len())?;
-            runs.push(start.elapsed());
+            step(warmup + runs.len())?;
+            let run = start.elapsed();
+            elapsed += run;
+            runs.push(run);
         }
         runs.sort();
         Ok(Self {
@@ -177,23 +214,23 @@ impl BatchSize {
     }
 }
 
-/// Measures inference. `goes_on` is asked before each run.
+/// Receives the numbers of finished and of all expected runs, and decides whether the measurement goes on.
+pub type RunProgress<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
+
+/// Measures inference. `progress` is called before each run, outside of the timing.
 ///
 /// # Errors
-/// The input is too small, or `goes_on` returned false.
+/// The input is too small, or `progress` ended the measurement.
 pub fn inference(
     network: &Network,
     input: BatchSize,
     device: &Device,
     repeats: Repeats,
-    goes_on: &dyn Fn() -> bool,
+    progress: &mut RunProgress<'_>,
 ) -> Result<Times, BenchError> {
     check_memory(network, input, false)?;
     let pixels = input.pixels(device);
-    Times::of(repeats, |_| {
-        if !goes_on() {
-            return Err(BenchError::Stopped);
-        }
+    Times::reported(repeats, stoppable(progress), |_| {
         let pixels = pixels.clone();
         match network {
             Network::Detector(network) => drop(network.detect(input.batch(pixels))),
@@ -202,6 +239,14 @@ pub fn inference(
         }
         Ok(())
     })
+}
+
+/// Turns the end of a measurement into its error.
+fn stoppable(progress: &mut RunProgress<'_>) -> impl FnMut(usize, usize) -> Result<(), BenchError> {
+    move |done, all| match progress(done, all) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(BenchError::Stopped),
+    }
 }
 
 /// Returns the multiply-adds of inference for one image. For a detector they depend on the number of
@@ -256,16 +301,17 @@ const OBJECTS: usize = 5;
 const LEARNING_RATE: f64 = 1e-5;
 
 /// Measures training steps: forward pass, losses, backward pass and an update by SGD with momentum.
-/// `network` is on a device with autodiff, and is dropped at the end. `goes_on` is asked before each step.
+/// `network` is on a device with autodiff, and is dropped at the end. `progress` is called before each step, outside
+/// of the timing.
 ///
 /// # Errors
-/// The input is too small, a loss that is not finite, or `goes_on` returned false.
+/// The input is too small, a loss that is not finite, or `progress` ended the measurement.
 pub fn training(
     network: Network,
     input: BatchSize,
     device: &Device,
     repeats: Repeats,
-    goes_on: &dyn Fn() -> bool,
+    progress: &mut RunProgress<'_>,
 ) -> Result<Times, BenchError> {
     check_memory(&network, input, true)?;
     let pixels = Tensor::from_inner(input.pixels(&device.clone().inner()));
@@ -283,7 +329,7 @@ pub fn training(
                 let mut order = SampleOrder::shuffled(index as u64);
                 network.losses(batch, &targets, &mut order).total()
             };
-            steps(network, losses, repeats, goes_on)
+            steps(network, losses, repeats, progress)
         }
         Network::Classifier(network) => {
             let classes = network.num_classes();
@@ -295,7 +341,7 @@ pub fn training(
             let losses = |network: &Classifier, _| {
                 soft_cross_entropy(network.forward(pixels.clone()), targets.clone())
             };
-            steps(network, losses, repeats, goes_on)
+            steps(network, losses, repeats, progress)
         }
     }
 }
@@ -304,7 +350,7 @@ fn steps<M: Module>(
     network: M,
     loss: impl Fn(&M, usize) -> Tensor<1>,
     repeats: Repeats,
-    goes_on: &dyn Fn() -> bool,
+    progress: &mut RunProgress<'_>,
 ) -> Result<Times, BenchError> {
     let sgd = OptimizerConfig::Sgd {
         momentum: 0.9,
@@ -314,8 +360,8 @@ fn steps<M: Module>(
     let mut optimizer = Optimizer::new(sgd, true);
     // Taken for the time of an update.
     let mut network = Some(network);
-    Times::of(repeats, |index| {
-        let Some(current) = network.take().filter(|_| goes_on()) else {
+    Times::reported(repeats, stoppable(progress), |index| {
+        let Some(current) = network.take() else {
             return Err(BenchError::Stopped);
         };
         let loss = loss(&current, index);
@@ -350,7 +396,6 @@ fn spread_boxes([height, width]: [usize; 2]) -> Vec<BoxXyxy> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::convert::Infallible;
 
     use super::*;
@@ -364,6 +409,10 @@ mod tests {
             warmup: 1,
             timed: Timed::Exactly(number),
         }
+    }
+
+    fn to_the_end(_: usize, _: usize) -> ControlFlow<()> {
+        ControlFlow::Continue(())
     }
 
     fn for_inference(config: &NetworkConfig, device: &Device) -> Network {
@@ -410,6 +459,24 @@ mod tests {
     }
 
     #[test]
+    fn the_progress_counts_all_runs_and_is_not_timed() {
+        let mut reports = Vec::new();
+        let report = |done, all| {
+            reports.push((done, all));
+            std::thread::sleep(Duration::from_millis(20));
+            Ok::<_, Infallible>(())
+        };
+        let times = Times::reported(runs(3), report, |_| Ok(())).unwrap();
+        assert_eq!(reports, [(0, 4), (1, 4), (2, 4), (3, 4)]);
+        assert!(times.least() < Duration::from_millis(20));
+        let timed = Timed::For(Duration::from_secs(10), 5);
+        for (runs, seconds, expected) in [(0, 0, 5), (1, 2, 5), (4, 4, 10), (2, 60, 5)] {
+            let elapsed = Duration::from_secs(seconds);
+            assert_eq!(timed.expected(runs, elapsed), expected);
+        }
+    }
+
+    #[test]
     fn runs_go_on_until_both_the_time_and_the_least_number_are_reached() {
         let timed = Timed::For(Duration::from_secs(10), 5);
         for (runs, seconds, is_done) in [(4, 60, false), (5, 9, false), (5, 10, true)] {
@@ -423,12 +490,12 @@ mod tests {
         let device = Device::flex();
         for config in [small_detector(), small_classifier()] {
             let network = for_inference(&config, &device);
-            let times = inference(&network, SMALL, &device, runs(2), &|| true).unwrap();
+            let times = inference(&network, SMALL, &device, runs(2), &mut to_the_end).unwrap();
             assert_eq!(times.count(), 2);
             assert!(macs(&network, SMALL, &device).unwrap() > 0);
             let device = device.clone().autodiff();
             let network = Network::init(&config, &device);
-            let times = training(network, SMALL, &device, runs(1), &|| true).unwrap();
+            let times = training(network, SMALL, &device, runs(1), &mut to_the_end).unwrap();
             assert!(times.median() > Duration::ZERO);
         }
     }
@@ -437,12 +504,12 @@ mod tests {
     fn a_measurement_can_be_stopped_and_refuses_inputs_that_are_too_small() {
         let device = Device::flex();
         let network = for_inference(&small_detector(), &device);
-        let left = Cell::new(2);
-        let goes_on = || {
-            left.set(left.get() - 1);
-            left.get() > 0
+        let mut in_the_second_run = |done, _| match done {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
         };
-        let stopped = inference(&network, SMALL, &device, Repeats::default(), &goes_on);
+        let repeats = Repeats::default();
+        let stopped = inference(&network, SMALL, &device, repeats, &mut in_the_second_run);
         assert_eq!(stopped, Err(BenchError::Stopped));
         let network = zoo::network("inception-resnet-v2").unwrap().backbone;
         let config = NetworkConfig::Classification(ClassifierConfig::new(network, 10));
@@ -451,13 +518,13 @@ mod tests {
             size: [16, 16],
         };
         let network = Network::init(&config, &device);
-        let refused = inference(&network, tiny, &device, runs(1), &|| true);
+        let refused = inference(&network, tiny, &device, runs(1), &mut to_the_end);
         assert!(matches!(refused, Err(BenchError::TooSmall(_))));
         let large = BatchSize {
             images: 1 << 20,
             size: [4096, 4096],
         };
-        let refused = inference(&network, large, &device, runs(1), &|| true);
+        let refused = inference(&network, large, &device, runs(1), &mut to_the_end);
         assert!(matches!(refused, Err(BenchError::NotEnoughMemory { .. })));
     }
 

@@ -97,13 +97,14 @@ pub fn numbers(values: &[f64]) -> String {
 }
 
 /// Returns ` (did you mean 'NAME'?)` for the known name that is most similar to `name`, or nothing if none is
-/// similar.
+/// similar. Capitals make no difference.
 ///
 /// # Examples
 /// ```
 /// use sedet_data::text::did_you_mean;
 ///
 /// assert_eq!(did_you_mean("coc", &["shapes", "coco"]), " (did you mean 'coco'?)");
+/// assert_eq!(did_you_mean("COCO", &["shapes", "coco"]), " (did you mean 'coco'?)");
 /// assert_eq!(did_you_mean("abc", &["shapes", "coco"]), "");
 /// ```
 pub fn did_you_mean<S: AsRef<str>>(name: &str, known: &[S]) -> String {
@@ -117,8 +118,12 @@ pub fn did_you_mean<S: AsRef<str>>(name: &str, known: &[S]) -> String {
 pub(crate) fn nearest<'a, S: AsRef<str>>(name: &str, known: &'a [S]) -> Option<&'a str> {
     /// Jaro-Winkler similarity above which a name is treated as a typing error.
     const SIMILAR: f64 = 0.85;
+    let name = name.to_lowercase();
     let known = known.iter().map(AsRef::as_ref);
-    let similar = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    let similar = known.map(|known| {
+        let similarity = strsim::jaro_winkler(&name, &known.to_lowercase());
+        (similarity, known)
+    });
     let (similarity, best) = similar.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     (similarity >= SIMILAR).then_some(best)
 }

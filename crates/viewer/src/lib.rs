@@ -23,7 +23,7 @@ use burn::tensor::Device;
 
 pub use app::ViewerApp;
 pub use renderer::RendererChoice;
-pub use work::Opening;
+pub use work::{Content, Opening};
 
 /// The title of the window and the name of the settings.
 const NAME: &str = "sedet";

@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::cli::dataset_argument;
 use crate::cli::hints::advise;
 use crate::cli::progress::with_bar;
-use crate::cli::{on_bad_image, print_out, problem, status};
+use crate::cli::{check_data_dir, on_bad_image, print_out, problem, status};
 use sedet_data::annotations::format::{DatasetFiles, Format};
 use sedet_data::annotations::formats::{FORMATS, format_of_key};
 use sedet_data::curation::convert::{Images, refuse_input, write_dataset};
@@ -104,6 +104,7 @@ pub(super) fn print_next(output: &Path, missing_image: Option<&str>) {
 
 pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let images = Images::from(args.images);
+    check_data_dir(&args.source, args.data_dir.as_deref())?;
     let dataset = DatasetName::parse(&args.source)?;
     let files = source(args, &dataset)?;
     let root = files.root.display();

@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::convert::{Placement, print_next};
 use crate::cli::hints::{advise, usage};
 use crate::cli::progress::with_bar;
-use crate::cli::{on_bad_image, print_out, problem, status, whole_number};
+use crate::cli::{check_data_dir, on_bad_image, print_out, problem, status, whole_number};
 use sedet_data::DataError;
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::annotations::coco::read_coco;
@@ -67,6 +67,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
             args.val, args.test
         )));
     }
+    check_data_dir(&args.source, args.data_dir.as_deref())?;
     let dataset = DatasetName::parse(&args.source)?;
     let mut found = dataset.files(args.data_dir.as_deref())?;
     let (Some(files), true) = (found.pop(), found.is_empty()) else {

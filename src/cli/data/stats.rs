@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::anchors::AnchorCoverage;
 use super::print_kind;
 use crate::cli::terminal::{continued, fitted, hanging, width};
-use crate::cli::{on_bad_image, print_out, status};
+use crate::cli::{check_data_dir, on_bad_image, print_out, status};
 use sedet_core::render::plots::{Bars, save_bars};
 use sedet_data::annotations::layout::Split;
 use sedet_data::atomic::write_atomically;
@@ -52,6 +52,7 @@ pub(super) struct StatsArgs {
 }
 
 pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
+    check_data_dir(&args.dataset, args.data_dir.as_deref())?;
     let dataset = DatasetName::parse(&args.dataset)?;
     print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
     let opened = dataset.open_whole(args.split, args.data_dir.as_deref(), args.on_bad_image)?;

@@ -33,17 +33,15 @@ const OPACITY: f32 = 0.6;
 /// Number of channels that the table names.
 const NAMED: usize = 3;
 
-pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ExciteArgs, checkpoint: &Path, file: &Path) -> anyhow::Result<ExitCode> {
     let top = args.top.unwrap_or(TOP);
     if !(1..=MOST).contains(&top) {
         return Err(usage(format!(
             "--top {top}: a number from 1 to {MOST} is required"
         )));
     }
-    let device = args.device.resolve()?;
     let image = decode_image(file)?;
-    let weights = args.third_party.load(&args.checkpoint)?;
-    let network = Model::from_weights(weights, &args.checkpoint, &device.device)?;
+    let (network, _) = args.model.load(checkpoint)?;
     let blocks = network.se_blocks()?;
     let shown = choose_blocks(&blocks, &args.blocks)?;
     let recording = network.record(&image, Depth::GatesAndFeatureMaps)?;
@@ -59,7 +57,7 @@ pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
         let path = output.join(format!("channels-{}.png", block.block.name));
         save_image(&channels(&image, recording.seen, block, top), &path)?;
     }
-    if args.json {
+    if args.model.json {
         let json = to_json(file, &network, &recording);
         print_out(&serde_json::to_string_pretty(&json)?)?;
     } else {

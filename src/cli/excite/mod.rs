@@ -9,16 +9,16 @@ use anyhow::bail;
 use clap::ArgGroup;
 use serde_json::json;
 
-use super::hints::usage;
+use super::hints::{usage, usage_with_hint};
+use super::model::ModelArgs;
 use super::progress::with_bar;
 use super::terminal::{fitted, width};
-use super::weights::ThirdPartyArgs;
-use super::{DeviceArgs, check_data_dir, output_directory, print_out, status, whole_number};
+use super::{check_data_dir, output_directory, print_out, status, whole_number};
 use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
 };
 use sedet_core::excitation::{BlockSummary, Excitation, Selection};
-use sedet_core::model::{Dataset, ImageChoice, Model};
+use sedet_core::model::{Dataset, ImageChoice};
 use sedet_core::render::{MAX_PANELS, save_excitation_figures};
 use sedet_core::report::write_text;
 use sedet_data::annotations::layout::Split;
@@ -35,17 +35,18 @@ Examples:
 const USAGE: &str = "sedet excite [OPTIONS] --checkpoint <FILE> --output <DIR>
                     <--dataset <DATASET>|--image <FILE>>";
 
+const JSON_HELP: &str = "Print summary.json, or with --image the gates as JSON, instead of a table";
+
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = EXAMPLES,
     group = ArgGroup::new("subject").required(true),
-    override_usage = USAGE
+    override_usage = USAGE,
+    mut_arg("json", |json| json.help(JSON_HELP))
 )]
 pub(super) struct ExciteArgs {
-    /// Model: a sedet checkpoint of a classifier or a detector, a run, a third-party file, or the name of
-    /// published weights (see `sedet weights list`)
-    #[arg(long, visible_alias = "weights", value_name = "FILE")]
-    checkpoint: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Dataset to analyze (see `sedet train --help`)
     #[arg(long, group = "subject")]
     dataset: Option<String>,
@@ -87,25 +88,24 @@ pub(super) struct ExciteArgs {
     /// for gates.csv and the figures
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Print summary.json, or with --image the gates as JSON, instead of a table
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    third_party: ThirdPartyArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
 pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
+    let Some(checkpoint) = &args.model.checkpoint else {
+        return Err(usage_with_hint(
+            "no model is given",
+            "--checkpoint runs/NAME for a model of your own; `sedet weights list` names published weights",
+        ));
+    };
     match (&args.dataset, &args.image) {
-        (Some(dataset), None) => measure(&args, dataset),
-        (None, Some(image)) => image::run(&args, image),
+        (Some(dataset), None) => measure(&args, checkpoint, dataset),
+        (None, Some(image)) => image::run(&args, checkpoint, image),
         _ => Err(usage("either --dataset or --image is required")),
     }
 }
 
 /// Measures the gates over the images of a dataset.
-fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
+fn measure(args: &ExciteArgs, checkpoint: &Path, dataset_name: &str) -> anyhow::Result<ExitCode> {
     if args.limit == Some(0) {
         return Err(usage("--limit 0: at least 1 image is required"));
     }
@@ -113,10 +113,8 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         return Err(usage("--channels 0: at least 1 channel is required"));
     }
     check_data_dir(dataset_name, args.data_dir.as_deref())?;
-    let device = args.device.resolve()?;
     let dataset = AnyDatasetName::parse(dataset_name)?;
-    let weights = args.third_party.load(&args.checkpoint)?;
-    let network = Model::from_weights(weights, &args.checkpoint, &device.device)?;
+    let (network, device) = args.model.load(checkpoint)?;
     let blocks = network.se_blocks()?;
     let blocks = choose_blocks(&blocks, &args.blocks)?;
     let images = Dataset::open(&dataset, args.split, args.data_dir.as_deref())?;
@@ -158,7 +156,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         channels: args.channels,
     };
     write_results(&excitation, &selection, &args.output)?;
-    if args.json {
+    if args.model.json {
         print_out(&to_json(&excitation)?)?;
     } else {
         print_out(&to_table(&excitation))?;

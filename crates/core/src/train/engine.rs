@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ema::Ema;
@@ -21,11 +20,11 @@ use super::observer::{Notice, Observer};
 use super::optimizer::{Optimizer, average_and_clip};
 use super::progress::{EpochEvaluation, EpochReport, StepReport};
 use super::run_dir::{RunDir, RunDirError};
-use super::schedule::PlateauState;
 use crate::config::training::EngineConfig;
 use crate::spec::{ModelSpec, TrainingFacts};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
+use crate::weights::progress::Progress;
 use sedet_data::loading::SkippedImage;
 
 /// The losses of one batch.
@@ -231,31 +230,6 @@ enum Stretch {
     Interrupted,
 }
 
-/// The state of training beside the tensors, stored in checkpoints.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Number of completed optimizer steps.
-    pub iteration: usize,
-    /// The current epoch, from 0.
-    pub epoch: usize,
-    /// Number of completed batches of the epoch.
-    pub batch: usize,
-    /// Best score so far.
-    #[serde(with = "super::exact")]
-    pub best_score: Option<f64>,
-    /// Number of evaluations since the best score.
-    pub evaluations_without_gain: usize,
-    /// The iteration of the last evaluation.
-    pub evaluated_at: Option<usize>,
-    /// The state of schedules that depend on the loss.
-    #[serde(default)]
-    pub plateau: PlateauState,
-    /// Number of EMA updates.
-    pub ema_updates: u64,
-    /// Training time of all sessions in seconds; not part of the result.
-    pub seconds: f64,
-}
-
 /// Sums over the steps of an epoch.
 #[derive(Debug, Default)]
 struct EpochSums {
@@ -369,9 +343,8 @@ impl<T: TrainTask> Engine<'_, T> {
     ) -> Result<Outcome, TrainError<T::Error>> {
         self.check_config()?;
         let (path, checkpoint) = self.last_checkpoint(observer)?;
-        let progress = checkpoint.progress.as_ref();
-        let progress = progress
-            .and_then(|progress| Progress::deserialize(progress).ok())
+        let progress = checkpoint
+            .progress
             .ok_or_else(|| TrainError::NotResumable { path: path.clone() })?;
         let other_network = |source| TrainError::OtherNetwork {
             path: path.clone(),
@@ -772,7 +745,7 @@ impl<T: TrainTask> Engine<'_, T> {
         };
         let checkpoint = Checkpoint {
             spec: self.task.spec().clone(),
-            progress: Some(json!(progress)),
+            progress: Some(progress),
             weights: named_tensors(&state.model),
             optimizer: state.optimizer.export(),
             ema,

@@ -14,7 +14,6 @@ pub mod detection;
 pub mod ema;
 pub mod engine;
 pub mod events;
-mod exact;
 pub mod fit;
 pub mod memory;
 pub mod observer;

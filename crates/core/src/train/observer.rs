@@ -129,7 +129,7 @@ pub enum Notice {
         run: PathBuf,
         /// The number of epochs that are done.
         epochs: usize,
-        /// The number of epochs that it was to have: fewer if an earlier session extended it.
+        /// The number of epochs that it was to have: fewer if a later session lowered it.
         configured: usize,
     },
     /// The last checkpoint is damaged; the run continues from the previous one.
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extended_run_has_the_epochs_that_were_trained() {
+    fn a_run_with_a_lowered_number_of_epochs_has_those_that_were_trained() {
         let notice = |epochs, configured| {
             let notice = Notice::AlreadyTrained {
                 run: "runs/a".into(),

@@ -65,26 +65,41 @@ pub struct EpochReport<'a> {
     pub evaluation: Option<(&'a EpochEvaluation, bool)>,
 }
 
-impl fmt::Display for EpochReport<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "epoch {}/{}", self.epoch + 1, self.epochs)?;
-        if let Some((name, value)) = self.losses.first() {
-            write!(f, "  {name} {value:.3}")?;
+impl EpochReport<'_> {
+    /// Formats what a terminal of 80 columns has room for: all but the learning rate and the speed, which the reports
+    /// on steps have.
+    pub fn short(&self) -> String {
+        let mut parts = self.result();
+        if self.images > 0 {
+            parts.push(duration(self.seconds));
         }
+        parts.join("  ")
+    }
+
+    /// Returns the epoch, its loss and its evaluation.
+    fn result(&self) -> Vec<String> {
+        let mut parts = vec![format!("epoch {}/{}", self.epoch + 1, self.epochs)];
+        let loss = self.losses.first();
+        parts.extend(loss.map(|(name, value)| format!("{name} {value:.3}")));
         if let Some((evaluation, is_best)) = self.evaluation {
-            let best = if is_best { " (best so far)" } else { "" };
-            write!(f, "  {evaluation}{best}")?;
+            parts.push(evaluation.to_string());
+            parts.extend(is_best.then(|| "best".to_string()));
         }
+        parts
+    }
+}
+
+impl fmt::Display for EpochReport<'_> {
+    /// Formats everything, for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = self.result();
         if self.images > 0 {
             let speed = self.images as f64 / self.seconds.max(1e-9);
-            write!(
-                f,
-                "  lr {:.2e}  {speed:.1} images/s  {}",
-                self.learning_rate,
-                duration(self.seconds)
-            )?;
+            parts.push(format!("lr {:.2e}", self.learning_rate));
+            parts.push(format!("{speed:.1} images/s"));
+            parts.push(duration(self.seconds));
         }
-        Ok(())
+        f.write_str(&parts.join("  "))
     }
 }
 
@@ -111,5 +126,50 @@ impl fmt::Display for EpochEvaluation {
                 _ => None,
             });
         f.write_str(&numbers.collect::<Vec<_>>().join("  "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(metrics: &[(&str, f64)]) -> EpochEvaluation {
+        let metrics = metrics.iter();
+        EpochEvaluation {
+            score: 0.5,
+            loss: None,
+            metrics: metrics
+                .map(|(name, value)| (name.to_string(), *value))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_line_of_an_epoch_fits_80_columns_and_the_log_has_the_rest() {
+        let report = |evaluation, images| EpochReport {
+            epoch: 299,
+            epochs: 300,
+            losses: vec![("loss".into(), 12.3456)],
+            learning_rate: 0.0025,
+            seconds: 750.0,
+            images,
+            evaluation,
+        };
+        let boxes = metrics(&[("AP", 0.375), ("AP50", 0.5), ("AP75", 0.4375), ("APs", 0.2)]);
+        let detector = report(Some((&boxes, true)), 90_000);
+        let start = "epoch 300/300  loss 12.346  AP 0.375  AP50 0.500  AP75 0.438  best";
+        assert_eq!(detector.short(), format!("{start}  12 min 30 s"));
+        assert!(detector.short().len() <= 80, "{}", detector.short());
+        let log = format!("{start}  lr 2.50e-3  120.0 images/s  12 min 30 s");
+        assert_eq!(detector.to_string(), log);
+        let classes = metrics(&[("top1", 93.25)]);
+        assert_eq!(
+            report(Some((&classes, false)), 0).short(),
+            "epoch 300/300  loss 12.346  top-1 93.25 %"
+        );
+        assert_eq!(
+            report(None, 90_000).short(),
+            "epoch 300/300  loss 12.346  12 min 30 s"
+        );
     }
 }

@@ -96,6 +96,9 @@ const LOCK: &str = "lock";
 /// The record of how a run was started. It marks a directory as one of a run.
 pub(super) const LAUNCH: &str = "launch.json";
 
+/// The resolved configuration of the run.
+pub(super) const CONFIG: &str = "config.toml";
+
 impl RunDir {
     /// Returns the paths in a directory without checking its contents.
     pub fn at(path: &Path) -> Self {
@@ -290,7 +293,7 @@ impl RunDir {
 
     /// Returns the path of the resolved configuration.
     pub fn config(&self) -> PathBuf {
-        self.path.join("config.toml")
+        self.path.join(CONFIG)
     }
 
     /// Returns the path of the log, the lines that were shown to the user.

@@ -1,9 +1,8 @@
 //! Learning rate schedules: pure functions of the iteration and of the number of plateaus of the
 //! loss.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::training::{Decay, ScheduleConfig};
+use crate::weights::progress::PlateauState;
 
 impl ScheduleConfig {
     /// Returns the factor of the base learning rate at an iteration (an optimizer step) after this
@@ -36,20 +35,8 @@ impl ScheduleConfig {
     }
 }
 
-/// The state of [`Decay::Plateau`] in a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct PlateauState {
-    /// The lowest loss so far.
-    #[serde(with = "super::exact")]
-    lowest: Option<f64>,
-    /// Number of evaluations since the lowest loss, or since the last drop.
-    without_gain: usize,
-    /// Number of drops of the rate.
-    pub drops: usize,
-}
-
 impl PlateauState {
-    /// Records an evaluation.
+    /// Records an evaluation for [`Decay::Plateau`].
     pub fn observe(&mut self, loss: f64, decay: &Decay) {
         let Decay::Plateau { patience, .. } = decay else {
             return;

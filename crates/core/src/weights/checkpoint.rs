@@ -18,6 +18,7 @@ use safetensors::tensor::{Dtype, Metadata, View};
 use serde_json::Value;
 
 use super::parameters::NamedTensors;
+use super::progress::Progress;
 use crate::spec::{ModelSpec, SpecError};
 use sedet_data::atomic::replace_atomically;
 
@@ -152,8 +153,8 @@ pub enum Precision {
 pub struct Checkpoint {
     /// The description of the model.
     pub spec: ModelSpec,
-    /// State of the training loop, as serialized by the loop; `None` in a checkpoint for inference.
-    pub progress: Option<Value>,
+    /// State of the training loop; none in a checkpoint for inference.
+    pub progress: Option<Progress>,
     /// The weights.
     pub weights: NamedTensors,
     /// State of the optimizer; empty in a checkpoint for inference.
@@ -260,7 +261,8 @@ impl Checkpoint {
             .to_header()
             .map_err(|source| CheckpointError::not_written(path, source.into()))?;
         if let Some(progress) = &self.progress {
-            description[PROGRESS] = progress.clone();
+            description[PROGRESS] = serde_json::to_value(progress)
+                .map_err(|source| CheckpointError::not_written(path, source.into()))?;
         }
         let json = checksums.before(&description);
         let header = HashMap::from([(METADATA_KEY.to_string(), json)]);
@@ -384,9 +386,10 @@ impl Checkpoint {
                 path: path.to_path_buf(),
                 source,
             })?;
+        // The state of another version is no obstacle to inference; a run is not resumed without it.
         let progress = description
-            .as_object_mut()
-            .and_then(|description| description.remove(PROGRESS));
+            .get_mut(PROGRESS)
+            .and_then(|progress| serde_json::from_value(progress.take()).ok());
         let mut out = Self {
             spec,
             progress,
@@ -516,7 +519,10 @@ mod tests {
         let tensor = |v: f32| TensorData::new(vec![v, -v, 0.5], [3, 1]);
         Checkpoint {
             spec: spec(),
-            progress: Some(serde_json::json!({"iteration": 3})),
+            progress: Some(Progress {
+                iteration: 3,
+                ..Progress::default()
+            }),
             weights: [("w".to_string(), tensor(1.25))].into(),
             optimizer: [("velocity/w".to_string(), tensor(0.1))].into(),
             ema: [("w".to_string(), tensor(3.0))].into(),

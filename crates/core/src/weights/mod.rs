@@ -1,7 +1,7 @@
 //! Weights: named tensors of a module, and weight files.
 //!
 //! - [`parameters`]: module to tensors and back;
-//! - [`checkpoint`]: sedet's own file format;
+//! - [`checkpoint`]: sedet's own file format; [`progress`]: the state of a run in it;
 //! - [`third_party`]: third-party file formats; [`layouts`]: third-party tensor names; [`import`]:
 //!   their import;
 //! - [`load`]: loading of checkpoints and third-party files; [`export`]: files for other libraries;
@@ -10,6 +10,7 @@
 //! - [`named`]: published weights by name, and their downloads.
 
 pub mod checkpoint;
+mod exact;
 pub mod export;
 pub mod grafted;
 pub mod groups;
@@ -19,4 +20,5 @@ pub mod load;
 pub mod named;
 pub mod onnx;
 pub mod parameters;
+pub mod progress;
 pub mod third_party;

@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, channel};
 use burn::tensor::Device;
 
 pub use messages::TextureUpdate;
-pub use opening::Opening;
+pub use opening::{Content, Opening};
 
 use super::state::{
     Collection, Compare, Images, Pane, Request, ViewerState, score_at_recall, top_channels,

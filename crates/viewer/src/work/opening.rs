@@ -79,6 +79,18 @@ impl Opening {
         self.opens_dataset() || matches!(self.kind(), Some(Kind::Annotations(_)))
     }
 
+    /// Returns what the path is.
+    pub fn content(&self) -> Option<Content> {
+        Some(match self.kind()? {
+            Kind::Run(directory) => Content::Run(directory),
+            Kind::Dataset(name) => Content::Dataset(name),
+            Kind::ImageDirectory(..) | Kind::Image(_) | Kind::Annotations(_) => Content::Images,
+            Kind::Checkpoint(_) => Content::Model,
+            Kind::Results(_) => Content::Results,
+            Kind::Excitation(_) => Content::Excitation,
+        })
+    }
+
     /// Returns whether a model is opened.
     pub fn opens_model(&self) -> bool {
         let named = self.kind();
@@ -97,6 +109,23 @@ impl Opening {
     fn split(&self) -> Split {
         self.split.unwrap_or(Split::Val)
     }
+}
+
+/// What a path contains that the viewer opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A run, by its directory.
+    Run(PathBuf),
+    /// A dataset, by its name or path.
+    Dataset(String),
+    /// Images, or annotations with their images.
+    Images,
+    /// A checkpoint.
+    Model,
+    /// Detections of a dataset.
+    Results,
+    /// The statistics of SE gates.
+    Excitation,
 }
 
 /// The interval at which a run is read again.

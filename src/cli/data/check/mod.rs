@@ -12,7 +12,7 @@ use crate::cli::dataset_argument;
 use crate::cli::hints::{advise, of_check, usage, usage_with_hint};
 use crate::cli::progress::{Meter, Unit};
 use crate::cli::terminal::{continued, width};
-use crate::cli::{print_out, problem, quoted, status};
+use crate::cli::{check_data_dir, print_out, problem, quoted, status};
 use report::Report;
 use sedet_data::DataError;
 use sedet_data::annotations::coco_directory::CocoFormat;
@@ -146,6 +146,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// Finds the dataset and the splits to check.
 fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Split>)> {
+    check_data_dir(&args.dataset, args.data_dir.as_deref())?;
     let path = Path::new(&args.dataset);
     let is_json = path
         .extension()
@@ -154,9 +155,13 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
         return Err(RegistryError::unknown(&args.dataset).into());
     }
     if path.is_file() && is_json {
-        if args.split.is_some() || args.data_dir.is_some() {
-            return Err(usage(
-                "--split and --data-dir apply to a dataset, not to one annotation file",
+        if args.split.is_some() {
+            return Err(usage_with_hint(
+                format!(
+                    "--split has no effect: {} is one annotation file",
+                    args.dataset
+                ),
+                "omit --split",
             ));
         }
         // Whatever is wrong with the file is reported by the check.

@@ -35,8 +35,8 @@ pub enum Start {
 
 /// Options that determine how a model is trained.
 ///
-/// A resumed run takes only `epochs`, `on_bad_image` and `data_dir` from here; everything else is stored
-/// in its directory.
+/// A resumed run takes only `epochs`, `on_bad_image` and `data_dir` from here, and stores them for later
+/// sessions; everything else is stored in its directory.
 #[derive(Debug, Clone, Default)]
 pub struct RecipeOptions {
     /// The directory of the named datasets; none for the environment variable.

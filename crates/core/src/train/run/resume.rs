@@ -5,9 +5,9 @@ use std::path::Path;
 use super::error::RunError;
 use super::kind::{Opened, RunKind};
 use super::request::RecipeOptions;
-use crate::config::{ConfigError, Recipe as _};
+use crate::config::{ConfigError, Recipe};
 use crate::train::observer::{Notice, Observer as _};
-use crate::train::run_dir::{Launch, RunDir};
+use crate::train::run_dir::{CONFIG, Launch, RunDir};
 use crate::train::run_log::RunLog;
 use crate::train::summary::RecipeFacts;
 
@@ -46,6 +46,7 @@ pub(super) fn reopen<K: RunKind>(
     if has_moved {
         launch.write(&run)?;
     }
+    store_changes(&run, &config)?;
     Ok(Opened {
         run,
         launch,
@@ -58,4 +59,16 @@ pub(super) fn reopen<K: RunKind>(
         data,
         weights: None,
     })
+}
+
+/// Stores the configuration of a continued run if options of this session changed it. A process that is killed at any
+/// later time then leaves a run that is continued in the same way, such as to the number of epochs it was extended to.
+fn store_changes<C: Recipe>(run: &RunDir, config: &C) -> Result<(), RunError> {
+    let before = C::load(&run.config().display().to_string(), &[])?;
+    let text = config.to_toml()?;
+    // A file that says the same is left as it is, with the comments that it may have.
+    if text != before.to_toml()? {
+        run.write(CONFIG, &text)?;
+    }
+    Ok(())
 }

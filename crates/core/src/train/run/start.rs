@@ -8,7 +8,7 @@ use super::kind::{AdoptError, Adoption, Opened, RunKind};
 use super::request::RecipeOptions;
 use crate::config::{ChosenRecipe, Recipe, is_set, replaced_settings};
 use crate::train::observer::{Notice, Observer as _};
-use crate::train::run_dir::{Launch, RunDir};
+use crate::train::run_dir::{CONFIG, Launch, RunDir};
 use crate::train::run_log::RunLog;
 use crate::train::schedule::scaled_learning_rate;
 use crate::train::summary::{RecipeFacts, ScaledFrom};
@@ -65,7 +65,7 @@ pub(super) fn create<K: RunKind>(
     };
     let run = RunDir::create(output)?;
     launch.write(&run)?;
-    run.write("config.toml", &config.to_toml()?)?;
+    run.write(CONFIG, &config.to_toml()?)?;
     log.open(&run);
     let mut given = options.settings.clone();
     let rate = options.learning_rate;

@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub fn serialize<S: Serializer>(score: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize<S: Serializer>(score: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
     score.map(|score| score.to_string()).serialize(to)
 }
 
-pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
     Option::<String>::deserialize(from)?
         .map(|text| text.parse().map_err(serde::de::Error::custom))
         .transpose()
