@@ -204,6 +204,29 @@ fn output_shape(shape: [usize; 4], options: MaxPoolOptions) -> [usize; 4] {
     [batch, channels, size(height), size(width)]
 }
 
+/// Copies the elements of a line to one part of `phases` for each remainder of their position divided by the
+/// stride. The parts are `columns` elements apart.
+#[inline(always)]
+fn sort_by_phase(line: &[f32], stride: usize, phases: &mut [f32], columns: usize) {
+    if stride == 2 {
+        // The usual case, in a form that compiles to vector shuffles. For 64 planes of 112x112, a division
+        // for each element took 0.7 of 1.0 ms.
+        let (even, odd) = phases.split_at_mut(columns);
+        let (pairs, rest) = line.as_chunks::<2>();
+        for ((even, odd), pair) in even.iter_mut().zip(odd).zip(pairs) {
+            [*even, *odd] = *pair;
+        }
+        even[pairs.len()..][..rest.len()].copy_from_slice(rest);
+        return;
+    }
+    for phase in 0..stride.min(line.len()) {
+        let values = line[phase..].iter().step_by(stride);
+        for (to, value) in phases[phase * columns..].iter_mut().zip(values) {
+            *to = *value;
+        }
+    }
+}
+
 fn cpu_forward(x: FlexTensor, options: MaxPoolOptions) -> FlexTensor {
     let shape: [usize; 4] = dims(&x);
     let [_, _, height, width] = shape;
@@ -224,7 +247,7 @@ fn cpu_forward(x: FlexTensor, options: MaxPoolOptions) -> FlexTensor {
             let source = &x.data()[plane * height * width..][..height * width];
             let pixels = height_out * width_out;
             with_scratch(
-                [width, stride * columns, pixels],
+                [options.padding + width, stride * columns, pixels],
                 |[line, phases, target]| {
                     vectorized(
                         #[inline(always)]
@@ -235,14 +258,12 @@ fn cpu_forward(x: FlexTensor, options: MaxPoolOptions) -> FlexTensor {
                                 line.fill(f32::NEG_INFINITY);
                                 for row in options.window(y, height) {
                                     let source = &source[row * width..][..width];
-                                    for (value, new) in line.iter_mut().zip(source) {
+                                    let inside = &mut line[options.padding..];
+                                    for (value, new) in inside.iter_mut().zip(source) {
                                         *value = larger(*value, *new);
                                     }
                                 }
-                                for (x, value) in line.iter().enumerate() {
-                                    let x = x + options.padding;
-                                    phases[x % stride * columns + x / stride] = *value;
-                                }
+                                sort_by_phase(line, stride, phases, columns);
                                 target.fill(f32::NEG_INFINITY);
                                 for x in 0..options.kernel {
                                     let first = x % stride * columns + x / stride;

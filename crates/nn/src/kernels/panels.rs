@@ -42,6 +42,12 @@ pub(super) fn pack(data: &[f32], rows: usize, depth: usize) -> Vec<f32> {
     pack_by(rows_at_once(), data, rows, depth)
 }
 
+/// Copies a matrix to blocks of one vector of rows, `[rows / lanes, depth, lanes]`. Missing rows of the last
+/// block are zeros.
+pub(super) fn pack_vectors(data: &[f32], rows: usize, depth: usize) -> Vec<f32> {
+    pack_by(lanes(), data, rows, depth)
+}
+
 fn pack_by(at_once: usize, data: &[f32], rows: usize, depth: usize) -> Vec<f32> {
     let mut packed = vec![0.0; rows.div_ceil(at_once) * at_once * depth];
     packed
@@ -158,6 +164,20 @@ pub(super) fn rows_at_once() -> usize {
         }
     }
     arch().dispatch(Rows)
+}
+
+/// Returns the number of 32-bit floats in a vector of this CPU.
+pub(super) fn lanes() -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    arch().dispatch(Lanes)
 }
 
 /// Returns the number of rows whose sums fit into the registers; see [`VECTORS`].

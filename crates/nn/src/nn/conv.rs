@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::init::WeightInit;
 use crate::kernels;
-use crate::kernels::conv2d::{Conv2dOptions, Filters, conv2d, conv2d_fused};
+use crate::kernels::conv2d::{Conv2dOptions, Filters, PackedWeights, conv2d, conv2d_fused};
 
 /// Configuration of a [`Conv2d`]; every field has PyTorch's meaning. The pairs are (vertical,
 /// horizontal).
@@ -95,6 +95,7 @@ impl Conv2dConfig {
             stride: self.stride,
             padding: self.padding,
             groups: self.groups,
+            packed: None,
         }
     }
 }
@@ -110,9 +111,31 @@ pub struct Conv2d {
     #[module(skip)]
     padding: [usize; 2],
     groups: usize,
+    /// Where the weights are kept in the orders of the CPU kernels; see [`for_inference`](Self::for_inference).
+    #[module(skip)]
+    packed: Option<PackedWeights>,
 }
 
 impl Conv2d {
+    /// Returns the layer for inference: the weights are brought into the orders of the CPU kernels once, by
+    /// the first forward passes, and kept.
+    #[must_use]
+    pub fn for_inference(self) -> Self {
+        Self {
+            packed: Some(PackedWeights::default()),
+            ..self
+        }
+    }
+
+    /// Returns weight and bias for the convolution operations, if the layer has a bias.
+    pub(super) fn filters(&self) -> Option<Filters> {
+        let bias = self.bias.as_ref()?.val();
+        Some(Filters {
+            packed: self.packed.clone(),
+            ..Filters::new(self.weight.val(), bias)
+        })
+    }
+
     /// Returns channels, height and width of the output for an input of this height and width, or `None`
     /// if the kernel is larger than the padded input.
     ///
@@ -132,12 +155,10 @@ impl Conv2d {
     /// - `x`: `[batch, channels_in, height, width]`
     /// - result: `[batch, channels_out, height_out, width_out]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        conv2d(
-            x,
-            self.weight.val(),
-            self.bias.as_ref().map(|bias| bias.val()),
-            self.options(),
-        )
+        match self.filters() {
+            Some(filters) => conv2d_fused(x, filters, None, false, self.options()),
+            None => conv2d(x, self.weight.val(), None, self.options()),
+        }
     }
 
     /// Computes the convolution, then ReLU.
@@ -145,12 +166,12 @@ impl Conv2d {
     /// # Shapes
     /// As [`forward`](Self::forward).
     pub fn forward_relu(&self, x: Tensor<4>) -> Tensor<4> {
-        let weight = self.weight.val();
-        let bias = match &self.bias {
-            Some(bias) => bias.val(),
-            None => Tensor::zeros([weight.dims()[0]], &x.device()),
-        };
-        conv2d_fused(x, Filters::new(weight, bias), None, true, self.options())
+        let filters = self.filters().unwrap_or_else(|| {
+            let weight = self.weight.val();
+            let bias = Tensor::zeros([weight.dims()[0]], &x.device());
+            Filters::new(weight, bias)
+        });
+        conv2d_fused(x, filters, None, true, self.options())
     }
 
     /// Computes the convolution plus `residual`.
@@ -158,11 +179,8 @@ impl Conv2d {
     /// # Shapes
     /// As [`forward`](Self::forward); `residual` has the shape of the result.
     pub fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
-        match &self.bias {
-            Some(bias) => {
-                let filters = Filters::new(self.weight.val(), bias.val());
-                conv2d_fused(x, filters, Some(residual), false, self.options())
-            }
+        match self.filters() {
+            Some(filters) => conv2d_fused(x, filters, Some(residual), false, self.options()),
             None => self.forward(x) + residual,
         }
     }

@@ -276,6 +276,8 @@ impl<B: Conv2dOps, C: CheckpointStrategy> Conv2dOps for Autodiff<B, C> {
             gates: gates.into(),
             residual: residual.into(),
             relu: inputs.relu,
+            // The weights change from step to step.
+            packed: None,
         };
         let output = B::fused_conv2d(inner, options);
         state.output = inputs.relu.then(|| output.clone());

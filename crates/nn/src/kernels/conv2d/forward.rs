@@ -11,6 +11,7 @@ use super::super::panels::{
     Left, PANEL, Right, Sink, for_each_piece, multiply_into, pack, panels_length, put_row,
 };
 use super::geometry::{Geometry, TASKS, Tile};
+use super::packed::{Order, Weights};
 use super::unfold::unfold_tile;
 
 /// The operations applied to an output before it is written:
@@ -162,17 +163,18 @@ pub(super) fn convolve_rows(
     x: &[f32],
     geometry: &Geometry,
     epilogue: Epilogue<'_>,
-    weight: &[f32],
+    weights: Weights<'_>,
 ) -> Output {
     let rows = geometry.rows();
-    if geometry.groups == 1 && geometry.batch * geometry.output_pixels() >= PACKED_FROM {
-        let packed = pack(weight, geometry.filters, rows);
+    let is_read_often = geometry.batch * geometry.output_pixels() >= PACKED_FROM;
+    if geometry.groups == 1 && (is_read_often || weights.are_kept()) {
+        let packed = weights.order(Order::Rows, |weight| pack(weight, geometry.filters, rows));
         return convolve(x, geometry, epilogue, |filters| Left::Packed {
             data: &packed[filters.start * rows..],
         });
     }
     convolve(x, geometry, epilogue, |filters| Left::Rows {
-        data: &weight[filters.start * rows..],
+        data: &weights.data[filters.start * rows..],
         stride: rows,
     })
 }
@@ -290,7 +292,7 @@ fn convolve_whole<'w>(
         pixels: 0..pixels,
     };
     let columns = tile.columns();
-    let panels = unfold_whole(x, geometry, &tile);
+    let panels = unfold_to_panels(x, geometry, &tile);
     let mut output = Output::new(geometry.output_shape().iter().product());
     let shared = output.shared();
     // A batch of several images has at most `PART` columns.
@@ -332,7 +334,7 @@ fn convolve_whole<'w>(
 
 /// Returns the unfolded tile in the order of a right matrix, with zeros in the missing columns of the
 /// last panel.
-fn unfold_whole(x: &[f32], geometry: &Geometry, tile: &Tile) -> Vec<f32> {
+fn unfold_to_panels(x: &[f32], geometry: &Geometry, tile: &Tile) -> Vec<f32> {
     let (rows, columns) = (geometry.rows(), tile.columns());
     let mut panels = Output::new(panels_length(rows, columns));
     let shared = panels.shared();
@@ -359,4 +361,29 @@ fn unfold_whole(x: &[f32], geometry: &Geometry, tile: &Tile) -> Vec<f32> {
         });
     // SAFETY: the tasks have all rows, and each wrote its rows from the first column to the last.
     unsafe { panels.into_vec() }
+}
+
+/// Returns the unfolded input of one image as a matrix `[rows, pixels]`.
+pub(super) fn unfold_whole(x: &[f32], geometry: &Geometry) -> Vec<f32> {
+    let (rows, pixels) = (geometry.rows(), geometry.output_pixels());
+    let mut matrix = vec![0.0; rows * pixels];
+    let per_task = geometry.channels.div_ceil(TASKS).max(1);
+    let of_channel = geometry.kernel_elements() * pixels;
+    matrix
+        .par_chunks_mut((per_task * of_channel).max(1))
+        .enumerate()
+        .for_each(|(index, matrix)| {
+            let first = index * per_task;
+            let channels = first..(first + per_task).min(geometry.channels);
+            let tile = Tile {
+                images: 0..1,
+                pixels: 0..pixels,
+            };
+            with_scratch([pixels], |[line]| {
+                unfold_tile(x, geometry, 0, &channels, &tile, line, |row, _, values| {
+                    matrix[row * pixels..][..pixels].copy_from_slice(values);
+                });
+            });
+        });
+    matrix
 }

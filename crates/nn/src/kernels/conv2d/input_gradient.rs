@@ -9,8 +9,10 @@ use super::super::panels::Left;
 use super::Conv2dOptions;
 use super::forward::{Epilogue, convolve, convolve_rows};
 use super::geometry::{Geometry, MIN_TILE_PIXELS, TASKS, TILE_ELEMENTS};
+use super::packed::Weights;
 use super::unfold::fold;
-use super::{depthwise, grouped, winograd};
+use super::winograd::{self, Layout, transform_weights};
+use super::{depthwise, grouped};
 
 pub(super) fn cpu_input_gradient(
     output_gradient: FlexTensor,
@@ -52,14 +54,10 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
         let rotated = rotate_weights(weight, geometry);
         return grouped::convolve(dy, &rotated, &mirrored, epilogue);
     }
-    if winograd::is_profitable(&mirrored) {
-        return winograd::convolve(
-            dy,
-            &mirrored,
-            epilogue,
-            weight,
-            winograd::Weights::Transposed,
-        );
+    if winograd::is_profitable(&mirrored, false) {
+        let shape = [geometry.filters, geometry.channels];
+        let transformed = transform_weights(weight, shape, Layout::Transposed);
+        return winograd::convolve(dy, &mirrored, epilogue, &transformed);
     }
     if geometry.is_pointwise() {
         let (channels, filters) = (geometry.channels, geometry.filters);
@@ -73,7 +71,7 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
     }
     if geometry.batch * geometry.output_pixels() >= ROTATED_FROM {
         let rotated = rotate_weights(weight, geometry);
-        return convolve_rows(dy, &mirrored, epilogue, &rotated);
+        return convolve_rows(dy, &mirrored, epilogue, Weights::new(&rotated));
     }
     fold_input_gradient(dy, weight, geometry)
 }

@@ -1,13 +1,18 @@
 //! Two-dimensional convolution with gradients.
 //!
-//! There are four algorithms, and a shape takes the first in this list that was measured to be
+//! There are five algorithms, and a shape takes the first in this list that was measured to be
 //! faster for it (the measurements are in `docs/speed.md`):
 //!
 //! - `depthwise`: one channel per filter, plane by plane;
 //! - `grouped`: groups of few channels, as a matrix product that reads shifted views of the input;
-//! - `winograd`: 3x3 of stride 1 over large feature maps, with a quarter of the multiplications;
+//! - `winograd`: 3x3 of stride 1, with a quarter of the multiplications;
+//! - `few_pixels`: few output pixels, with the filters in the lanes of the vectors;
 //! - `forward`: everything else, as a matrix product of the weights and the unfolded input
 //!   (im2col), tile by tile. A 1x1 kernel of stride 1 is unfolded by copying.
+//!
+//! Each of the last three reads the weights in an order of its own. For inference, `packed` keeps these
+//! orders from call to call; without it Winograd's algorithm is used for large feature maps only, and
+//! `few_pixels` not at all.
 //!
 //! `input_gradient` and `weight_gradient` choose among the same algorithms; `autodiff` records the
 //! gradients.
@@ -15,10 +20,12 @@
 mod autodiff;
 mod bordered;
 mod depthwise;
+mod few_pixels;
 mod forward;
 mod geometry;
 mod grouped;
 mod input_gradient;
+mod packed;
 #[cfg(test)]
 mod tests;
 mod unfold;
@@ -38,6 +45,8 @@ use super::optional::OptionalTensor;
 use forward::Epilogue;
 use geometry::Geometry;
 use input_gradient::cpu_input_gradient;
+pub use packed::PackedWeights;
+use packed::{Order, Weights};
 use weight_gradient::cpu_weight_gradient;
 
 /// How the kernel moves over the input. The pairs are (vertical, horizontal).
@@ -73,6 +82,8 @@ pub struct Filters {
     pub scale: Option<Tensor<1>>,
     /// Added to the output of each filter, `[channels_out]`.
     pub bias: Tensor<1>,
+    /// Where the weight is kept in the orders of the CPU kernels, for inference. Without effect with a scale.
+    pub packed: Option<PackedWeights>,
 }
 
 impl Filters {
@@ -82,6 +93,7 @@ impl Filters {
             weight,
             scale: None,
             bias,
+            packed: None,
         }
     }
 
@@ -127,6 +139,7 @@ pub fn conv2d(
         gates: None,
         residual: None,
         relu: false,
+        packed: None,
     }
     .compute(options)
 }
@@ -158,6 +171,7 @@ pub fn conv2d_fused(
         gates: None,
         residual,
         relu,
+        packed: filters.packed,
     }
     .compute(options)
 }
@@ -189,6 +203,7 @@ pub fn conv2d_gated(
         gates: Some(gates),
         residual: Some(residual),
         relu: true,
+        packed: filters.packed,
     }
     .compute(options)
 }
@@ -202,6 +217,7 @@ struct Convolution {
     gates: Option<Tensor<4>>,
     residual: Option<Tensor<4>>,
     relu: bool,
+    packed: Option<PackedWeights>,
 }
 
 impl Convolution {
@@ -215,6 +231,7 @@ impl Convolution {
             gates: self.gates.map(Tensor::into_dispatch).into(),
             residual: self.residual.map(Tensor::into_dispatch).into(),
             relu: self.relu,
+            packed: self.packed,
         };
         Tensor::from_dispatch(<Dispatch as Conv2dOps>::fused_conv2d(inputs, options))
     }
@@ -263,6 +280,8 @@ pub(super) struct Conv2dInputs<B: Backend> {
     #[extension_type]
     residual: OptionalTensor<B>,
     relu: bool,
+    /// Belongs to the weight without the scale. Other backends than the CPU's have no use for it.
+    packed: Option<PackedWeights>,
 }
 
 impl<B: AffineOps> Conv2dInputs<B> {
@@ -273,6 +292,7 @@ impl<B: AffineOps> Conv2dInputs<B> {
             OptionalTensor::Present(scale) => Self {
                 weight: scale_filters::<B>(self.weight, scale),
                 scale: OptionalTensor::Absent,
+                packed: None,
                 ..self
             },
         }
@@ -428,10 +448,14 @@ impl Conv2dOps for burn::backend::Cube {}
 /// Computes the convolution of inputs without a scale.
 fn cpu_forward(inputs: Conv2dInputs<Flex>, options: Conv2dOptions) -> FlexTensor {
     let geometry = Geometry::new(dims(&inputs.x), dims(&inputs.weight), options);
-    let (x, weight) = (Contiguous::new(inputs.x), Contiguous::new(inputs.weight));
+    let (x, elements) = (
+        Contiguous::new(inputs.x),
+        Contiguous::new(inputs.weight.clone()),
+    );
+    let weights = Weights::kept_in(elements.data(), &inputs.weight, inputs.packed.as_ref());
     let [bias, gates, residual] = [inputs.bias, inputs.gates, inputs.residual]
         .map(|tensor| tensor.into_option().map(Contiguous::new));
-    let (x, weight) = (x.data(), weight.data());
+    let (x, weight) = (x.data(), elements.data());
     let epilogue = Epilogue {
         bias: bias.as_ref().map(Contiguous::data),
         gates: gates.as_ref().map(Contiguous::data),
@@ -443,10 +467,16 @@ fn cpu_forward(inputs: Conv2dInputs<Flex>, options: Conv2dOptions) -> FlexTensor
         depthwise::convolve(x, weight, &geometry, epilogue)
     } else if grouped::is_profitable(&geometry) {
         grouped::convolve(x, weight, &geometry, epilogue)
-    } else if winograd::is_profitable(&geometry) {
-        winograd::convolve(x, &geometry, epilogue, weight, winograd::Weights::Given)
+    } else if winograd::is_profitable(&geometry, weights.are_kept()) {
+        let shape = [geometry.filters, geometry.channels];
+        let transformed = weights.order(Order::Winograd, |weight| {
+            winograd::transform_weights(weight, shape, winograd::Layout::Given)
+        });
+        winograd::convolve(x, &geometry, epilogue, &transformed)
+    } else if weights.are_kept() && few_pixels::is_profitable(&geometry) {
+        few_pixels::convolve(x, &geometry, epilogue, weights)
     } else {
-        forward::convolve_rows(x, &geometry, epilogue, weight)
+        forward::convolve_rows(x, &geometry, epilogue, weights)
     };
     // SAFETY: each of the algorithms writes every element.
     unsafe { output.into_tensor(geometry.output_shape()) }

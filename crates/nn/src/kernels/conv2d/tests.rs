@@ -61,6 +61,7 @@ fn portable_values(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) ->
         gates: OptionalTensor::Absent,
         residual: OptionalTensor::Absent,
         relu: false,
+        packed: None,
     };
     let y = portable_forward::<Flex>(inputs, options);
     let dy = flat(noise(3, dims::<4>(&y), &device));
@@ -233,6 +234,7 @@ fn with_epilogue(
             weight: weight.clone(),
             scale,
             bias: bias.clone(),
+            packed: None,
         };
         let (x, residual) = (x.clone(), residual.clone());
         if has_gates {
@@ -391,4 +393,156 @@ fn errors_of_winograd_are_as_documented() {
     );
     // A direct sum would be more accurate: this shape is computed by Winograd's algorithm.
     assert!(errors[0] > 3e-7, "{errors:?}");
+}
+
+/// Computes a convolution with all that is applied to its output, twice with the same [`PackedWeights`] or
+/// without.
+fn inference(
+    x_shape: [usize; 4],
+    weight_shape: [usize; 4],
+    options: Conv2dOptions,
+    packed: Option<PackedWeights>,
+) -> [Vec<f32>; 2] {
+    let device = Device::flex();
+    let output_shape = Geometry::new(x_shape, weight_shape, options).output_shape();
+    let filters = Filters {
+        packed,
+        ..Filters::new(
+            noise(2, weight_shape, &device),
+            noise(3, [weight_shape[0]], &device),
+        )
+    };
+    let gates = noise::<4>(6, [x_shape[0], weight_shape[0], 1, 1], &device);
+    [1, 7].map(|seed| {
+        let x = noise(seed, x_shape, &device);
+        let residual = noise(5, output_shape, &device);
+        let filters = filters.clone();
+        values(conv2d_gated(x, filters, gates.clone(), residual, options))
+    })
+}
+
+fn assert_packed_equals_unpacked(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) {
+    let packed = inference(x, weight, options, Some(PackedWeights::default()));
+    let unpacked = inference(x, weight, options, None);
+    for (packed, unpacked) in packed.iter().zip(&unpacked) {
+        let name = format!("{x:?} {weight:?} {options:?}");
+        assert_within(1e-5, &name, packed, unpacked);
+    }
+}
+
+#[test]
+fn kept_weights_give_the_outputs_of_weights_that_are_packed_in_each_call() {
+    for (x, weight, stride, groups) in SHAPES {
+        assert_packed_equals_unpacked(x, weight, shape_options(weight, stride, groups));
+    }
+    for (x, weight, stride) in [
+        ([1, 70, 7, 7], [85, 70, 3, 3], 1),   // few pixels
+        ([1, 70, 13, 14], [85, 70, 3, 3], 2), // few pixels, with a stride
+        ([1, 90, 14, 14], [50, 90, 1, 1], 1), // few pixels in place
+        ([1, 20, 14, 14], [50, 20, 3, 3], 1), // Winograd, one block
+        ([2, 33, 30, 27], [17, 33, 3, 3], 1), // Winograd, several blocks
+        ([1, 70, 20, 11], [85, 70, 1, 1], 1), // packed rows
+    ] {
+        assert_packed_equals_unpacked(x, weight, shape_options(weight, stride, 1));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn kept_weights_give_these_outputs_for_every_size(
+        batch in 1usize..3,
+        channels in 1usize..40,
+        filters in 1usize..70,
+        input in [5usize..24, 5usize..24],
+        (kernel, stride, padding) in (1usize..4, 1usize..3, 0usize..3),
+    ) {
+        assert_packed_equals_unpacked(
+            [batch, channels, input[0], input[1]],
+            [filters, channels, kernel, kernel],
+            options(stride, padding, 1),
+        );
+    }
+}
+
+#[test]
+fn few_pixels_give_the_bits_of_the_other_product() {
+    for (x, weight, stride) in [
+        ([1, 130, 7, 7], [75, 130, 1, 1], 1),
+        ([1, 1400, 7, 7], [20, 1400, 1, 1], 1),
+        ([1, 30, 14, 14], [64, 30, 3, 3], 2),
+        ([1, 30, 14, 14], [64, 30, 1, 1], 1),
+    ] {
+        let options = shape_options(weight, stride, 1);
+        assert!(few_pixels::is_profitable(&Geometry::new(
+            x, weight, options
+        )));
+        let [one, two] = inference(x, weight, options, Some(PackedWeights::default()));
+        assert!(
+            [one, two] == inference(x, weight, options, None),
+            "{weight:?}"
+        );
+    }
+}
+
+#[test]
+fn kept_weights_give_the_same_bits_on_any_number_of_threads() {
+    for (x, weight) in [
+        ([1, 70, 7, 7], [85, 70, 3, 3]),
+        ([1, 20, 14, 14], [100, 20, 3, 3]),
+        ([2, 20, 60, 60], [100, 20, 3, 3]),
+    ] {
+        assert_same_bits_on_any_thread_count(|| {
+            let packed = Some(PackedWeights::default());
+            inference(x, weight, options(1, 1, 1), packed).concat()
+        });
+    }
+}
+
+#[test]
+fn kept_weights_are_not_used_for_another_tensor() {
+    let device = Device::flex();
+    let x = noise::<4>(1, [1, 30, 14, 14], &device);
+    let bias = noise::<1>(3, [40], &device);
+    let packed = PackedWeights::default();
+    for (seed, kernel) in [(2, 3), (4, 3), (5, 1)] {
+        let filters = Filters::new(noise(seed, [40, 30, kernel, kernel], &device), bias.clone());
+        let options = options(1, kernel / 2, 1);
+        let expected = conv2d_fused(x.clone(), filters.clone(), None, false, options);
+        let filters = Filters {
+            packed: Some(packed.clone()),
+            ..filters
+        };
+        let actual = conv2d_fused(x.clone(), filters, None, false, options);
+        assert_within(1e-5, "y", &values(actual), &values(expected));
+    }
+}
+
+#[test]
+fn weights_are_not_kept_with_a_scale_or_on_an_autodiff_device() {
+    let options = options(1, 1, 1);
+    for has_scale in [false, true] {
+        let device = if has_scale {
+            Device::flex()
+        } else {
+            Device::flex().autodiff()
+        };
+        let x = noise::<4>(1, [1, 30, 14, 14], &device);
+        let packed = PackedWeights::default();
+        let plain = Filters {
+            weight: noise(2, [40, 30, 3, 3], &device),
+            scale: has_scale.then(|| noise(4, [40], &device)),
+            bias: noise(3, [40], &device),
+            packed: None,
+        };
+        let with_packed = Filters {
+            packed: Some(packed.clone()),
+            ..plain.clone()
+        };
+        let expected = values(conv2d_fused(x.clone(), plain, None, true, options));
+        let actual = values(conv2d_fused(x, with_packed, None, true, options));
+        assert!(actual == expected);
+        let debug = format!("{packed:?}");
+        assert_eq!(debug, "PackedWeights { rows: 0, vectors: 0, winograd: 0 }");
+    }
 }

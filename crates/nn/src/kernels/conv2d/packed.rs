@@ -1,0 +1,115 @@
+//! Weights in the orders of the kernels, kept from one inference to the next.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use burn::backend::flex::FlexTensor;
+
+/// The weights of one convolution in the orders that its kernels read, for inference.
+///
+/// A kernel that reads weights in another order computes that order in each call: a pass over the weights,
+/// and for Winograd's transform several. On the small feature maps of a classifier's last stages that takes
+/// as long as the products. With this value the first call keeps the order for the calls after it. Each
+/// order has the size of the weights, Winograd's four times that; which of them are kept depends on the
+/// sizes of the feature maps that occur.
+///
+/// Clones share the orders. They belong to one weight tensor: for another one they are ignored, never used.
+#[derive(Clone, Default)]
+pub struct PackedWeights(Arc<Orders>);
+
+#[derive(Default)]
+struct Orders {
+    /// The tensor that the orders were computed from. As long as it is held here, no other tensor can have
+    /// its memory, and nothing can write to it.
+    source: OnceLock<FlexTensor>,
+    rows: OnceLock<Vec<f32>>,
+    vectors: OnceLock<Vec<f32>>,
+    winograd: OnceLock<Vec<f32>>,
+}
+
+impl fmt::Debug for PackedWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let elements = |order: &OnceLock<Vec<f32>>| order.get().map_or(0, Vec::len);
+        f.debug_struct("PackedWeights")
+            .field("rows", &elements(&self.0.rows))
+            .field("vectors", &elements(&self.0.vectors))
+            .field("winograd", &elements(&self.0.winograd))
+            .finish()
+    }
+}
+
+impl PackedWeights {
+    /// Returns whether the orders are those of `weight`. The first tensor that is asked for is their tensor.
+    fn are_of(&self, weight: &FlexTensor) -> bool {
+        let source = self.0.source.get_or_init(|| weight.clone());
+        std::ptr::eq(source.storage::<f32>(), weight.storage::<f32>())
+            && source.layout() == weight.layout()
+    }
+}
+
+/// An order of the weights.
+#[derive(Clone, Copy)]
+pub(super) enum Order {
+    /// [`pack`](super::super::panels::pack).
+    Rows,
+    /// [`pack_vectors`](super::super::panels::pack_vectors).
+    Vectors,
+    /// Winograd's transform.
+    Winograd,
+}
+
+/// The weights of a call.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'a> {
+    /// `[filters, channels, kernel height, kernel width]`, contiguous.
+    pub(super) data: &'a [f32],
+    kept: Option<&'a PackedWeights>,
+}
+
+impl<'a> Weights<'a> {
+    /// Weights whose orders are computed in each call.
+    pub(super) fn new(data: &'a [f32]) -> Self {
+        Self { data, kept: None }
+    }
+
+    /// Weights whose orders are in `kept`, if `kept` belongs to `tensor`, which `data` are the elements of.
+    pub(super) fn kept_in(
+        data: &'a [f32],
+        tensor: &FlexTensor,
+        kept: Option<&'a PackedWeights>,
+    ) -> Self {
+        Self {
+            data,
+            kept: kept.filter(|kept| kept.are_of(tensor)),
+        }
+    }
+
+    /// Returns whether an order is computed once for all calls.
+    pub(super) fn are_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Returns the weights in an order, computed by `compute` unless they are kept.
+    pub(super) fn order(
+        &self,
+        order: Order,
+        compute: impl FnOnce(&[f32]) -> Vec<f32>,
+    ) -> Cow<'a, [f32]> {
+        let Some(PackedWeights(orders)) = self.kept else {
+            return Cow::Owned(compute(self.data));
+        };
+        let cell = match order {
+            Order::Rows => &orders.rows,
+            Order::Vectors => &orders.vectors,
+            Order::Winograd => &orders.winograd,
+        };
+        if let Some(kept) = cell.get() {
+            return Cow::Borrowed(kept);
+        }
+        // Outside of `get_or_init`: a thread that waits for the tasks of `compute` may run another forward
+        // pass of the same network, which would wait for this lock forever.
+        let computed = compute(self.data);
+        Cow::Borrowed(cell.get_or_init(|| computed))
+    }
+}
