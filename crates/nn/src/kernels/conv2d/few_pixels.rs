@@ -9,12 +9,12 @@
 
 use std::borrow::Cow;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::cpu::{Output, with_scratch};
 use super::super::panels::{lanes, pack_vectors};
-use super::super::vectorized::vectorized;
+use super::super::vectorized::{arch, vectorized};
 use super::forward::{Epilogue, unfold_whole};
 use super::geometry::{Geometry, TASKS};
 use super::packed::{Order, Weights};
@@ -69,7 +69,7 @@ pub(super) fn convolve(
                     let some = first..(first + per_part).min(depth);
                     for (vector, sums) in vectors.clone().zip(sums.chunks_exact_mut(of_vector)) {
                         let weights = &packed[vector * depth * lanes..][..depth * lanes];
-                        Arch::new().dispatch(Product {
+                        arch().dispatch(Product {
                             weights: &weights[some.start * lanes..some.end * lanes],
                             unfolded: &unfolded[some.start * pixels..some.end * pixels],
                             pixels,
@@ -219,6 +219,6 @@ mod tests {
         if let Some(simd) = pulp::x86::V3::try_new() {
             assert_is_the_product(simd);
         }
-        Arch::new().dispatch(OfThisCpu);
+        arch().dispatch(OfThisCpu);
     }
 }

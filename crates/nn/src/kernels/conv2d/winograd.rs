@@ -14,14 +14,14 @@
 
 use std::ops::{Add, Mul, Range, Sub};
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::cpu::{Matrix, Output, SharedOutput, multiply, with_scratch};
 use super::super::panels::{
     Left, PANEL, Right, Store, for_each_piece, lanes, multiply_into, panels_length,
 };
-use super::super::vectorized::vectorized;
+use super::super::vectorized::{arch, vectorized};
 use super::forward::Epilogue;
 use super::geometry::{Geometry, TASKS};
 
@@ -621,7 +621,7 @@ impl Task<'_> {
         points: SharedOutput<'_>,
         start: usize,
     ) {
-        Arch::new().dispatch(InputTransform {
+        arch().dispatch(InputTransform {
             task: self,
             runs,
             channels,
@@ -662,7 +662,7 @@ impl Task<'_> {
             };
             multiply_into(left, tiles, channels, right, &mut store);
         }
-        Arch::new().dispatch(OutputTransform {
+        arch().dispatch(OutputTransform {
             task: self,
             runs,
             filters,
