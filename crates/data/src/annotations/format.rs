@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::layout::{LayoutError, Split};
 use crate::annotations::{AnnotationStore, ObjectFlags};
-use crate::boxes::ImageSize;
+use crate::boxes::{BoxConvention, ImageSize};
 use crate::directory::create_directory;
 use crate::text::count;
 
@@ -70,6 +70,11 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
 
     /// Returns how the annotations of a split are read.
     fn reader(&self) -> Reader;
+
+    /// Returns what the four numbers of a box in the format's files mean.
+    fn box_numbers(&self) -> BoxConvention {
+        BoxConvention::Corners
+    }
 
     /// Returns a box as the format stores it, `[x, y, width, height]` in pixels, or the reason why
     /// it can't store it.

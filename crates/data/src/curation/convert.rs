@@ -21,7 +21,7 @@ use crate::annotations::format::{
 use crate::annotations::layout::Split;
 use crate::curation::image_names::{joined, names_within, paths_to};
 use crate::datasets::detection::check_same_categories;
-use crate::directory::create_directory;
+use crate::directory::{create_directory, open_error};
 use crate::text::{self, printable};
 
 /// How images are placed in a converted dataset.
@@ -516,7 +516,7 @@ impl Place {
             // What cannot be opened is an error of the image, and everything else one of the output.
             File::open(from).map_err(|source| ConvertError::Image {
                 path: from.to_owned(),
-                source,
+                source: open_error(from, source),
             })?;
             fs::copy(from, to).map_err(|source| write_error(to, source))?;
         }
