@@ -137,7 +137,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         "wrote {}; read again and compared: no difference",
         args.output.display()
     );
-    print_next(&args.output, written.missing_image.as_deref());
+    print_next(&args.output, written.left_images.as_ref());
     Ok(ExitCode::SUCCESS)
 }
 

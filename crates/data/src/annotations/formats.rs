@@ -16,6 +16,7 @@ use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::unread::unread_annotations;
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
+use crate::text_file::{UNMARKED_UTF16, is_unmarked_utf16};
 
 /// All annotation formats. A directory that several recognize belongs to the first of them.
 pub const FORMATS: &[Format] = &[
@@ -204,6 +205,18 @@ fn unread_files(root: &Path) -> Vec<String> {
 }
 
 fn describe_unread(path: &Path) -> Option<String> {
+    let may_be_annotations = FORMATS.iter().any(|format| {
+        let extensions = format.dataset_extensions().iter();
+        extensions
+            .chain(&[format.annotation_extension()])
+            .any(|extension| has_extension(path, extension))
+    });
+    if may_be_annotations && is_unmarked_utf16(path) {
+        let shown = path.display();
+        return Some(format!(
+            "{shown}: not UTF-8 text, {UNMARKED_UTF16}; save it as UTF-8"
+        ));
+    }
     let mut formats = FORMATS.iter();
     formats.find_map(|format| format.describe_unread(path))
 }
