@@ -115,8 +115,8 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     }
     if division.are_all_the_same {
         problem!(
-            "{}: all {} have the same content, so that copies are in different splits: val and test say nothing \
-             about other images",
+            "{}: all {} have the same content, so that copies are in different splits: the metrics will be those of \
+             training images",
             args.source,
             count(store.image_count(), "image")
         );

@@ -131,9 +131,14 @@ impl<'p> Repeated<'p> {
         );
         if let Some((path, other)) = self.contradiction {
             note += &format!(
-                "; {} with boxes that contradict those of the other: objects of one are background for the other \
+                "; {} of them {} other boxes than the original, so that objects of one are background for the other \
                  (such as {} and {})",
-                count(self.contradictions, "copy"),
+                self.contradictions,
+                if self.contradictions == 1 {
+                    "has"
+                } else {
+                    "have"
+                },
                 path.display(),
                 other.display()
             );
@@ -194,7 +199,7 @@ mod tests {
         let note = RepeatedImages::of(&train, &none).in_train.unwrap();
         let shown = |name: &str| root.join(name).display().to_string();
         let expected = format!(
-            "; 1 copy with boxes that contradict those of the other: objects of one are background for the other \
+            "; 1 of them has other boxes than the original, so that objects of one are background for the other \
              (such as {} and {})",
             shown("c"),
             shown("a")

@@ -81,7 +81,7 @@ fn a_path_that_leads_elsewhere_is_noted_with_the_images_in_its_place() {
     for name in ["images/0.png", "elsewhere/0.png", "own/images/0.png"] {
         let path = root.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        image::RgbImage::new(4, 4).save(path).unwrap();
+        image::RgbImage::new(4, 4).save(&path).unwrap();
         let labels = path.with_file_name("0.txt");
         std::fs::write(labels, "0 0.5 0.5 0.5 0.5\n").unwrap();
     }

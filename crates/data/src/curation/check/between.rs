@@ -37,8 +37,13 @@ pub fn compare_splits(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
 
 /// Checks that training can hold out validation images of a split, where a dataset has no others.
 pub fn check_hold_out(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
-    // Annotations without a sound part are reported with the reason.
-    let (Some(image_root), Ok(store)) = (&split.image_directory, split.sound_part()) else {
+    // Images that cannot be used, and annotations without a sound part, are reported with the reason; without them,
+    // too few may be left by chance.
+    let (Some(image_root), Ok(store), 0) = (
+        &split.image_directory,
+        split.sound_part(),
+        split.summary().images_dropped,
+    ) else {
         return;
     };
     let whole = SplitAnnotations {
