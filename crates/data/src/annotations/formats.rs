@@ -283,7 +283,7 @@ mod tests {
                 "_annotations.csv",
                 "filename,width,height,class,xmin,ymin,xmax,ymax\n",
             ),
-            ("train.json", "{\"images\": [], \"annotations\": []}"),
+            ("a.json", "{\"images\": [], \"annotations\": []}"),
         ] {
             let root = dir.path().join(name.replace('.', "-"));
             fs::create_dir(&root).unwrap();
