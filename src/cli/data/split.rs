@@ -101,9 +101,10 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
                 "other ",
             ),
         };
-        let fewer = match args.test > 0.0 && args.val > 0.0 {
-            true => ", or divide into two splits: omit --test",
-            false => "",
+        let fewer = if args.test > 0.0 && args.val > 0.0 {
+            ", or divide into two splits: omit --test"
+        } else {
+            ""
         };
         return Err(advise(
             format!(

@@ -66,9 +66,10 @@ impl BoxFit {
         let is_before = has_centers && (x < -beyond_x || y < -beyond_y);
         let is_far_beyond = exceeds(x, y) || is_before;
         // Fractions of centers are compared in pixels, too.
-        let [a, b, c, d] = match has_centers {
-            true => [x + w / 2.0, y + h / 2.0, w, h],
-            false => xywh,
+        let [a, b, c, d] = if has_centers {
+            [x + w / 2.0, y + h / 2.0, w, h]
+        } else {
+            xywh
         };
         // A box without area has equal corners.
         let is_as_corners = a >= -beyond_x
@@ -117,7 +118,8 @@ impl BoxFit {
     pub(crate) fn convention(&self) -> BoxConvention {
         // The others are mistakes of their own.
         let nearly_all = |count: usize| count * 10 >= self.boxes * 9;
-        // Of corners all over their images, seven of ten exceed them as sizes, and nine of ten as centers.
+        // Of corners all over their images, seven of ten exceed them as sizes and as centers. Upper left points that are
+        // read as centers exceed them only where boxes are large; others look like centers.
         let is_far_beyond = self.far_beyond * 10 >= self.boxes * 3;
         if self.boxes < FEWEST_BOXES {
             return self.expected;
@@ -341,7 +343,11 @@ mod tests {
             ),
             "{message}"
         );
-        let message = check(read_as_centers(|x, y, w, h| [x, y, w, h])).unwrap_err();
+        // Of small boxes, too few exceed their image; they are not recognized.
+        assert_eq!(check(read_as_centers(|x, y, w, h| [x, y, w, h])), Ok(()));
+        let larger = |start: f64, side: f64| start * (1.0 - 1.6 * side) / (1.0 - side);
+        let boxes = read_as_centers(|x, y, w, h| [larger(x, w), larger(y, h), 1.6 * w, 1.6 * h]);
+        let message = check(boxes).unwrap_err();
         assert!(
             message.starts_with(
                 "a.json: 40 of 40 boxes fit their images as [x, y, width, height] in fractions of the image size"

@@ -292,8 +292,11 @@ mod tests {
             fs::write(&file, utf16(text)).unwrap();
             let problem = "not UTF-8 text, probably UTF-16 without a byte order mark";
             let expected = format!("{}: {problem}", file.display());
-            for path in [&root, &file] {
-                let error = DatasetFiles::find(path).unwrap_err();
+            let error = DatasetFiles::find(&root).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            // A JSON file that is given is read, whatever it contains.
+            if name.ends_with("csv") {
+                let error = DatasetFiles::find(&file).unwrap_err();
                 assert_eq!(error.to_string(), expected);
             }
         }

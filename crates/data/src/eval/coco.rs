@@ -591,10 +591,14 @@ mod tests {
 
     #[test]
     fn rows_without_area_and_with_huge_numbers_are_counted() {
-        assert_eq!(
-            evaluate(&ground_truth(), &perfect()).unwrap().warnings,
-            [""; 0]
-        );
+        let about_rows = |rows: &[ResultRow]| -> Vec<String> {
+            let warnings = evaluate(&ground_truth(), rows).unwrap().warnings;
+            let about_rows = warnings.into_iter();
+            about_rows
+                .filter(|warning| warning.contains("result row"))
+                .collect()
+        };
+        assert_eq!(about_rows(&perfect()), [""; 0]);
         let mut rows = perfect();
         for (side, value) in [(2, 0.0), (2, 1e30), (3, 0.0)] {
             let mut row = rows[0];
@@ -603,7 +607,7 @@ mod tests {
             rows.push(row);
         }
         assert_eq!(
-            evaluate(&ground_truth(), &rows).unwrap().warnings,
+            about_rows(&rows),
             [
                 "2 of 6 result rows have a width or height of zero and cannot match an object (first: row 3 with bbox \
                  [10, 10, 0, 20])",

@@ -383,9 +383,10 @@ fn train_beside(files: &DatasetFiles) -> Option<PathBuf> {
         return None;
     };
     let directory = given.annotations.parent()?;
-    let directory = match directory.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => directory,
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
     };
     let all = DatasetFiles::find(directory).ok()?;
     let is_given = |path: &Path| path.canonicalize().ok() == given.annotations.canonicalize().ok();

@@ -441,9 +441,10 @@ fn other_base(
     let mut places = splits.iter().flat_map(|(_, places)| places);
     let used = places.find(is_there)?.display();
     let name = description.file_name().unwrap_or_default().display();
-    let problem = match base.is_dir() {
-        true => "where these images are not",
-        false => "which does not exist",
+    let problem = if base.is_dir() {
+        "where these images are not"
+    } else {
+        "which does not exist"
     };
     Some(format!(
         "`path` of {name} is `{}`, {problem}: {used} is used",
