@@ -629,6 +629,162 @@ fn the_command_after_a_fix_trains_on_the_copy_wherever_it_is() {
 }
 
 #[test]
+fn the_command_after_a_fix_of_val_trains_on_train_and_the_copy() {
+    let mut set = DataSet::new();
+    set.val["annotations"][0]["area"] = (-3).into();
+    set.save();
+    let (train, val) = (text(&set.path("train.json")), text(&set.path("val.json")));
+    let directory = text(set.dir.path());
+    for (arguments, copy) in [
+        (
+            &["data", "check", &directory, "--split", "val"][..],
+            "a_val.json",
+        ),
+        (&["data", "check", &val], "b_val.json"),
+    ] {
+        let copy = text(&set.path(copy));
+        let done = sedet(&[arguments, &["--fix", &copy]].concat());
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        let next = format!("next: sedet train --dataset {train},{copy}");
+        assert!(stderr.lines().any(|line| line == next), "{stderr}");
+        // By another name, training would take the copy for train.
+        is_wrong_usage(
+            &[arguments, &["--fix", &text(&set.path("fixed.json"))]].concat(),
+            &[
+                "by its name, this is train",
+                "choose another name, such as fixed_val.json",
+            ],
+        );
+    }
+    let nowhere = text(&set.path("no/where/fixed.json"));
+    is_wrong_usage(
+        &["data", "check", &train, "--fix", &nowhere],
+        &["no/where does not exist", "hint: create the directory"],
+    );
+}
+
+#[test]
+fn fractions_that_can_only_be_sizes_become_pixels_by_the_fix() {
+    let fractions = |at: u32| {
+        let at = f64::from(at);
+        let (w, h) = (0.1 + 0.1 * (at % 5.0), 0.1 + 0.15 * (at % 3.0));
+        [
+            (1.0 - w) * (at % 7.0) / 6.0,
+            (1.0 - h) * (at % 4.0) / 3.0,
+            w,
+            h,
+        ]
+    };
+    let with = |numbers: &dyn Fn([f64; 4]) -> [f64; 4]| {
+        DataSet::with(|set| {
+            let boxes =
+                (0..40).map(|at| annotation(at + 1, 1 + at % 3, 3, numbers(fractions(at as u32))));
+            set.train["annotations"] = boxes.collect();
+        })
+    };
+    let (set, checked) = with(&|numbers| numbers);
+    checked.has_errors(&[("boxes-are-fractions", 1)]);
+    let fixed = fix(&set, 0);
+    let [x, y, w, h] = fractions(9);
+    let pixels = [64.0 * x, 48.0 * y, 64.0 * w, 48.0 * h];
+    let found = fixed["annotations"][9]["bbox"].as_array().unwrap();
+    for (found, pixels) in found.iter().zip(pixels) {
+        assert!(
+            (found.as_f64().unwrap() - pixels).abs() < 1e-3,
+            "{found} {pixels}"
+        );
+    }
+    let area = fixed["annotations"][9]["area"].as_f64().unwrap();
+    assert!((area - pixels[2] * pixels[3]).abs() < 1e-2, "{area}");
+    // Centers would become boxes at other places.
+    let (set, checked) = with(&|[x, y, w, h]| [x + w / 2.0, y + h / 2.0, w, h]);
+    checked.has_errors(&[("boxes-are-fractions", 1)]);
+    assert!(fix(&set, 1)["annotations"][9]["bbox"][2].as_f64().unwrap() < 1.0);
+}
+
+#[test]
+fn copies_with_other_boxes_contradict() {
+    let (set, checked) = DataSet::with(|set| {
+        std::fs::copy(set.path("train/1.jpg"), set.path("train/2.jpg")).unwrap();
+        set.train["annotations"][3]["bbox"] = json!([1, 2, 12, 8]);
+    });
+    checked.has_warnings(&[("copies-differ", 1)]);
+    let place = &checked.places("copies-differ")[0];
+    assert_eq!(place["file"], "2.jpg");
+    assert_eq!(
+        place["detail"],
+        "the same as 1.jpg, at other places or of other classes"
+    );
+    let (_, checked) = DataSet::with(|set| {
+        std::fs::copy(set.path("train/1.jpg"), set.path("train/2.jpg")).unwrap();
+        set.train["annotations"].as_array_mut().unwrap().drain(2..4);
+    });
+    assert_eq!(
+        checked.places("copies-differ")[0]["detail"],
+        "the same as 1.jpg, which has 2 boxes; this one has 0"
+    );
+    // Those with the same boxes are no contradiction.
+    let (_, checked) = DataSet::with(|set| {
+        std::fs::copy(set.path("train/1.jpg"), set.path("train/2.jpg")).unwrap();
+    });
+    checked.has_warnings(&[("image-twice", 1)]);
+    drop(set);
+}
+
+#[test]
+fn one_image_with_boxes_is_refused_by_check_and_train_and_noted_by_show() {
+    let (set, _) = DataSet::with(|set| {
+        std::fs::remove_file(set.path("val/4.jpg")).unwrap();
+        set.train["annotations"].as_array_mut().unwrap().truncate(2);
+        set.write("train.json", set.train.to_string());
+    });
+    let checked = set.check(&[]);
+    checked.has_errors(&[("cannot-hold-out", 1)]);
+    let why = "only 1.jpg of 3 images has boxes, which train and val need both";
+    assert_eq!(checked.places("cannot-hold-out")[0]["detail"], why);
+    let directory = text(set.dir.path());
+    fails_with(
+        &[
+            "train",
+            "--dataset",
+            &directory,
+            "--output",
+            &text(&set.path("run")),
+        ],
+        &[why, "hint: annotate more images"],
+    );
+    assert!(!set.path("run").exists());
+    let shown = sedet(&[
+        "data",
+        "show",
+        &directory,
+        "--count",
+        "1",
+        "--output",
+        &text(&set.path("shown")),
+    ]);
+    let stderr = String::from_utf8_lossy(&shown.stderr);
+    assert!(stderr.contains(why), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_symbolic_link_that_leads_nowhere_is_named_as_such() {
+    let (set, checked) = DataSet::with(|set| {
+        std::fs::remove_file(set.path("train/2.jpg")).unwrap();
+        std::os::unix::fs::symlink("/no/such/disk/2.jpg", set.path("train/2.jpg")).unwrap();
+    });
+    let link = "a symbolic link to /no/such/disk/2.jpg, which does not exist";
+    assert_eq!(checked.places("image-missing")[0]["detail"], link);
+    let out = text(&set.path("voc"));
+    let directory = text(&set.path("train.json"));
+    let convert = [
+        "data", "convert", &directory, "--to", "voc", "--output", &out,
+    ];
+    fails_with(&convert, &["train/2.jpg", link]);
+}
+
+#[test]
 fn text_in_an_encoding_that_json_cannot_have_is_named() {
     for (bytes, says) in [
         (
@@ -637,6 +793,13 @@ fn text_in_an_encoding_that_json_cannot_have_is_named() {
                 .flat_map(u16::to_le_bytes)
                 .collect(),
             "line 1: UTF-16 text, but JSON has to be UTF-8",
+        ),
+        (
+            "{\"images\": []}"
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect(),
+            "line 1: probably UTF-16 without a byte order mark, but JSON has to be UTF-8",
         ),
         (
             b"{\"images\": [{\"id\": 1, \"file_name\": \"M\xf6we.jpg\"}]}".to_vec(),

@@ -602,16 +602,164 @@ fn annotations_without_images_lead_to_the_images_or_say_where_they_belong() {
     let yolo = at("yolo");
     let convert = ["data", "convert", &source, "--to", "yolo"];
     let stderr = succeeds(&[&convert[..], &leave, &[&yolo]].concat());
-    let first = dir.path().join("yolo/images/train/photos/0.png");
     let line = format!(
-        "annotations only: put the images in their places, such as {}",
-        first.display()
+        "annotations only: put the images of {} into {}",
+        dir.path().join("source/photos").display(),
+        dir.path().join("yolo/images/train/photos/").display()
     );
     assert!(stderr.contains(&line), "{stderr}");
     let csv = at("csv");
     let convert = ["data", "convert", &csv, "--to", "coco"];
     succeeds(&[&convert[..], &leave, &[&at("coco")]].concat());
     succeeds(&["data", "check", &at("coco")]);
+}
+
+#[test]
+fn images_that_get_other_names_are_listed_with_their_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    let names = ["day/0.png", "day/1.png", "night/0.png", "night/a 2.png"];
+    for (number, name) in (0..).zip(names) {
+        image_of(number, &source.join(name));
+    }
+    let images = (1..).zip(names);
+    let images: Vec<Value> = images
+        .map(|(id, name)| json!({"id": id, "file_name": name, "width": 64, "height": 48}))
+        .collect();
+    let boxes: Vec<Value> = (1..=4)
+        .map(|id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [9, 9, 20, 20], "area": 400}))
+        .collect();
+    let all =
+        json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]});
+    fs::write(source.join("train.json"), all.to_string()).unwrap();
+    for to in ["voc", "yolo"] {
+        let written = dir.path().join(to);
+        let out = text(&written);
+        let convert = ["data", "convert", &text(&source), "--to", to];
+        let stderr = succeeds(&[&convert[..], &["--images", "leave", "--output", &out]].concat());
+        let list = written.join("image-places.csv");
+        let line = format!("in their places, which {} lists, such as ", list.display());
+        assert!(stderr.contains(&line), "{stderr}");
+        // Without the images, the check looks where they belong.
+        let checked = sedet(&["data", "check", &out]);
+        let shown =
+            String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+        let expected = ["voc/JPEGImages", "images/train"][usize::from(to == "yolo")];
+        assert!(shown.replace("\n", "").contains(expected), "{shown}");
+        let text = fs::read_to_string(&list).unwrap();
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("from,to"));
+        let rows: Vec<(&str, &str)> = lines.map(|line| line.split_once(',').unwrap()).collect();
+        assert_eq!(rows.len(), 4, "{text}");
+        for (from, to) in rows {
+            let place = written.join(to);
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::copy(from, place).unwrap();
+        }
+        succeeds(&["data", "check", &out]);
+        let read = DatasetFiles::find(&written).unwrap().read().unwrap();
+        assert_eq!(read.splits[0].store.annotation_count(), 4);
+    }
+}
+
+#[test]
+fn images_of_another_size_than_annotated_are_one_rule_for_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    for number in 0..6 {
+        image_of(number, &source.join(format!("{number}.png")));
+    }
+    let image = |id: u64, width: u64| json!({"id": id + 1, "file_name": format!("{id}.png"), "width": width, "height": 48});
+    let boxes: Vec<Value> = (1..=6)
+        .map(|id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [9, 9, 20, 20], "area": 400}))
+        .collect();
+    let put = |widths: [u64; 6]| {
+        let images: Vec<Value> = (0..)
+            .zip(widths)
+            .map(|(id, width)| image(id, width))
+            .collect();
+        let all = json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]});
+        fs::write(source.join("train.json"), all.to_string()).unwrap();
+    };
+    put([64, 64, 60, 64, 64, 64]);
+    let path = text(&source);
+    let at = |name: &str| text(&dir.path().join(name));
+    for (command, out) in [
+        (vec!["data", "convert", &path, "--to", "voc"], "voc"),
+        (vec!["data", "convert", &path, "--to", "yolo"], "yolo"),
+        (vec!["data", "split", &path], "parts"),
+    ] {
+        let out = at(out);
+        let command = [&command[..], &["--output", &out]].concat();
+        let expected = "2.png: the image is 64x48, but its annotations are for 60x48";
+        fails_with(&command, &[expected, "--on-bad-image skip"]);
+        assert!(!Path::new(&out).exists());
+        let stderr = succeeds(&[&command[..], &["--on-bad-image", "skip"]].concat());
+        assert!(
+            stderr.contains("skipped 1 of 6 images that cannot be used: 2.png"),
+            "{stderr}"
+        );
+    }
+    // With nothing left, the option that was given is no advice.
+    put([60; 6]);
+    let out = at("none");
+    let convert = ["data", "convert", &path, "--to", "voc", "--output", &out];
+    let convert = [&convert[..], &["--on-bad-image", "skip"]].concat();
+    fails_with(
+        &convert,
+        &[
+            "no image is left: none of 6 images can be used",
+            "hint: replace the images",
+        ],
+    );
+    let stderr = String::from_utf8_lossy(&sedet(&convert).stderr).into_owned();
+    assert!(!stderr.contains("--on-bad-image"), "{stderr}");
+}
+
+#[test]
+fn a_split_that_cannot_be_made_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    for id in 0..2u8 {
+        image_of(id, &source.join(format!("{id}.png")));
+        let xml = "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object></annotation>";
+        fs::write(source.join(format!("{id}.xml")), xml).unwrap();
+    }
+    let out = text(&dir.path().join("parts"));
+    let source_path = text(&source);
+    for seed in ["0", "1", "2", "3"] {
+        let split = [
+            "data",
+            "split",
+            &source_path,
+            "--test",
+            "0.2",
+            "--seed",
+            seed,
+        ];
+        fails_with(
+            &[&split[..], &["--output", &out]].concat(),
+            &[
+                "2 images cannot be split: none is left for ",
+                "hint: add images, or divide into two splits: omit --test",
+            ],
+        );
+    }
+    succeeds(&["data", "split", &source_path, "--output", &out]);
+    // Copies are only divided if there is nothing else.
+    fs::copy(source.join("0.png"), source.join("1.png")).unwrap();
+    let stderr = succeeds(&[
+        "data",
+        "split",
+        &source_path,
+        "--output",
+        &format!("{out}2"),
+    ]);
+    assert!(
+        stderr
+            .contains("all 2 images have the same content, so that copies are in different splits"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::hints::usage_with_hint;
+use super::hints::{advise, usage_with_hint};
 use super::model::ModelArgs;
 use super::progress::with_bar;
 use super::report::{metrics_text, report_skipped};
@@ -443,6 +443,16 @@ fn detect(
         bail!("interrupted before all images were evaluated");
     };
     report_not_evaluated(&skipped);
+    if let Some(first) = skipped.first().filter(|_| skipped.len() == dataset.len()) {
+        let images = count(dataset.len(), "image");
+        return Err(advise(
+            format!(
+                "no image is left: none of {images} can be used ({})",
+                first.reason
+            ),
+            "replace the images; `sedet data check DATASET` says what is wrong with each",
+        ));
+    }
     let truth = without_skipped(ground_truth(&split)?, &skipped, dataset.store())?;
     Ok((truth, rows))
 }

@@ -252,6 +252,8 @@ fn model(error: &ModelError) -> Option<String> {
             quoted(path.display())
         )),
         ModelError::Load(inner) => hint_of(inner),
+        ModelError::Data(inner) => hint_of(inner),
+        ModelError::Evaluation(inner) => hint_of(inner),
         ModelError::WrongTask { required, .. } => Some(match required {
             Task::Detection => {
                 "a classifier needs classes: a directory with one subdirectory per class, \
@@ -541,6 +543,9 @@ fn data_hint(error: &DataError) -> Option<String> {
             path, convention, ..
         } => Some(convention_hint(path, *convention)),
         DataError::SizeMismatch { .. } => Some(image_hint(ErrorKind::InvalidData)),
+        DataError::NoUsableImage { .. } => Some(
+            "replace the images; `sedet data check DATASET` says what is wrong with each".into(),
+        ),
         DataError::Encoding { path, .. } => Some(format!(
             "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
             quoted(path.display())
@@ -563,19 +568,23 @@ fn image_hint(kind: ErrorKind) -> String {
 
 /// Returns what to do about boxes in another convention than COCO's.
 fn convention_hint(path: &Path, convention: BoxConvention) -> String {
-    if convention == BoxConvention::Corners && is_json(path) {
-        return format!(
-            "`sedet data check {} --fix FIXED.json` writes a copy with [x, y, width, height]",
-            quoted(path.display())
-        );
-    }
+    const IN_PIXELS: &str = "export the boxes in pixels: x and width times the width of the image, y and height times its height";
+    let fix = format!(
+        "`sedet data check {} --fix FIXED.json` writes a copy with [x, y, width, height]",
+        quoted(path.display())
+    );
     match convention {
-        BoxConvention::Fractions => {
-            "export the boxes in pixels: x and width times the width of the image, y and height times its height"
+        BoxConvention::Corners if is_json(path) => fix,
+        BoxConvention::Fractions if is_json(path) => {
+            format!("{fix} in pixels, if nothing else is possible; otherwise {IN_PIXELS}")
         }
-        _ => "export the boxes again, in pixels of the images",
+        BoxConvention::Fractions => IN_PIXELS.to_owned(),
+        BoxConvention::CornerFractions | BoxConvention::SizeFractions => {
+            "write each line as `class cx cy width height`, in fractions of the image: the center of the box and its size"
+                .to_owned()
+        }
+        _ => "export the boxes again, in pixels of the images".to_owned(),
     }
-    .to_owned()
 }
 
 /// Returns what to do about an image of a dataset that cannot be decoded.
@@ -650,7 +659,9 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
         LayoutError::OneOfSeveral { dataset, .. } => {
             format!("give {dataset} as the dataset, or annotate the other images")
         }
-        LayoutError::OneImage { .. } => "add annotated images".into(),
+        LayoutError::CannotHoldOut { .. } => {
+            "annotate more images, or join the dataset with validation images in a list: train.json,val.json".into()
+        }
         LayoutError::NoImageFiles { is_renamed: false, .. } => {
             "put the images into one of these directories, or correct the names in the annotations".into()
         }

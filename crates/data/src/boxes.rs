@@ -37,8 +37,14 @@ pub enum BoxConvention {
     Sizes,
     /// `[x1, y1, x2, y2]` in pixels.
     Corners,
-    /// Fractions of the image's width and height, as in YOLO.
+    /// Fractions of the image's width and height.
     Fractions,
+    /// `[center x, center y, width, height]` in fractions, as in YOLO.
+    CenterFractions,
+    /// `[x, y, width, height]` in fractions.
+    SizeFractions,
+    /// `[x1, y1, x2, y2]` in fractions.
+    CornerFractions,
 }
 
 impl std::fmt::Display for BoxConvention {
@@ -47,6 +53,11 @@ impl std::fmt::Display for BoxConvention {
             Self::Sizes => "[x, y, width, height] in pixels",
             Self::Corners => "[x1, y1, x2, y2] in pixels",
             Self::Fractions => "fractions of the image size",
+            Self::CenterFractions => {
+                "[center x, center y, width, height] in fractions of the image size"
+            }
+            Self::SizeFractions => "[x, y, width, height] in fractions of the image size",
+            Self::CornerFractions => "[x1, y1, x2, y2] in fractions of the image size",
         })
     }
 }
@@ -56,6 +67,10 @@ pub(crate) const LARGEST_COORDINATE: f64 = 1e6;
 
 /// Tolerance in pixels; a box that exceeds its image by no more is rounded, or counts from 1.
 pub(crate) const EDGE_TOLERANCE: f64 = 1.0;
+
+/// The side in pixels that a box of a training image has to exceed; torchvision's limit. Boxes of zero size make the box
+/// coder divide by zero.
+pub(crate) const MIN_TARGET_SIDE: f32 = 1.0;
 
 /// An axis-aligned box, top-left and bottom-right corner, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -107,6 +122,11 @@ impl BoxXyxy {
     /// Returns whether both sides are at least `min_side` and all coordinates are finite.
     pub fn has_sides_of(self, min_side: f32) -> bool {
         self.is_finite() && self.width() >= min_side && self.height() >= min_side
+    }
+
+    /// Returns whether both sides are larger than `min_side` and all coordinates are finite.
+    pub(crate) fn exceeds_sides_of(self, min_side: f32) -> bool {
+        self.is_finite() && self.width() > min_side && self.height() > min_side
     }
 
     /// Returns whether no coordinate is NaN or infinite.

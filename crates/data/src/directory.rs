@@ -23,6 +23,25 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     })
 }
 
+/// Describes a symbolic link whose target does not exist; None for anything else.
+pub(crate) fn dangling_link(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    (!path.exists()).then(|| {
+        format!(
+            "a symbolic link to {}, which does not exist",
+            target.display()
+        )
+    })
+}
+
+/// Returns the error of opening a file; if the file is a dangling symbolic link, one that says so.
+pub(crate) fn open_error(path: &Path, error: io::Error) -> io::Error {
+    match dangling_link(path) {
+        Some(link) => io::Error::new(error.kind(), link),
+        None => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

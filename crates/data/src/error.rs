@@ -69,12 +69,11 @@ pub enum DataError {
         problem: String,
     },
 
-    /// The boxes of a file are in another convention than COCO's.
+    /// The boxes of a file are in another convention than that of its format.
     #[error(
-        "{}: {fitting} of {} fit their images as {convention}, not as {}, such as {}",
+        "{}: {fitting} of {} fit their images as {convention}, not as {expected}, such as {}",
         path.display(),
         crate::text::count(*boxes, "box"),
-        BoxConvention::Sizes,
         crate::text::numbers(example)
     )]
     BoxConvention {
@@ -82,6 +81,8 @@ pub enum DataError {
         path: PathBuf,
         /// The convention that they fit.
         convention: BoxConvention,
+        /// The convention of the format.
+        expected: BoxConvention,
         /// The number of boxes that fit it.
         fitting: usize,
         /// The number of boxes.
@@ -145,6 +146,15 @@ pub enum DataError {
         decoded: ImageSize,
         /// Size in the annotations.
         annotated: ImageSize,
+    },
+
+    /// All images of a split were skipped.
+    #[error("no image is left: none of {} can be used ({first})", crate::text::count(*images, "image"))]
+    NoUsableImage {
+        /// The number of images.
+        images: usize,
+        /// The error of the first.
+        first: Box<DataError>,
     },
 
     /// Two splits of one dataset have different category tables.

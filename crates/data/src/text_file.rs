@@ -46,6 +46,23 @@ pub(crate) fn beginning(path: &Path, limit: u64) -> Option<String> {
     Some(UTF_8.decode(&bytes).0.into_owned())
 }
 
+/// What files are that have zeros between their letters.
+pub(crate) const UNMARKED_UTF16: &str = "probably UTF-16 without a byte order mark";
+
+/// Returns whether a file begins as Latin letters in UTF-16 without a byte order mark.
+pub(crate) fn is_unmarked_utf16(path: &Path) -> bool {
+    const BEGINNING: u64 = 256;
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    read.is_ok() && Encoding::for_bom(&bytes).is_none() && has_zeros_of_utf16(&bytes)
+}
+
+/// Returns whether bytes may be Latin letters in UTF-16, with a zero before or after each.
+fn has_zeros_of_utf16(bytes: &[u8]) -> bool {
+    let zeros = bytes.iter().filter(|byte| **byte == 0).count();
+    zeros * 4 >= bytes.len() && zeros > 0 && zeros < bytes.len()
+}
+
 /// Decodes text and removes its byte order mark; `path` is used in error messages only.
 ///
 /// # Errors
@@ -65,12 +82,11 @@ pub fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, DataError> {
             )),
         };
     }
-    // Latin letters in UTF-16 are valid UTF-8, with a zero before or after each.
-    let zeros = bytes.iter().filter(|byte| **byte == 0).count();
-    if zeros * 4 >= bytes.len() && zeros > 0 {
-        return wrong("not UTF-8 text, probably UTF-16 without a byte order mark".to_owned());
+    // Zeros are valid UTF-8.
+    if has_zeros_of_utf16(&bytes) {
+        return wrong(format!("not UTF-8 text, {UNMARKED_UTF16}"));
     }
-    if zeros > 0 {
+    if bytes.contains(&0) {
         return wrong("not text: it contains bytes of zero".to_owned());
     }
     match String::from_utf8(bytes) {

@@ -10,7 +10,7 @@ use crate::cli::dataset_argument;
 use crate::cli::hints::advise;
 use crate::cli::progress::with_bar;
 use crate::cli::{check_data_dir, on_bad_image, print_out, problem, status};
-use sedet_data::annotations::format::{DatasetFiles, Format};
+use sedet_data::annotations::format::{DatasetFiles, Format, LeftImages};
 use sedet_data::annotations::formats::{FORMATS, format_of_key};
 use sedet_data::curation::convert::{Images, refuse_input, write_dataset};
 use sedet_data::datasets::registry::{DatasetName, Recognition};
@@ -90,15 +90,24 @@ fn source(args: &ConvertArgs, dataset: &DatasetName) -> anyhow::Result<DatasetFi
     }
 }
 
-/// Prints what comes after a dataset was written; `missing_image` is where its first image belongs, if it has none.
-pub(super) fn print_next(output: &Path, missing_image: Option<&str>) {
-    if let Some(image) = missing_image {
-        status!(
-            "annotations only: put the images in their places, such as {}",
-            output.join(image).display()
-        );
-    } else {
-        status!("next: sedet data check {}", dataset_argument(output));
+/// Prints what comes after a dataset was written; `left_images` says where its images belong, if it has none.
+pub(super) fn print_next(output: &Path, left_images: Option<&LeftImages>) {
+    match left_images {
+        None => status!("next: sedet data check {}", dataset_argument(output)),
+        Some(LeftImages::Directory { from, to }) => status!(
+            "annotations only: put the images of {} into {}",
+            from.display(),
+            output.join(to).display()
+        ),
+        Some(LeftImages::List {
+            file,
+            first: (from, to),
+        }) => status!(
+            "annotations only: put the images in their places, which {} lists, such as {} in {}",
+            output.join(file).display(),
+            from.display(),
+            output.join(to).display()
+        ),
     }
 }
 
@@ -142,6 +151,6 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         ))?;
     }
     status!("read again and compared: no difference");
-    print_next(&args.output, written.missing_image.as_deref());
+    print_next(&args.output, written.left_images.as_ref());
     Ok(ExitCode::SUCCESS)
 }

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
-
 use super::convert::{Placement, print_next};
 use crate::cli::hints::{advise, usage};
 use crate::cli::progress::with_bar;
@@ -97,14 +95,33 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     let copies = count(division.copies, "image");
     if let Some(empty) = division.empty_split() {
         let images = count(store.image_count(), "image");
-        let why = match division.copies {
-            0 => String::new(),
-            _ => format!(" ({copies} with the content of another)"),
+        let (why, which) = match division.copies {
+            0 => (String::new(), ""),
+            _ => (
+                format!(" ({copies} with the content of another, in the same split)"),
+                "other ",
+            ),
         };
-        bail!("{images}{why} cannot be split: none is left for {empty}");
+        let fewer = if args.test > 0.0 && args.val > 0.0 {
+            ", or divide into two splits: omit --test"
+        } else {
+            ""
+        };
+        return Err(advise(
+            format!(
+                "{}: {images}{why} cannot be split: none is left for {empty}",
+                args.source
+            ),
+            format!("add {which}images{fewer}"),
+        ));
     }
     if division.are_all_the_same {
-        problem!("{}: all images have the same content", args.source);
+        problem!(
+            "{}: all {} have the same content, so that copies are in different splits: the metrics will be those of \
+             training images",
+            args.source,
+            count(store.image_count(), "image")
+        );
     } else if division.copies > 0 {
         status!(
             "{}: {copies} with the content of another: in the same split",
@@ -122,7 +139,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         "wrote {}; read again and compared: no difference",
         args.output.display()
     );
-    print_next(&args.output, written.missing_image.as_deref());
+    print_next(&args.output, written.left_images.as_ref());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -36,6 +36,7 @@ use crate::annotations::format::{
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::unread::{unread_annotations, unread_file};
+use crate::boxes::BoxConvention;
 use crate::text_file::beginning;
 
 /// COCO: `annotations/instances_SPLIT.json` and directories of images.
@@ -86,6 +87,10 @@ impl AnnotationFormat for CocoFormat {
             || has_json(directory, |name| {
                 name.starts_with("instances") || name.contains("coco")
             })
+    }
+
+    fn box_numbers(&self) -> BoxConvention {
+        BoxConvention::Sizes
     }
 
     fn reader(&self) -> Reader {

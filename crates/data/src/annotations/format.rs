@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::layout::{LayoutError, Split};
 use crate::annotations::{AnnotationStore, ObjectFlags};
-use crate::boxes::ImageSize;
+use crate::boxes::{BoxConvention, ImageSize};
 use crate::directory::create_directory;
 use crate::text::count;
 
@@ -70,6 +70,11 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
 
     /// Returns how the annotations of a split are read.
     fn reader(&self) -> Reader;
+
+    /// Returns what the four numbers of a box in the format's files mean.
+    fn box_numbers(&self) -> BoxConvention {
+        BoxConvention::Corners
+    }
 
     /// Returns a box as the format stores it, `[x, y, width, height]` in pixels, or the reason why
     /// it can't store it.
@@ -515,9 +520,27 @@ pub struct Written {
     pub splits: Vec<WrittenSplit>,
     /// Counts of what the format cannot express.
     pub dropped: Dropped,
-    /// Where the first image belongs, relative to the directory, if the images were left and the annotations do not
-    /// lead to them.
-    pub missing_image: Option<String>,
+    /// Where the images belong, if they were left and the annotations do not lead to them.
+    pub left_images: Option<LeftImages>,
+}
+
+/// Where the images of a dataset that was written without them belong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftImages {
+    /// All images of a directory belong into another one, under their names.
+    Directory {
+        /// The directory of the images.
+        from: PathBuf,
+        /// The directory below the written one.
+        to: String,
+    },
+    /// Images of several directories, or that get other names.
+    List {
+        /// The name of the CSV file in the written directory that lists the path and the place of each.
+        file: String,
+        /// The first image, and its place below the written directory.
+        first: (PathBuf, String),
+    },
 }
 
 /// A written split.

@@ -16,6 +16,7 @@ use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::unread::unread_annotations;
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
+use crate::text_file::{UNMARKED_UTF16, is_unmarked_utf16};
 
 /// All annotation formats. A directory that several recognize belongs to the first of them.
 pub const FORMATS: &[Format] = &[
@@ -159,6 +160,12 @@ impl DatasetFiles {
             .filter(|path| holds_images_directly(path))
             .map(|path| path.display().to_string())
             .collect();
+        // No format recognizes such a file, whatever it contains.
+        let mut files = files_of_annotations(root).into_iter();
+        if let Some(path) = files.find(|path| is_unmarked(path)) {
+            let problem = format!("not UTF-8 text, {UNMARKED_UTF16}");
+            return Err(DataError::Encoding { path, problem });
+        }
         let mut found = Vec::new();
         if !images.is_empty() {
             let directories = first_few(images.iter().map(String::as_str));
@@ -186,6 +193,17 @@ fn unread_files(root: &Path) -> Vec<String> {
     if root.is_file() {
         return describe_unread(root).into_iter().collect();
     }
+    let files = files_of_annotations(root).into_iter();
+    let unread = files.filter_map(|path| describe_unread(&path).or_else(|| unread_text(&path)));
+    unread.take(SHOWN).collect()
+}
+
+/// Returns the files where annotations may be: a file itself, or those of a directory, of its splits, and of
+/// `annotations` and `data`.
+fn files_of_annotations(root: &Path) -> Vec<PathBuf> {
+    if root.is_file() {
+        return vec![root.to_owned()];
+    }
     let listing = DirectoryListing::of(root);
     let inner = Split::ALL.map(|split| listing.split_directory(split));
     let others = [
@@ -199,8 +217,18 @@ fn unread_files(root: &Path) -> Vec<String> {
         let names = listing.files.into_iter();
         names.map(move |name| directory.join(name))
     });
-    let unread = files.filter_map(|path| describe_unread(&path).or_else(|| unread_text(&path)));
-    unread.take(SHOWN).collect()
+    files.collect()
+}
+
+/// Returns whether a file has the extension of annotations and is UTF-16 without a byte order mark.
+fn is_unmarked(path: &Path) -> bool {
+    let may_be_annotations = FORMATS.iter().any(|format| {
+        let extensions = format.dataset_extensions().iter();
+        extensions
+            .chain(&[format.annotation_extension()])
+            .any(|extension| has_extension(path, extension))
+    });
+    may_be_annotations && is_unmarked_utf16(path)
 }
 
 fn describe_unread(path: &Path) -> Option<String> {
@@ -241,6 +269,35 @@ mod tests {
             for other in &FORMATS[..at] {
                 assert_ne!(format.key(), other.key());
                 assert_ne!(format.name(), other.name());
+            }
+        }
+    }
+
+    #[test]
+    fn utf16_without_a_mark_is_named_where_no_format_is_recognized() {
+        let dir = tempfile::tempdir().unwrap();
+        let utf16 =
+            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+        for (name, text) in [
+            (
+                "_annotations.csv",
+                "filename,width,height,class,xmin,ymin,xmax,ymax\n",
+            ),
+            ("a.json", "{\"images\": [], \"annotations\": []}"),
+        ] {
+            let root = dir.path().join(name.replace('.', "-"));
+            fs::create_dir(&root).unwrap();
+            image::RgbImage::new(4, 4).save(root.join("a.png")).unwrap();
+            let file = root.join(name);
+            fs::write(&file, utf16(text)).unwrap();
+            let problem = "not UTF-8 text, probably UTF-16 without a byte order mark";
+            let expected = format!("{}: {problem}", file.display());
+            let error = DatasetFiles::find(&root).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            // A JSON file that is given is read, whatever it contains.
+            if name.ends_with("csv") {
+                let error = DatasetFiles::find(&file).unwrap_err();
+                assert_eq!(error.to_string(), expected);
             }
         }
     }

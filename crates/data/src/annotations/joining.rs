@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::DataError;
 use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::format::{Dropped, SplitAnnotations};
-use crate::annotations::layout::Split;
+use crate::annotations::layout::{CannotHoldOut, Split};
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
@@ -162,7 +162,10 @@ pub(crate) fn join_with_ids(
 }
 
 /// Returns the boxes of an image with their class names, sorted.
-fn boxes_by_class(store: &AnnotationStore, index: usize) -> Vec<((&str, bool), [f64; 4])> {
+pub(crate) fn boxes_by_class(
+    store: &AnnotationStore,
+    index: usize,
+) -> Vec<((&str, bool), [f64; 4])> {
     let boxes = store.annotations(index).zip(store.boxes_xywh(index));
     let mut boxes: Vec<_> = boxes
         .map(|(annotation, xywh)| {
@@ -258,29 +261,20 @@ fn held_out_numbers(store: &AnnotationStore) -> Vec<u64> {
 }
 
 /// Divides a split into training images and held-out validation images, about a tenth; more if a class with at least
-/// two images would have none in validation. Returns None if there is only one image.
+/// two images would have none in validation.
 ///
 /// The file name of an image decides, so that images that are added or removed, another format and another order leave
 /// the others where they are: a detector is not evaluated on images that it was trained on. Images with the same bytes
 /// are on one side, for the same reason. (Images that are held out
 /// for the sake of a class, or because there are few, may change with the others.)
-pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnnotations)> {
+///
+/// # Errors
+/// There is only one image, or only one with boxes: the other part would have nothing to learn or to measure.
+pub fn hold_out(
+    whole: &SplitAnnotations,
+) -> Result<(SplitAnnotations, SplitAnnotations), CannotHoldOut> {
     let images = whole.store.image_count();
-    if images < 2 {
-        return None;
-    }
-    let numbers = held_out_numbers(&whole.store);
-    let mut first_of: Vec<usize> = if images > MOST_IMAGES {
-        (0..images).collect()
-    } else {
-        first_with_content(&whole.image_paths())
-    };
-    // Images that are all the same are divided like any others.
-    if first_of.iter().all(|first| *first == 0) {
-        first_of = (0..images).collect();
-    }
-    let groups = Groups::of(&whole.store, &first_of, &numbers);
-    let parts = groups.divided(images);
+    let (groups, parts) = divide(whole)?;
     let of = |part: usize| -> Vec<usize> {
         let positions = 0..images;
         positions
@@ -312,7 +306,7 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
         besides_boxes: Dropped::default(),
         notes,
     };
-    Some((
+    Ok((
         part(
             Split::Train,
             &train,
@@ -321,6 +315,44 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
         ),
         part(Split::Val, &val, vec![note], Dropped::default()),
     ))
+}
+
+/// Checks that [`hold_out`] can divide a split.
+///
+/// # Errors
+/// As [`hold_out`].
+pub(crate) fn check_hold_out(whole: &SplitAnnotations) -> Result<(), CannotHoldOut> {
+    divide(whole).map(|_| ())
+}
+
+/// Groups the images of a split, and returns the part of each group: 0 is training, and 1 validation.
+fn divide(whole: &SplitAnnotations) -> Result<(Groups, Vec<usize>), CannotHoldOut> {
+    let store = &whole.store;
+    let images = store.image_count();
+    if images < 2 {
+        return Err(CannotHoldOut::OneImage);
+    }
+    let mut first_of: Vec<usize> = if images > MOST_IMAGES {
+        (0..images).collect()
+    } else {
+        first_with_content(&whole.image_paths())
+    };
+    // Images that are all the same are divided like any others.
+    if first_of.iter().all(|first| *first == 0) {
+        first_of = (0..images).collect();
+    }
+    let groups = Groups::of(store, &first_of, &held_out_numbers(store));
+    let with_target = groups.has_target.iter().filter(|has_target| **has_target);
+    if with_target.count() == 1 {
+        let annotated: Vec<usize> = (0..images).filter(|at| store.has_target(*at)).collect();
+        return Err(CannotHoldOut::OneAnnotated {
+            image: store.image(annotated[0]).file_name.to_owned(),
+            copies: annotated.len() - 1,
+            images,
+        });
+    }
+    let parts = groups.divided(images);
+    Ok((groups, parts))
 }
 
 /// Images with the same content, which are held out together. Most groups have one image.
@@ -333,6 +365,8 @@ struct Groups {
     numbers: Vec<u64>,
     /// The classes that the images of each group show.
     classes: Vec<BTreeSet<usize>>,
+    /// Whether an image of each group has a box that can be trained and evaluated.
+    has_target: Vec<bool>,
     class_count: usize,
 }
 
@@ -344,6 +378,7 @@ impl Groups {
             sizes: Vec::new(),
             numbers: Vec::new(),
             classes: Vec::new(),
+            has_target: Vec::new(),
             class_count: store.class_count(),
         };
         for (image, &first) in first_of.iter().enumerate() {
@@ -351,6 +386,7 @@ impl Groups {
                 groups.sizes.push(0);
                 groups.numbers.push(u64::MAX);
                 groups.classes.push(BTreeSet::new());
+                groups.has_target.push(false);
                 groups.sizes.len() - 1
             } else {
                 groups.group_of[first]
@@ -359,6 +395,7 @@ impl Groups {
             groups.sizes[group] += 1;
             groups.numbers[group] = groups.numbers[group].min(image_numbers[image]);
             groups.classes[group].extend(store.annotations(image).map(|a| a.class));
+            groups.has_target[group] |= store.has_target(image);
         }
         groups
     }
@@ -388,7 +425,38 @@ impl Groups {
             parts[by_number[groups - 1]] = 0;
         }
         self.hold_out_every_class(&mut parts);
+        self.give_both_a_box(&mut parts);
         parts
+    }
+
+    /// Moves a group with boxes to a part that has none: without them, nothing is learned or measured. With at least two
+    /// such groups, both parts have one afterwards.
+    fn give_both_a_box(&self, parts: &mut [usize]) {
+        // Training comes first.
+        for to in [0, 1] {
+            let with_target = |part: usize| {
+                let groups = 0..parts.len();
+                let groups = groups.filter(move |group| self.has_target[*group]);
+                groups.filter(|group| parts[*group] == part).collect()
+            };
+            let (there, here): (Vec<usize>, Vec<usize>) = (with_target(to), with_target(1 - to));
+            if !there.is_empty() || here.len() < 2 {
+                continue;
+            }
+            // The group that takes the fewest classes from the other part, and that with the smallest number of those.
+            let lost = |group: usize| {
+                let others = here.iter().filter(|other| **other != group);
+                let left: BTreeSet<&usize> = others.flat_map(|g| &self.classes[*g]).collect();
+                let classes = self.classes[group].iter();
+                classes.filter(|class| !left.contains(class)).count()
+            };
+            let best = here.iter().copied();
+            let best =
+                best.min_by_key(|&group| (lost(group), self.sizes[group], self.numbers[group]));
+            if let Some(group) = best {
+                parts[group] = to;
+            }
+        }
     }
 
     /// Moves groups between training (part 0) and validation (part 1), so that each class has a training image, and
@@ -674,6 +742,50 @@ mod tests {
                 "{train} {val}"
             );
         }
-        assert!(hold_out(&part("x", &[(1, "cat")], &images[..1])).is_none());
+        let refused = hold_out(&part("x", &[(1, "cat")], &images[..1])).unwrap_err();
+        assert_eq!(refused, CannotHoldOut::OneImage);
+    }
+
+    #[test]
+    fn both_parts_have_a_box_whichever_images_have_them() {
+        let with_boxes = |part: &SplitAnnotations| {
+            let images = 0..part.store.image_count();
+            images.filter(|image| part.store.has_target(*image)).count()
+        };
+        let names = [(1, "cat"), (2, "dog")];
+        // Two images of one class, and two of which each has the only box of its class.
+        for classes in [[&[1][..], &[1]], [&[1], &[2]]] {
+            for first in 1..=12 {
+                for second in first + 1..=12 {
+                    let of = |id: u64| match id {
+                        _ if id == first => classes[0],
+                        _ if id == second => classes[1],
+                        _ => &[],
+                    };
+                    let images: Vec<(u64, &[u64])> = (1..=12).map(|id| (id, of(id))).collect();
+                    let (train, val) = hold_out(&part("x", &names, &images)).unwrap();
+                    let both = [with_boxes(&train), with_boxes(&val)];
+                    assert_eq!(both, [1, 1], "{first} {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_image_with_boxes_cannot_be_held_out() {
+        for annotated in 1..=5 {
+            let images = (1..=5).map(|id| (id, if id == annotated { &[1][..] } else { &[] }));
+            let images: Vec<(u64, &[u64])> = images.collect();
+            let refused = hold_out(&part("x", &[(1, "cat")], &images)).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                format!(
+                    "only {annotated}.jpg of 5 images has boxes, which train and val need both"
+                )
+            );
+        }
+        // Without any box, whoever trains says so.
+        let images: Vec<(u64, &[u64])> = (1..=5).map(|id| (id, &[][..])).collect();
+        assert!(hold_out(&part("x", &[(1, "cat")], &images)).is_ok());
     }
 }

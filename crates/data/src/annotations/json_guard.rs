@@ -9,6 +9,7 @@
 use std::io::{self, Read};
 
 use crate::text::printable;
+use crate::text_file::UNMARKED_UTF16;
 
 /// The deepest nesting of brackets. COCO needs five; the parser itself would stop at 128.
 const MAX_DEPTH: usize = 64;
@@ -123,6 +124,14 @@ impl<R: Read> GuardedJson<R> {
                 .any(|mark| bytes.starts_with(mark))
             {
                 return self.wrong("UTF-16 text, but JSON has to be UTF-8; save the file as UTF-8");
+            }
+            // The first two characters of JSON are ASCII.
+            if let [first, second, ..] = bytes
+                && (*first == 0) != (*second == 0)
+            {
+                return self.wrong(&format!(
+                    "{UNMARKED_UTF16}, but JSON has to be UTF-8; save the file as UTF-8"
+                ));
             }
             bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
         }
@@ -313,6 +322,14 @@ mod tests {
                 "not JSON: the file begins with `\u{fffd}PNG`",
             ),
             (b"12", "not JSON: the file begins with `12`"),
+            (
+                b"{\0\"\0i\0",
+                "line 1: probably UTF-16 without a byte order mark, but JSON has to be UTF-8; save the file as UTF-8",
+            ),
+            (
+                b"\0{\0\"\0i",
+                "line 1: probably UTF-16 without a byte order mark, but JSON has to be UTF-8; save the file as UTF-8",
+            ),
         ] {
             let error = through(text, 1000, NotFinite::Mark).unwrap_err();
             assert_eq!(error.to_string(), expected);

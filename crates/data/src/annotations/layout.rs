@@ -186,6 +186,34 @@ pub(crate) fn only_part_of(names: &[String], split: Split) -> Option<&str> {
     found.next().is_none().then_some(first)
 }
 
+/// The reason why no validation images can be held out of a split.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotHoldOut {
+    /// There is only one image.
+    #[error("one image cannot be divided into train and val")]
+    OneImage,
+    /// There are boxes on one image only.
+    #[error(
+        "only {image} of {} has boxes{}, which train and val need both", crate::text::count(*images, "image"),
+        copies_of(*copies)
+    )]
+    OneAnnotated {
+        /// The image's file name.
+        image: String,
+        /// The number of its copies, which stay on one side.
+        copies: usize,
+        /// The number of all images.
+        images: usize,
+    },
+}
+
+fn copies_of(copies: usize) -> String {
+    match copies {
+        0 => String::new(),
+        _ => format!(" (with {})", crate::text::count(copies, "copy")),
+    }
+}
+
 /// The reason why no dataset was found in a directory.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
@@ -263,11 +291,13 @@ pub enum LayoutError {
         /// The dataset's directory.
         root: PathBuf,
     },
-    /// A split of one image cannot be divided.
-    #[error("{}: no {} annotations, and one image cannot be divided into train and val", root.display(), Split::Val)]
-    OneImage {
+    /// No validation annotations, and no images can be held out of train in their place.
+    #[error("{}: no {} annotations, and {why}", root.display(), Split::Val)]
+    CannotHoldOut {
         /// The dataset's directory.
         root: PathBuf,
+        /// Why the images cannot be divided.
+        why: CannotHoldOut,
     },
     /// The dataset has other splits.
     #[error(

@@ -17,7 +17,7 @@ pub mod box_convention;
 pub mod coco;
 pub mod coco_categories;
 pub mod coco_directory;
-mod copies;
+pub(crate) mod copies;
 pub mod csv_table;
 pub(crate) mod file_names;
 pub mod format;

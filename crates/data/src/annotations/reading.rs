@@ -1,6 +1,7 @@
 //! Strict reading of splits in any format.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
@@ -16,7 +17,7 @@ use crate::annotations::layout::{LayoutError, Split};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;
 use crate::images::OnBadImage;
-use crate::images::decode::{DecodeError, image_size};
+use crate::images::decode::{DecodeError, decode_image, image_size};
 use crate::text::{count, numbers};
 
 impl DatasetFiles {
@@ -31,18 +32,25 @@ impl DatasetFiles {
         })
     }
 
-    /// Reads all splits to write their images somewhere else: an image that cannot be read is an error, or is skipped.
+    /// Reads all splits to write their images somewhere else. Images that training and evaluation skip are skipped with a
+    /// note: those that cannot be decoded, or have another size than annotated. If they are errors, only the sizes are
+    /// compared: whoever copies the images notices what is missing.
     ///
     /// # Errors
-    /// As [`Self::read`]; no image can be read.
+    /// As [`Self::read`]; an image has another size; no image can be used.
     pub fn read_with_images(
         &self,
         on_bad_image: OnBadImage,
     ) -> Result<AnnotatedDataset, DataError> {
         let mut splits = self.read_splits(&self.split_names(), on_bad_image)?;
-        if on_bad_image == OnBadImage::Skip {
-            for split in &mut splits {
-                split.skip_unreadable()?;
+        for split in &mut splits {
+            match on_bad_image {
+                OnBadImage::Skip => split.skip_bad_images()?,
+                // The other formats were read with the sizes of the images.
+                OnBadImage::Error if matches!(self.format.reader(), Reader::CocoJson) => {
+                    split.check_sizes()?;
+                }
+                OnBadImage::Error => {}
             }
         }
         Ok(AnnotatedDataset {
@@ -180,7 +188,7 @@ impl SplitFiles {
         if !skipped.is_empty() {
             read.skip(&skipped, bad_images)?;
             // The boxes of the others were counted with theirs.
-            check_box_convention(&read.store, &self.annotations, true)?;
+            check_box_convention(&read.store, &self.annotations, self.format.box_numbers())?;
         }
         Ok(read)
     }
@@ -273,7 +281,7 @@ impl SplitEntries {
             path: files.annotations.clone(),
             source,
         })?;
-        check_box_convention(&store, &files.annotations, false)?;
+        check_box_convention(&store, &files.annotations, files.format.box_numbers())?;
         Ok(SplitAnnotations {
             split: files.split,
             store,
@@ -302,13 +310,14 @@ impl BadImages {
     /// Returns the note on the images that were skipped of `all`, if there are any.
     ///
     /// # Errors
-    /// None is left; the error is that of the first.
+    /// None is left; the error has that of the first.
     fn finish(self, all: usize) -> Result<Option<String>, DataError> {
         let Some(first) = self.first else {
             return Ok(None);
         };
         if self.names.len() == all {
-            return Err(first);
+            let (images, first) = (all, Box::new(first));
+            return Err(DataError::NoUsableImage { images, first });
         }
         let names = first_few(self.names.iter().map(String::as_str));
         Ok(Some(format!(
@@ -331,23 +340,54 @@ impl SplitAnnotations {
         Ok(())
     }
 
-    /// Removes the images whose files are missing or cannot be read, and notes it.
+    /// Removes the images that cannot be decoded or have another size than annotated, and notes it.
     ///
     /// # Errors
-    /// None is left; the error is that of the first.
-    pub fn skip_unreadable(&mut self) -> Result<(), DataError> {
-        let read: Vec<Result<ImageSize, DecodeError>> = (0..self.store.image_count())
-            .into_par_iter()
-            .map(|index| image_size(&self.image_root.join(self.store.image(index).file_name)))
+    /// None is left; the error has that of the first.
+    fn skip_bad_images(&mut self) -> Result<(), DataError> {
+        let images = (0..self.store.image_count()).into_par_iter();
+        let read: Vec<Result<(), DataError>> = images
+            .map(|index| {
+                let image = decode_image(&self.path_of(index))?;
+                let decoded = ImageSize::new(image.height() as usize, image.width() as usize);
+                self.check_size(index, decoded)
+            })
             .collect();
         let mut bad_images = BadImages::default();
         let mut skipped = HashSet::new();
-        for (index, size) in read.into_iter().enumerate() {
-            if let Err(error) = size {
-                bad_images.add(self.store.image(index).file_name, error.into());
+        for (index, outcome) in read.into_iter().enumerate() {
+            if let Err(error) = outcome {
+                bad_images.add(self.store.image(index).file_name, error);
                 skipped.insert(index);
             }
         }
         self.skip(&skipped, bad_images)
+    }
+
+    /// Checks that no image that can be read has another size than annotated.
+    fn check_sizes(&self) -> Result<(), DataError> {
+        let images = (0..self.store.image_count()).into_par_iter();
+        let differing = images.filter_map(|index| {
+            let size = image_size(&self.path_of(index)).ok()?;
+            self.check_size(index, size).err()
+        });
+        // The first one, whichever thread is faster.
+        differing.find_first(|_| true).map_or(Ok(()), Err)
+    }
+
+    fn path_of(&self, index: usize) -> PathBuf {
+        self.image_root.join(self.store.image(index).file_name)
+    }
+
+    fn check_size(&self, index: usize, decoded: ImageSize) -> Result<(), DataError> {
+        let annotated = self.store.image(index).size;
+        if decoded == annotated {
+            return Ok(());
+        }
+        Err(DataError::SizeMismatch {
+            image: self.path_of(index).display().to_string(),
+            decoded,
+            annotated,
+        })
     }
 }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::boxes::{BoxXyxy, ImageSize};
+use crate::boxes::{BoxXyxy, ImageSize, MIN_TARGET_SIDE};
 
 /// A hash of numbers and strings.
 #[derive(Debug, Default)]
@@ -300,6 +300,16 @@ impl AnnotationStore {
     /// The position is out of range.
     pub fn boxes_xywh(&self, index: usize) -> impl ExactSizeIterator<Item = [f32; 4]> + '_ {
         self.range(index).map(|at| self.boxes.xywh(at))
+    }
+
+    /// Returns whether an image has a box that can be trained and evaluated: no crowd, and more than a pixel wide and
+    /// high within the image.
+    pub(crate) fn has_target(&self, index: usize) -> bool {
+        let size = self.image(index).size;
+        self.annotations(index).any(|annotation| {
+            let in_image = annotation.box_in_image.clip(size);
+            !annotation.is_crowd && in_image.exceeds_sides_of(MIN_TARGET_SIDE)
+        })
     }
 
     /// Returns the boxes and areas of an image in the precision of their source, parallel to

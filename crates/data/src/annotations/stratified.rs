@@ -1,5 +1,7 @@
 //! Stratified random splits of a dataset.
 
+use std::collections::HashMap;
+
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,6 +14,8 @@ use crate::annotations::AnnotationStore;
 /// Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned
 /// first, each to the part that lacks most boxes of that class, then those of the next rarest
 /// class, and finally the images without boxes. The result is deterministic for a seed.
+///
+/// A part that would have no image, or none with a box, gets one of another part that has several.
 pub(crate) fn stratified(
     store: &AnnotationStore,
     first_of: &[usize],
@@ -85,10 +89,50 @@ pub(crate) fn stratified(
             lacking_images[part] -= copies[image] as f64;
         }
     }
-    first_of
-        .iter()
-        .map(|&first| part_of[first].unwrap_or_default())
-        .collect()
+    let mut part_of: Vec<usize> = part_of.into_iter().map(Option::unwrap_or_default).collect();
+    let mut has_target = vec![false; images];
+    for (index, &first) in first_of.iter().enumerate() {
+        has_target[first] |= store.has_target(index);
+    }
+    let with_boxes: Vec<usize> = order.iter().copied().filter(|at| has_target[*at]).collect();
+    for wanted in [&order, &with_boxes] {
+        fill_empty_parts(wanted, parts, &mut part_of, &contents);
+    }
+    first_of.iter().map(|&first| part_of[first]).collect()
+}
+
+/// Moves one of the `wanted` images to each part that has none of them, from the part that has most, if these are
+/// several. `contents` are the classes of each image.
+fn fill_empty_parts(
+    wanted: &[usize],
+    parts: usize,
+    part_of: &mut [usize],
+    contents: &[Vec<(usize, usize)>],
+) {
+    for to in 0..parts {
+        let mut of_part: Vec<Vec<usize>> = vec![Vec::new(); parts];
+        for &image in wanted {
+            of_part[part_of[image]].push(image);
+        }
+        let largest = of_part.iter().max_by_key(|images| images.len());
+        let Some(from) = largest.filter(|from| of_part[to].is_empty() && from.len() > 1) else {
+            continue;
+        };
+        let mut images_of_class: HashMap<usize, usize> = HashMap::new();
+        for (class, _) in from.iter().flat_map(|image| &contents[*image]) {
+            *images_of_class.entry(*class).or_default() += 1;
+        }
+        // The other part should keep its classes; of equal images, the first of the random order is taken.
+        let lost_classes = |image: &&usize| {
+            let classes = contents[**image].iter();
+            classes
+                .filter(|(class, _)| images_of_class[class] == 1)
+                .count()
+        };
+        if let Some(&image) = from.iter().min_by_key(lost_classes) {
+            part_of[image] = to;
+        }
+    }
 }
 
 /// Returns the part with the largest rank; the first on ties.
@@ -179,6 +223,25 @@ mod tests {
         };
         assert_eq!([0, 1, 2].map(|part| count(part, true)), [7, 2, 1]);
         assert_eq!([0, 1, 2].map(|part| count(part, false)), [70, 20, 10]);
+    }
+
+    #[test]
+    fn every_part_gets_an_image_with_a_box_if_there_are_enough() {
+        // An image with eleven copies, and another one: which comes first depends on the seed.
+        let images: Vec<Vec<u64>> = (0..13).map(|_| vec![0]).collect();
+        let first_of: Vec<usize> = (0..13).map(|at| if at < 12 { 0 } else { 12 }).collect();
+        // Of twelve images two have boxes.
+        let few: Vec<Vec<u64>> = (0..12)
+            .map(|at| if at < 2 { vec![at] } else { vec![] })
+            .collect();
+        for seed in 0..30 {
+            let parts = stratified(&store(&images), &first_of, &[0.8, 0.2], seed);
+            assert_ne!(parts[0], parts[12], "{seed}");
+            let parts = divided(&store(&few), &[0.8, 0.2], seed);
+            assert_ne!(parts[0], parts[1], "{seed}");
+            let parts = divided(&store(&images[..3]), &[0.8, 0.1, 0.1], seed);
+            assert!((0..3).all(|part| parts.contains(&part)), "{parts:?}");
+        }
     }
 
     proptest! {

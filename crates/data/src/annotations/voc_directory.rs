@@ -284,6 +284,10 @@ impl VocLayout {
             let split_directories = Split::ALL.into_iter();
             image_directories.extend(split_directories.filter_map(|s| listing.split_directory(s)));
         }
+        if image_directories.is_empty() && listing.directory(&["ImageSets"]).is_some() {
+            // Where images that are missing belong.
+            image_directories.push(root.join(IMAGES[0]));
+        }
         // LabelImg may save annotations into a directory of their own, beside the images.
         image_directories.push(annotations.to_owned());
         image_directories.push(root.to_owned());
@@ -623,7 +627,9 @@ impl Images {
             by_lower_stem: HashMap::new(),
             by_file_name: HashMap::new(),
         };
-        for directory in &split.image_directories {
+        // Those of the original layout may not be there yet.
+        let directories = split.image_directories.iter();
+        for directory in directories.filter(|path| path.is_dir()) {
             for found in images_within(directory)? {
                 let path = found.path();
                 let key = without_extension(&path);

@@ -15,13 +15,14 @@ use rayon::prelude::*;
 
 use crate::DataError;
 use crate::annotations::format::{
-    AnnotatedDataset, DatasetFiles, Dropped, Format, Output, PlacedSplit, Reader, SplitAnnotations,
-    Written, WrittenSplit, last_part,
+    AnnotatedDataset, DatasetFiles, Dropped, Format, LeftImages, Output, PlacedSplit, Reader,
+    SplitAnnotations, Written, WrittenSplit, last_part,
 };
 use crate::annotations::layout::Split;
+use crate::csv::to_csv;
 use crate::curation::image_names::{joined, names_within, paths_to};
 use crate::datasets::detection::check_same_categories;
-use crate::directory::create_directory;
+use crate::directory::{create_directory, open_error};
 use crate::text::{self, printable};
 
 /// How images are placed in a converted dataset.
@@ -160,6 +161,7 @@ pub(super) fn write_amended(
         }
     }
     let (placed, mut dropped) = placed_splits(dataset, format)?;
+    let mut left_images = None;
     write_directory(output, &mut |unfinished| {
         let directory = Output::new(unfinished);
         match images {
@@ -178,6 +180,9 @@ pub(super) fn write_amended(
                 format.write(&leading, &directory)?;
                 verify(&leading, format, unfinished, output)?;
             }
+            if !format.names_lead_anywhere() {
+                left_images = write_places(&placed, &directory)?;
+            }
         }
         Ok(())
     })?;
@@ -193,13 +198,49 @@ pub(super) fn write_amended(
         images: placed.image_paths.len(),
         boxes: placed.boxes.iter().map(Vec::len).sum(),
     });
-    let first = placed.iter().flat_map(|placed| &placed.image_paths).next();
-    let is_without_images = images == Images::Leave && !format.names_lead_anywhere();
     Ok(Written {
         splits: splits.collect(),
         dropped,
-        missing_image: first.filter(|_| is_without_images).cloned(),
+        left_images,
     })
+}
+
+/// Determines where the images that were left belong, and writes the list of their places where one line cannot say it.
+fn write_places(
+    placed: &[PlacedSplit],
+    directory: &Output,
+) -> Result<Option<LeftImages>, ConvertError> {
+    /// Not the name of annotations in any format.
+    const LIST: &str = "image-places.csv";
+    let images = placed.iter().flat_map(|split| {
+        let sources = split.annotations.image_paths().into_iter();
+        sources.zip(split.image_paths.iter().cloned())
+    });
+    let images: Vec<(PathBuf, String)> = images.collect();
+    let Some(first) = images.first() else {
+        return Ok(None);
+    };
+    let target = |to: &str| to[..to.len() - last_part(to).len()].to_owned();
+    let (from, to) = (first.0.parent(), target(&first.1));
+    let is_moved_as_one = images.iter().all(|(source, place)| {
+        source.parent() == from
+            && target(place) == to
+            && source.file_name().and_then(|name| name.to_str()) == Some(last_part(place))
+    });
+    if let (Some(from), true) = (from, is_moved_as_one) {
+        let from = from.to_owned();
+        return Ok(Some(LeftImages::Directory { from, to }));
+    }
+    let mut rows = vec![["from".to_owned(), "to".to_owned()]];
+    for (source, place) in &images {
+        let source = std::path::absolute(source).map_err(|error| write_error(source, error))?;
+        rows.push([source.display().to_string(), place.clone()]);
+    }
+    directory.file(LIST, &to_csv(rows))?;
+    Ok(Some(LeftImages::List {
+        file: LIST.to_owned(),
+        first: first.clone(),
+    }))
 }
 
 /// Returns the splits with image names that lead from a directory to the images; None if there is no such path.
@@ -516,7 +557,7 @@ impl Place {
             // What cannot be opened is an error of the image, and everything else one of the output.
             File::open(from).map_err(|source| ConvertError::Image {
                 path: from.to_owned(),
-                source,
+                source: open_error(from, source),
             })?;
             fs::copy(from, to).map_err(|source| write_error(to, source))?;
         }

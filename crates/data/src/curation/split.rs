@@ -270,7 +270,7 @@ impl CocoSource<'_> {
         Ok(Written {
             splits: splits.collect(),
             dropped,
-            missing_image: None,
+            left_images: None,
         })
     }
 

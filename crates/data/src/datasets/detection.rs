@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 
 use image::RgbImage;
 
-use crate::boxes::{BoxXyxy, EDGE_TOLERANCE, ImageSize};
+use crate::boxes::{BoxXyxy, EDGE_TOLERANCE, ImageSize, MIN_TARGET_SIDE};
 
 use crate::DataError;
 use crate::annotations::image_files::first_few;
@@ -65,7 +65,7 @@ pub struct TargetFilter {
 impl Default for TargetFilter {
     fn default() -> Self {
         Self {
-            min_side: 1.0,
+            min_side: MIN_TARGET_SIDE,
             keep_empty: false,
         }
     }
@@ -197,7 +197,11 @@ impl DetectionDataset {
             for annotation in self.store.annotations(index) {
                 if annotation.is_crowd {
                     summary.crowd_boxes += 1;
-                } else if exceeds_min_side(annotation.box_in_image.clip(size), filter.min_side) {
+                } else if annotation
+                    .box_in_image
+                    .clip(size)
+                    .exceeds_sides_of(filter.min_side)
+                {
                     usable += 1;
                 } else if annotation.box_in_image.is_invalid() {
                     summary.invalid_boxes += 1;
@@ -238,7 +242,7 @@ pub fn targets(
         .annotations(index)
         .filter(|annotation| !annotation.is_crowd)
         .map(move |annotation| (annotation.box_in_image.clip(size), annotation.class))
-        .filter(move |(box_in_image, _)| exceeds_min_side(*box_in_image, min_side))
+        .filter(move |(box_in_image, _)| box_in_image.exceeds_sides_of(min_side))
 }
 
 /// Returns a line for each kind of error in the annotations of a split that training can work around: what a
@@ -473,10 +477,6 @@ pub fn check_same_categories(
             difference,
         }),
     }
-}
-
-fn exceeds_min_side(b: BoxXyxy, min_side: f32) -> bool {
-    b.is_finite() && b.width() > min_side && b.height() > min_side
 }
 
 #[cfg(test)]

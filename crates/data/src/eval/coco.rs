@@ -10,6 +10,7 @@
 //! | row with an unknown category | dropped, with a warning | dropped without a warning |
 //! | row with a score or box that is not finite | error that names the row | wrong order |
 //! | row with a negative width or height | matches nothing, with a warning | matches nothing |
+//! | row with a width of zero or 1e30 | matches nothing, with a warning | matches nothing |
 //! | no rows | AP 0 | `IndexError` |
 //! | class without objects | -1 | -1 |
 
@@ -22,7 +23,8 @@ use super::error::EvalError;
 use super::ground_truth::GroundTruth;
 use super::image_ids::some_of;
 use super::results::ResultRow;
-use crate::text::numbers;
+use crate::boxes::LARGEST_COORDINATE;
+use crate::text::{self, numbers};
 
 /// The value of a metric that is undefined because there are no objects, as in pycocotools.
 pub const UNDEFINED: f64 = -1.0;
@@ -242,6 +244,7 @@ pub fn evaluate(
         ));
     }
     warnings.extend(negative_sides(results));
+    warnings.extend(unmatchable_rows(results));
 
     let (metrics, accumulated) = run_engine(ground_truth, &known)?;
     let per_class = class_table(ground_truth, &known, &accumulated);
@@ -267,6 +270,28 @@ pub(super) fn negative_sides(results: &[ResultRow]) -> Option<String> {
         results.len(),
         numbers(&results[first].bbox)
     ))
+}
+
+/// Describes the rows that match no object although their sides are not negative: those without an area, and those with
+/// numbers beyond any image. They are evaluated as pycocotools evaluates them.
+fn unmatchable_rows(results: &[ResultRow]) -> impl Iterator<Item = String> {
+    let is_huge = |row: &ResultRow| row.bbox.iter().any(|v| v.abs() > LARGEST_COORDINATE);
+    let is_empty = |row: &ResultRow| !row.has_negative_side() && row.bbox[2..].contains(&0.0);
+    let described = |is_odd: &dyn Fn(&ResultRow) -> bool, what: &str| {
+        let first = results.iter().position(is_odd)?;
+        let number = results.iter().filter(|row| is_odd(row)).count();
+        let verb = if number == 1 { "has" } else { "have" };
+        Some(format!(
+            "{number} of {} {verb} {what} and cannot match an object (first: row {first} with bbox {})",
+            text::count(results.len(), "result row"),
+            numbers(&results[first].bbox)
+        ))
+    };
+    let lines = [
+        described(&is_empty, "a width or height of zero"),
+        described(&is_huge, "coordinates beyond 1,000,000 pixels"),
+    ];
+    lines.into_iter().flatten()
 }
 
 /// Refuses rows of unknown images and numbers that are not finite.
@@ -561,6 +586,34 @@ mod tests {
             warning.starts_with("dropped 1 of 4 result rows")
                 && warning.contains("first: row 3 with category_id 99"),
             "{warning}"
+        );
+    }
+
+    #[test]
+    fn rows_without_area_and_with_huge_numbers_are_counted() {
+        let about_rows = |rows: &[ResultRow]| -> Vec<String> {
+            let warnings = evaluate(&ground_truth(), rows).unwrap().warnings;
+            let about_rows = warnings.into_iter();
+            about_rows
+                .filter(|warning| warning.contains("result row"))
+                .collect()
+        };
+        assert_eq!(about_rows(&perfect()), [""; 0]);
+        let mut rows = perfect();
+        for (side, value) in [(2, 0.0), (2, 1e30), (3, 0.0)] {
+            let mut row = rows[0];
+            row.bbox = [10.0, 10.0, 20.0, 20.0];
+            row.bbox[side] = value;
+            rows.push(row);
+        }
+        assert_eq!(
+            about_rows(&rows),
+            [
+                "2 of 6 result rows have a width or height of zero and cannot match an object (first: row 3 with bbox \
+                 [10, 10, 0, 20])",
+                "1 of 6 result rows has coordinates beyond 1,000,000 pixels and cannot match an object (first: row 4 \
+                 with bbox [10, 10, 1e30, 20])",
+            ]
         );
     }
 

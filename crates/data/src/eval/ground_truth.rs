@@ -12,7 +12,7 @@ use crate::annotations::box_convention::BoxFit;
 use crate::annotations::coco::Entry;
 use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
-use crate::boxes::ImageSize;
+use crate::boxes::{BoxConvention, ImageSize};
 use crate::text::{self, numbers};
 
 /// An image of the ground truth.
@@ -204,7 +204,7 @@ impl GroundTruth {
 
     /// Checks that the boxes are `[x, y, width, height]` in pixels, as far as the sizes of the images are known.
     fn check_box_convention(&self, path: &Path) -> Result<(), DataError> {
-        let mut fit = BoxFit::new(true);
+        let mut fit = BoxFit::new(BoxConvention::Sizes);
         for annotation in &self.annotations {
             let position = self.image_positions.get(&annotation.image_id);
             let image = position.map(|position| &self.images[*position]);

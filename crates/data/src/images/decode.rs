@@ -19,6 +19,7 @@ use super::exif;
 use super::jpeg::{JpegDamage, find_damage, unsupported_kind};
 use super::jpeg_pixels::{self, JpegError};
 use crate::boxes::ImageSize;
+use crate::directory::open_error;
 use crate::text::count;
 
 /// File name extensions of images that are decoded, in lower case, the most common ones first.
@@ -291,7 +292,7 @@ fn orientation_of(
 fn read_file(path: &Path) -> Result<Vec<u8>, DecodeError> {
     std::fs::read(path).map_err(|source| DecodeError::Io {
         path: path.to_owned(),
-        source,
+        source: open_error(path, source),
     })
 }
 

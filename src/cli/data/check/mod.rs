@@ -20,7 +20,7 @@ use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
 use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::curation::check::{
     CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, check_dataset,
-    check_split, compare_splits,
+    check_hold_out, check_split, compare_splits,
 };
 use sedet_data::curation::statistics::Statistics;
 use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
@@ -96,6 +96,14 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     // With one split of several, the images of the others would seem to be in no list.
     if args.split.is_none() {
         compare_splits(&splits, &mut diagnostics);
+    }
+    let roles = files.split_names();
+    if let [only] = splits.as_slice()
+        && only.name == Split::Train.to_string()
+        && !roles.contains(&Split::Val)
+        && dataset != DatasetName::Coco
+    {
+        check_hold_out(only, &mut diagnostics);
     }
     let checked = files.splits.iter().find(|of| {
         let name = of.split.to_string();
@@ -252,9 +260,20 @@ fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(Str
             "choose another file for --fix".into(),
         ));
     }
+    let directory = out.parent().filter(|path| !path.as_os_str().is_empty());
+    if let Some(directory) = directory.filter(|path| !path.is_dir()) {
+        return Some((
+            format!(
+                "--fix {}: the directory {} does not exist",
+                out.display(),
+                directory.display()
+            ),
+            "create the directory, or choose another file for --fix".into(),
+        ));
+    }
+    // Training takes the copy of val for val by its name alone.
     if let [role] = splits
         && let of_name = SplitFiles::of_file(&CocoFormat, out, None).split
-        && of_name != Split::Train
         && of_name != *role
     {
         return Some((
@@ -357,9 +376,29 @@ fn parts_with(copy: &Path, split: &CheckedSplit, files: &DatasetFiles) -> Option
         Some(_) if wanted == role => Some(copy.to_owned()),
         found => found.map(|files| files.annotations.clone()),
     };
-    let parts = [of(Split::Train), of(Split::Val)];
+    let train = of(Split::Train).or_else(|| train_beside(files));
+    let parts = [train, of(Split::Val)];
     let is_trained = role != Split::Test && parts[0].is_some();
     is_trained.then(|| parts.into_iter().flatten().collect())
+}
+
+/// Returns the train annotations of the directory of an annotation file that was given on its own.
+fn train_beside(files: &DatasetFiles) -> Option<PathBuf> {
+    let [given] = files.splits.as_slice() else {
+        return None;
+    };
+    let directory = given.annotations.parent()?;
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    let all = DatasetFiles::find(directory).ok()?;
+    let is_given = |path: &Path| path.canonicalize().ok() == given.annotations.canonicalize().ok();
+    let mut splits = all.splits.iter().filter_map(SplitFiles::coco_json);
+    splits.find(|path| is_given(path))?;
+    let train = all.split(Split::Train).ok()?;
+    train.coco_json().map(Path::to_owned)
 }
 
 /// Returns whether the images can be divided into train and val: one image cannot.

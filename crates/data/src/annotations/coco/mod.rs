@@ -33,7 +33,7 @@ use crate::DataError;
 use crate::annotations::box_convention::check_box_convention;
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
-use crate::boxes::ImageSize;
+use crate::boxes::{BoxConvention, ImageSize};
 
 /// Reads a COCO instances file for training; the first problem is an error. Category ids may be any
 /// numbers; `area` is derived from the box and `iscrowd` is 0 where they are absent; `annotations`
@@ -141,7 +141,7 @@ impl CocoJson {
             path: path.to_owned(),
             source,
         })?;
-        check_box_convention(&store, path, true)?;
+        check_box_convention(&store, path, BoxConvention::Sizes)?;
         Ok(store)
     }
 }

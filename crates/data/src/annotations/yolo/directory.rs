@@ -351,6 +351,7 @@ impl YoloDirectory {
                 splits.push((split, places));
             }
         }
+        notes.extend(other_base(yaml, described.path.as_deref(), &base, &splits));
         for (key, entries) in &described.others {
             let places = entries.iter().map(|entry| entry.replace('\\', "/"));
             // A name may be that of a file, but only these hold images.
@@ -426,6 +427,29 @@ impl YoloDirectory {
         }
         splits
     }
+}
+
+/// Returns the note on images that are not where `path` of a description says: another copy of the dataset may be there.
+fn other_base(
+    description: &Path,
+    path: Option<&str>,
+    base: &Path,
+    splits: &[(Split, Vec<PathBuf>)],
+) -> Option<String> {
+    let path = path.filter(|path| !path.is_empty())?;
+    let is_there = |place: &&PathBuf| !place.starts_with(base.components().collect::<PathBuf>());
+    let mut places = splits.iter().flat_map(|(_, places)| places);
+    let used = places.find(is_there)?.display();
+    let name = description.file_name().unwrap_or_default().display();
+    let problem = if base.is_dir() {
+        "where these images are not"
+    } else {
+        "which does not exist"
+    };
+    Some(format!(
+        "`path` of {name} is `{}`, {problem}: {used} is used",
+        printable(path)
+    ))
 }
 
 /// Returns the note on validation images that a description names and that do not exist: training holds out others.

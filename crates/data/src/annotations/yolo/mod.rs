@@ -47,6 +47,7 @@ use crate::annotations::format::{
 };
 use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::layout::Split;
+use crate::boxes::BoxConvention;
 use crate::images::decode::image_size;
 use crate::text::count;
 use crate::text_file::read_text;
@@ -99,6 +100,10 @@ impl AnnotationFormat for YoloFormat {
 
     fn dataset_extensions(&self) -> &'static [&'static str] {
         &["yaml", "yml", "data"]
+    }
+
+    fn box_numbers(&self) -> BoxConvention {
+        BoxConvention::CenterFractions
     }
 
     fn reader(&self) -> Reader {

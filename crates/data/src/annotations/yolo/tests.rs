@@ -75,6 +75,37 @@ fn images_without_labels_repeated_lines_and_a_missing_val_are_noted() {
 }
 
 #[test]
+fn a_path_that_leads_elsewhere_is_noted_with_the_images_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for name in ["images/0.png", "elsewhere/0.png", "own/images/0.png"] {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::new(4, 4).save(&path).unwrap();
+        let labels = path.with_file_name("0.txt");
+        std::fs::write(labels, "0 0.5 0.5 0.5 0.5\n").unwrap();
+    }
+    let used = root.join("images");
+    for (path, expected) in [
+        ("/gone/data", Some("which does not exist")),
+        ("elsewhere", Some("where these images are not")),
+        (".", None),
+        ("own", None),
+    ] {
+        let yaml = format!("path: {path}\ntrain: images\nnames: [cat]\n");
+        std::fs::write(root.join("data.yaml"), yaml).unwrap();
+        let notes = YoloDirectory::expect(root).unwrap().notes;
+        let expected = expected.map(|problem| {
+            format!(
+                "`path` of data.yaml is `{path}`, {problem}: {} is used",
+                used.display()
+            )
+        });
+        assert_eq!(notes, Vec::from_iter(expected), "{path}");
+    }
+}
+
+#[test]
 fn other_keys_of_a_data_yaml_that_lead_to_images_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::annotations::format::SplitAnnotations;
 use crate::annotations::image_files::list;
+use crate::annotations::joining;
+use crate::annotations::layout::Split;
 use crate::annotations::{Category, category_differences};
 use crate::curation::check::images::DifferenceHash;
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind};
@@ -30,6 +33,32 @@ pub fn compare_splits(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
         }
     }
     not_listed(splits, diagnostics);
+}
+
+/// Checks that training can hold out validation images of a split, where a dataset has no others.
+pub fn check_hold_out(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
+    // Images that cannot be used, and annotations without a sound part, are reported with the reason; without them,
+    // too few may be left by chance.
+    let (Some(image_root), Ok(store), 0) = (
+        &split.image_directory,
+        split.sound_part(),
+        split.summary().images_dropped,
+    ) else {
+        return;
+    };
+    let whole = SplitAnnotations {
+        split: Split::Train,
+        store,
+        image_root: image_root.clone(),
+        dropped: Default::default(),
+        besides_boxes: Default::default(),
+        notes: Vec::new(),
+    };
+    if let Err(why) = joining::check_hold_out(&whole) {
+        let file = Some(split.annotations.display().to_string());
+        let diagnostic = split.diagnostic(file, None, None, why.to_string());
+        diagnostics.add(Kind::CannotHoldOut, diagnostic);
+    }
 }
 
 fn categories(first: &CheckedSplit, other: &CheckedSplit, diagnostics: &mut Diagnostics) {

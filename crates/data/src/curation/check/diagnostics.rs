@@ -92,6 +92,9 @@ kinds! {
     NoBoxes Error "no-boxes"
         ["split has no box" "splits have no box"]
         "nothing can be trained or evaluated: check that the labels belong to these images";
+    CannotHoldOut Error "cannot-hold-out"
+        ["split of which no validation images can be held out" "splits of which no validation images can be held out"]
+        "training needs validation images: annotate more images, or annotate some as val";
     CategoriesDiffer Error "categories-differ"
         ["difference between the category tables of the splits" "differences between the category tables of the splits"]
         "give all splits the same ids and names; otherwise a class is trained under one id and evaluated under another";
@@ -171,7 +174,11 @@ kinds! {
         fix "boxes become [x, y, width, height]";
     BoxesAreFractions Error "boxes-are-fractions"
         ["file has boxes that look like fractions" "files have boxes that look like fractions"]
-        "COCO's `bbox` is in pixels; multiply by the image's width and height";
+        "boxes are in pixels; multiply x and width by the width of the image, y and height by its height"
+        fix "boxes that can only be [x, y, width, height] are multiplied by the size of the image; outlines (`segmentation`) are dropped";
+    BoxesAreNoCenters Error "boxes-are-no-centers"
+        ["dataset has boxes that are not centers and sizes" "splits have boxes that are not centers and sizes"]
+        "a line is `class cx cy width height` in fractions of the image: the center of the box and its size";
     BoxNotFinite Error "box-not-finite"
         ["box contains NaN or infinity" "boxes contain NaN or infinity"]
         "the loss would become NaN"
@@ -219,6 +226,9 @@ kinds! {
     LeakNearDuplicate Warning "leak-near-duplicate"
         ["near-duplicate of an image in another split" "near-duplicates of images in another split"]
         "inspect each pair: copies, other sizes or frames of one video should be in one split";
+    CopiesDiffer Warning "copies-differ"
+        ["duplicate image with other boxes" "duplicate images with other boxes"]
+        "the labels contradict: the objects of one are background for the other; keep the image whose boxes are right";
     ImageTwice Warning "image-twice"
         ["duplicate image" "duplicate images"]
         "duplicates are weighted accordingly";

@@ -19,6 +19,7 @@ pub(super) fn read(
         name: name.to_owned(),
         annotations: files.annotations.clone(),
         is_whole: false,
+        box_numbers: files.format.box_numbers(),
         has_image_sizes: true,
         unread_images: HashSet::new(),
         images: Entries::default(),

@@ -15,6 +15,7 @@ use crate::annotations::format::SplitFiles;
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotatedImage, AnnotationStore};
 use crate::atomic::write_atomically;
+use crate::boxes::BoxConvention;
 use crate::curation::check::{CheckedSplit, RawAnnotation, RawCategory, RawImage, Verdict};
 use crate::curation::image_names::{joined, paths_to};
 
@@ -71,7 +72,7 @@ impl CheckedSplit {
         .map_err(|source| DataError::io(path, source))?;
         // What remains for the user makes a strict read fail; only the rest can be compared.
         if let Ok(expected) = self.sound_part()
-            && check_box_convention(&expected, path, true).is_ok()
+            && check_box_convention(&expected, path, BoxConvention::Sizes).is_ok()
             && let Some(difference) = names.difference(&expected, path)?
         {
             // The comparison is the error to report; the copy is of no use.

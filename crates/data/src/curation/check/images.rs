@@ -11,11 +11,14 @@ use image::metadata::Orientation;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::file_names::{AnyCapitals, FileMatch};
 use crate::annotations::format::SplitFiles;
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
+use crate::directory::dangling_link;
 use crate::images::decode::{DecodeError, InspectedImage, has_extension_of, inspect_image_bytes};
+use crate::text::count;
 
 /// Size limit of an image file, so that a few files cannot exhaust the memory.
 const LARGEST_FILE: u64 = 1 << 30;
@@ -116,7 +119,6 @@ pub(super) fn check(
         .collect();
     split.image_facts = vec![ImageFacts::default(); split.images.len()];
     let mut rotated = HashMap::new();
-    let mut by_content: HashMap<[u8; 32], usize> = HashMap::new();
     for (at, inspection) in inspections {
         for (kind, detail) in inspection.problems {
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
@@ -127,19 +129,53 @@ pub(super) fn check(
         if let Some(decoded) = inspection.decoded {
             compare_size(split, at, &decoded, &mut rotated, diagnostics);
         }
-        if let Some(content) = inspection.facts.content {
-            match by_content.get(&content) {
-                Some(&first) => {
-                    let first = split.images.entries[first].file_name.as_deref();
-                    let detail = format!("the same as {}", first.unwrap_or_default());
-                    diagnostics.add(Kind::ImageTwice, split.diagnostic_on_image(at, detail));
-                }
-                None => _ = by_content.insert(content, at),
-            }
-        }
         split.image_facts[at] = inspection.facts;
     }
     rotate_boxes(split, &rotated);
+}
+
+/// Finds images with the content of another, and compares the boxes of both, which were checked before.
+pub(super) fn check_copies(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
+    let mut by_content: HashMap<[u8; 32], usize> = HashMap::new();
+    let mut copies: Vec<(usize, usize)> = Vec::new();
+    for (at, facts) in split.image_facts.iter().enumerate() {
+        if let Some(content) = facts.content {
+            let first = *by_content.entry(content).or_insert(at);
+            if first != at {
+                copies.push((at, first));
+            }
+        }
+    }
+    if copies.is_empty() {
+        return;
+    }
+    let mut boxes: HashMap<u64, Vec<_>> = HashMap::new();
+    for (_, object) in split.objects.kept() {
+        if let (Some(image), Some(xywh)) = (object.image_id, object.xywh) {
+            let class = (object.category_id, object.is_crowd);
+            boxes.entry(image).or_default().push((class, xywh));
+        }
+    }
+    let boxes_of = |at: usize| {
+        let id = split.images.entries[at].id?;
+        let is_usable = split.images.is_kept(at) && !split.unread_images.contains(&id);
+        is_usable.then(|| boxes.get(&id).map_or(&[][..], Vec::as_slice))
+    };
+    for (at, first) in copies {
+        let name = split.images.entries[first].file_name.as_deref();
+        let mut detail = format!("the same as {}", name.unwrap_or_default());
+        let mut kind = Kind::ImageTwice;
+        if let (Some(own), Some(other)) = (boxes_of(at), boxes_of(first))
+            && !are_same_but_for_rounding(own, other)
+        {
+            kind = Kind::CopiesDiffer;
+            detail += &match (own.len(), other.len()) {
+                (own, other) if own == other => ", at other places or of other classes".to_owned(),
+                (own, other) => format!(", which has {}; this one has {own}", count(other, "box")),
+            };
+        }
+        diagnostics.add(kind, split.diagnostic_on_image(at, detail));
+    }
 }
 
 /// Drops the images that cannot be used, and their boxes.
@@ -240,7 +276,7 @@ fn inspect(directory: &Path, name: &str, neighbors: &Neighbors) -> Inspection {
             inspect_bytes(&bytes, &path, name, &mut inspection);
         }
         Err(Unread::Missing) => {
-            let detail = neighbors.hint(directory, name);
+            let detail = dangling_link(&path).unwrap_or_else(|| neighbors.hint(directory, name));
             inspection.problems.push((Kind::ImageMissing, detail));
             inspection.is_lost = true;
         }

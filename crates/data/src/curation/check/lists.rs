@@ -129,23 +129,33 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
     resolve_references(split, &places, diagnostics);
     let fit = box_fit(split, &places);
     let convention = fit.convention();
-    if convention != BoxConvention::Sizes {
+    if convention != split.box_numbers {
         let kind = match convention {
             BoxConvention::Corners => Kind::BoxesAreCorners,
-            _ => Kind::BoxesAreFractions,
+            BoxConvention::Fractions => Kind::BoxesAreFractions,
+            _ => Kind::BoxesAreNoCenters,
         };
         let (_, example) = fit.evidence(convention);
-        let detail = format!("for example {}", numbers(&example.unwrap_or_default()));
+        let example = format!("for example {}", numbers(&example.unwrap_or_default()));
+        let detail = match kind {
+            Kind::BoxesAreNoCenters => format!("they fit as {convention}, {example}"),
+            _ => example,
+        };
         let file = Some(split.annotations.display().to_string());
         diagnostics.add(kind, split.diagnostic(file, None, None, detail));
     }
     // Boxes that were rotated with their images were taken for sizes.
     let is_rotated = split.objects.kept().any(|(_, o)| o.without_outline);
-    let is_in_pixels = if convention == BoxConvention::Corners && !is_rotated {
-        corners_to_sizes(split);
-        true
-    } else {
-        convention == BoxConvention::Sizes
+    let is_in_pixels = match convention {
+        BoxConvention::Corners if split.box_numbers == BoxConvention::Sizes && !is_rotated => {
+            corners_to_sizes(split);
+            true
+        }
+        BoxConvention::Fractions if split.is_whole && !is_rotated && fit.fractions_are_sizes() => {
+            fractions_to_pixels(split, &places);
+            true
+        }
+        _ => convention == split.box_numbers,
     };
     for at in 0..split.objects.len() {
         if split.objects.is_kept(at) {
@@ -225,8 +235,7 @@ fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &m
 
 /// Returns how well the boxes fit their images in each convention.
 fn box_fit(split: &CheckedSplit, places: &Places) -> BoxFit {
-    // Only COCO JSON stores sizes.
-    let mut fit = BoxFit::new(split.is_whole);
+    let mut fit = BoxFit::new(split.box_numbers);
     for (_, object) in split.objects.kept() {
         let image = places.image(object);
         let size = image.and_then(|at| split.images.entries[at].size());
@@ -254,6 +263,31 @@ fn corners_to_sizes(split: &mut CheckedSplit) {
         if object.area.is_some_and(|area| is_near(area, x2 * y2)) {
             object.area = Some(width * height);
         }
+    }
+}
+
+/// Multiplies all boxes that can be fractions by the size of their image.
+fn fractions_to_pixels(split: &mut CheckedSplit, places: &Places) {
+    for at in 0..split.objects.len() {
+        let object = &split.objects.entries[at];
+        let image = places.image(object);
+        let size = image.and_then(|at| split.images.entries[at].size());
+        let (true, Some(fractions), Some(size)) = (split.objects.is_kept(at), object.xywh, size)
+        else {
+            continue;
+        };
+        if !fractions.iter().all(|value| (0.0..=1.0).contains(value)) {
+            continue;
+        }
+        let (width, height) = (size.width as f64, size.height as f64);
+        let [x, y, w, h] = fractions;
+        let object = split.objects.change(at);
+        object.xywh = Some([x * width, y * height, w * width, h * height]);
+        // The area is a fraction, too, unless it was computed in pixels.
+        let fraction = object.area.filter(|area| *area <= 1.0);
+        object.area = fraction.map(|area| area * width * height).or(object.area);
+        // Whether the points of an outline are fractions is not known.
+        object.without_outline = true;
     }
 }
 
@@ -485,10 +519,14 @@ pub(super) fn check_any_box(split: &CheckedSplit, is_trained: bool, diagnostics:
     let places = Places::of(split);
     let min_side = f64::from(TargetFilter::default().min_side);
     // The numbers of such a file are no pixels, which is reported.
-    let is_in_pixels = ![Kind::BoxesAreCorners, Kind::BoxesAreFractions]
-        .iter()
-        .filter_map(|kind| diagnostics.of(*kind))
-        .any(|group| group.by_split.iter().any(|(name, _)| *name == split.name));
+    let is_in_pixels = ![
+        Kind::BoxesAreCorners,
+        Kind::BoxesAreFractions,
+        Kind::BoxesAreNoCenters,
+    ]
+    .iter()
+    .filter_map(|kind| diagnostics.of(*kind))
+    .any(|group| group.by_split.iter().any(|(name, _)| *name == split.name));
     let mut objects = split.objects.kept().map(|(_, object)| object);
     let is_large = |object: &RawAnnotation, xywh| {
         let size = places

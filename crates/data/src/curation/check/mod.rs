@@ -29,9 +29,10 @@ use crate::annotations::format::{DatasetFiles, SplitEntries, SplitFiles};
 use crate::annotations::layout::Split;
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 
+use crate::boxes::BoxConvention;
 use crate::images::decode::image_size;
 
-pub use between::compare_splits;
+pub use between::{check_hold_out, compare_splits};
 pub use diagnostics::{Diagnostic, Diagnostics, Kind, Severity};
 pub use fixing::FixSummary;
 
@@ -136,6 +137,8 @@ pub struct CheckedSplit {
     /// Whether the annotations are a COCO JSON file that could be read to its end; only then a corrected copy
     /// can be written.
     pub is_whole: bool,
+    /// What the four numbers of boxes mean in the format of the annotations.
+    box_numbers: BoxConvention,
     /// Whether sizes that cannot be read are problems of the images, which are reported as such.
     has_image_sizes: bool,
     /// Ids of the images whose annotations have problems of their own, so that their boxes are not known.
@@ -230,6 +233,7 @@ fn check_entries(
     }
     lists::drop_images_without_size(&mut split);
     lists::check_objects(&mut split, diagnostics);
+    images::check_copies(&split, diagnostics);
     if files.split != Split::Test {
         lists::check_any_box(&split, files.split == Split::Train, diagnostics);
     }

@@ -64,6 +64,7 @@ pub(super) fn read(
         annotations: path.clone(),
         image_directory: None,
         is_whole,
+        box_numbers: files.format.box_numbers(),
         has_image_sizes: false,
         unread_images: HashSet::new(),
         images: reading.images,

@@ -17,7 +17,7 @@ use crate::annotations::coco_directory::{CocoFormat, find_coco};
 use crate::annotations::format::{DatasetFiles, SplitAnnotations, SplitFiles};
 use crate::annotations::image_files::unsupported_beside;
 use crate::annotations::joining::{hold_out, join_splits};
-use crate::annotations::layout::{LayoutError, Split};
+use crate::annotations::layout::{CannotHoldOut, LayoutError, Split};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::datasets::detection::{
     DetectionDataset, alike_class_names, check_class_names, check_same_categories, missing_classes,
@@ -320,13 +320,14 @@ impl DatasetName {
             }
         }
         let whole = self.read(files, &[Split::Train], on_bad_image)?.pop();
-        let divided = whole.as_ref().and_then(hold_out);
-        divided.ok_or_else(|| {
-            let root = files
-                .first()
-                .map(|files| files.root.clone())
-                .unwrap_or_default();
-            LayoutError::OneImage { root }.into()
+        let divided = match &whole {
+            Some(whole) => hold_out(whole),
+            None => Err(CannotHoldOut::OneImage),
+        };
+        divided.map_err(|why| {
+            let root = files.first().map(|files| files.root.clone());
+            let root = root.unwrap_or_default();
+            LayoutError::CannotHoldOut { root, why }.into()
         })
     }
 
@@ -394,10 +395,15 @@ impl DatasetName {
         match split {
             Split::Val if is_held_out => Ok(self.read_both(files, on_bad_image)?.1),
             Split::Train if is_held_out => {
-                let whole = self.read_whole(files, split, on_bad_image)?;
+                let mut whole = self.read_whole(files, split, on_bad_image)?;
                 Ok(match hold_out(&whole) {
-                    Some((train, _)) => train,
-                    None => whole,
+                    Ok((train, _)) => train,
+                    Err(why) => {
+                        whole.notes.push(format!(
+                            "not ready for training without val annotations: {why}"
+                        ));
+                        whole
+                    }
                 })
             }
             _ => self.read_whole(files, split, on_bad_image),
