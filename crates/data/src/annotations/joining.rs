@@ -264,7 +264,7 @@ fn held_out_numbers(store: &AnnotationStore) -> Vec<u64> {
 /// the others where they are: a detector is not evaluated on images that it was trained on. Images with the same bytes
 /// are on one side, for the same reason. (Images that are held out
 /// for the sake of a class, or because there are few, may change with the others.)
-pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnnotations)> {
+pub(crate) fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnnotations)> {
     let images = whole.store.image_count();
     if images < 2 {
         return None;

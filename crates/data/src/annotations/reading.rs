@@ -56,7 +56,7 @@ impl DatasetFiles {
     ///
     /// # Errors
     /// The dataset has no such split, an annotation is wrong, the images are not found, or none is left.
-    pub fn read_splits(
+    pub(crate) fn read_splits(
         &self,
         splits: &[Split],
         on_bad_image: OnBadImage,
@@ -335,7 +335,7 @@ impl SplitAnnotations {
     ///
     /// # Errors
     /// None is left; the error is that of the first.
-    pub fn skip_unreadable(&mut self) -> Result<(), DataError> {
+    pub(crate) fn skip_unreadable(&mut self) -> Result<(), DataError> {
         let read: Vec<Result<ImageSize, DecodeError>> = (0..self.store.image_count())
             .into_par_iter()
             .map(|index| image_size(&self.image_root.join(self.store.image(index).file_name)))

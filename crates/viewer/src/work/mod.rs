@@ -29,7 +29,7 @@ use messages::{Busy, CollectionMessage, Mailbox, Message, Wake};
 use network::{LongWork, NetworkThread};
 
 /// All worker threads.
-pub struct Workers {
+pub(crate) struct Workers {
     mailbox: Mailbox,
     messages: Receiver<Message>,
     images: ImageThreads,
