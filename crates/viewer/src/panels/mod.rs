@@ -15,7 +15,7 @@ use super::state::{PanelId, ViewerState};
 use super::textures::Textures;
 use crate::state::export::Export;
 
-pub use frame_cache::FrameCache;
+pub(crate) use frame_cache::FrameCache;
 pub use shortcut::{Input, Shortcut};
 
 /// A panel of the viewer, selected by a tab.
