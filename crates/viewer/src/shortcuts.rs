@@ -6,7 +6,7 @@ use super::panels::{self, FrameCache, Input, PANELS, Shortcut};
 use super::state::{Request, ViewerState};
 
 /// The id of the path field, so that a shortcut can focus it.
-pub const PATH_FIELD: &str = "path field";
+pub(crate) const PATH_FIELD: &str = "path field";
 
 /// The shortcuts that also work while a text field has the focus.
 static WHILE_TYPING: &[Shortcut] = &[

@@ -9,18 +9,18 @@ use sedet_data::eval::matching::Verdict;
 
 /// The colors of verdicts are from the palette of Okabe and Ito, which color-blind users can tell apart;
 /// words and line styles carry the same information.
-pub const CORRECT: Color32 = Color32::from_rgb(0, 158, 115);
+pub(crate) const CORRECT: Color32 = Color32::from_rgb(0, 158, 115);
 /// See [`CORRECT`].
-pub const WRONG: Color32 = Color32::from_rgb(213, 94, 0);
+pub(crate) const WRONG: Color32 = Color32::from_rgb(213, 94, 0);
 /// See [`CORRECT`]; the sky blue, which is visible on dark images.
-pub const MISSED: Color32 = Color32::from_rgb(86, 180, 233);
+pub(crate) const MISSED: Color32 = Color32::from_rgb(86, 180, 233);
 /// Annotations before inference, and crowd regions.
-pub const ANNOTATION: Color32 = Color32::from_rgb(240, 228, 66);
+pub(crate) const ANNOTATION: Color32 = Color32::from_rgb(240, 228, 66);
 /// Hovered and selected boxes.
-pub const HIGHLIGHT: Color32 = Color32::WHITE;
+pub(crate) const HIGHLIGHT: Color32 = Color32::WHITE;
 
 /// The texture coordinates of a whole texture.
-pub const WHOLE_TEXTURE: Rect = Rect {
+pub(crate) const WHOLE_TEXTURE: Rect = Rect {
     min: pos2(0.0, 0.0),
     max: pos2(1.0, 1.0),
 };
@@ -31,7 +31,7 @@ pub fn color([r, g, b]: Rgb) -> Color32 {
 }
 
 /// Returns the color of a class for lines and text on the background of the window.
-pub fn class_on(ui: &Ui, class: usize) -> Color32 {
+pub(crate) fn class_on(ui: &Ui, class: usize) -> Color32 {
     if ui.visuals().dark_mode {
         color(class_color(class))
     } else {
@@ -40,7 +40,7 @@ pub fn class_on(ui: &Ui, class: usize) -> Color32 {
 }
 
 /// Returns the color of a box.
-pub fn box_color(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> Color32 {
+pub(crate) fn box_color(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> Color32 {
     let class = boxes.class_of(of);
     if !state.filter().color_by_verdict || boxes.matches.is_none() {
         return match of {
@@ -61,7 +61,7 @@ pub fn box_color(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> Color
 }
 
 /// Returns the label of a box: class, score and error.
-pub fn box_text(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> String {
+pub(crate) fn box_text(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> String {
     let filter = state.filter();
     let class = boxes.class_of(of).filter(|_| filter.show_labels);
     let score = boxes.score_of(of).filter(|_| filter.show_scores);
@@ -91,7 +91,7 @@ pub fn hint(ui: &mut Ui, text: impl Into<String>) {
 }
 
 /// Draws an empty panel that says how to fill it.
-pub fn empty_page(ui: &mut Ui, title: &str, hint: &str) {
+pub(crate) fn empty_page(ui: &mut Ui, title: &str, hint: &str) {
     ui.vertical_centered(|ui| {
         ui.add_space(ui.available_height() * 0.3);
         ui.heading(title);
@@ -105,11 +105,11 @@ pub fn number(value: Option<f64>) -> String {
 }
 
 /// Returns the description of a number field for screen readers.
-pub fn named_number(name: &str) -> egui::WidgetInfo {
+pub(crate) fn named_number(name: &str) -> egui::WidgetInfo {
     egui::WidgetInfo::labeled(egui::Role::SpinButton, true, name)
 }
 
 /// Returns the description of a text field for screen readers.
-pub fn named_text(name: &str) -> egui::WidgetInfo {
+pub(crate) fn named_text(name: &str) -> egui::WidgetInfo {
     egui::WidgetInfo::labeled(egui::Role::TextInput, true, name)
 }

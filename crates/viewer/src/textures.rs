@@ -17,7 +17,7 @@ const MAX_IMAGES: usize = 6;
 const MAX_THUMBNAILS: usize = 1024;
 
 /// A thumbnail of the gallery.
-pub enum Thumbnail {
+pub(crate) enum Thumbnail {
     /// Not requested yet.
     Missing,
     /// Requested.
@@ -39,7 +39,7 @@ struct Image {
 
 /// All textures.
 #[derive(Default)]
-pub struct Textures {
+pub(crate) struct Textures {
     images: VecDeque<Image>,
     bad: HashSet<usize>,
     /// `None` for images that cannot be read.
@@ -105,7 +105,7 @@ impl Textures {
     }
 
     /// Switches to software rendering: see [`Layer`].
-    pub fn use_software_layer(&mut self) {
+    pub(crate) fn use_software_layer(&mut self) {
         self.layers = Some(Default::default());
     }
 
@@ -115,7 +115,7 @@ impl Textures {
     }
 
     /// Returns whether an image has been decoded.
-    pub fn has_image(&self, index: usize) -> bool {
+    pub(crate) fn has_image(&self, index: usize) -> bool {
         self.images.iter().any(|known| known.index == index)
     }
 
@@ -137,7 +137,7 @@ impl Textures {
     }
 
     /// Returns whether an image could not be read.
-    pub fn is_bad(&self, index: usize) -> bool {
+    pub(crate) fn is_bad(&self, index: usize) -> bool {
         self.bad.contains(&index)
     }
 
@@ -153,7 +153,7 @@ impl Textures {
     }
 
     /// Allows all missing thumbnails to be requested again: the queue drops the oldest requests.
-    pub fn forget_requests(&mut self) {
+    pub(crate) fn forget_requests(&mut self) {
         self.requested.clear();
     }
 

@@ -383,7 +383,7 @@ impl BackboneConfig {
 
 impl AnyBackbone {
     /// Computes one part; see [`Backbone::forward_part`].
-    pub fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+    pub(crate) fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
         each_family!(self, network => network.forward_part(part, x))
     }
 

@@ -647,7 +647,7 @@ impl Reshape {
 
 /// The pooling in the branch of an anti-aliased block that subsamples.
 #[derive(Debug, Clone, Copy)]
-pub struct BranchPool {
+pub(crate) struct BranchPool {
     /// Position of the convolution whose ReLU comes before it; never the last one.
     pub after: usize,
     /// The pooling.

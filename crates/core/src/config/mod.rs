@@ -25,7 +25,8 @@ pub use commented::{commented, table_of};
 pub use detection::{
     DetectionConfig, DetectorHeads, IMPORTED, InputConfig, LoaderSection, ModelConfig,
 };
-pub use recipes::{ChosenRecipe, RECIPES, default_classification, default_detection, recipe_for};
+pub(crate) use recipes::{ChosenRecipe, default_classification, default_detection};
+pub use recipes::{RECIPES, recipe_for};
 
 pub use crate::spec::Task;
 

@@ -123,7 +123,7 @@ pub fn names_for(task: Task) -> Vec<&'static str> {
 
 /// A recipe that was chosen, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChosenRecipe {
+pub(crate) struct ChosenRecipe {
     /// The name of the recipe, or a TOML file.
     pub name: String,
     /// The reason in a few words.
@@ -152,7 +152,7 @@ pub fn recipe_for(dataset: &DatasetName) -> &'static str {
 }
 
 /// Returns the default recipe for a detection dataset and the task of given weights, and the reason.
-pub fn default_detection(
+pub(crate) fn default_detection(
     dataset: &DatasetName,
     weights: Option<Task>,
 ) -> (&'static str, &'static str) {
@@ -169,7 +169,7 @@ pub fn default_detection(
 }
 
 /// Returns the default recipe for a classification dataset, and the reason.
-pub fn default_classification(dataset: &LabeledName) -> (&'static str, &'static str) {
+pub(crate) fn default_classification(dataset: &LabeledName) -> (&'static str, &'static str) {
     match dataset {
         LabeledName::Cifar10 | LabeledName::Cifar100 | LabeledName::CifarDirectory(_) => {
             ("cifar-resnet", "the default for CIFAR")

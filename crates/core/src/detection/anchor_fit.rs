@@ -42,7 +42,7 @@ const SEARCHED: usize = 1500;
 
 /// Anchors with their recall on the boxes that they were fitted to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AnchorFit {
+pub(crate) struct AnchorFit {
     /// The anchors.
     pub anchors: AnchorConfig,
     /// Their recall.

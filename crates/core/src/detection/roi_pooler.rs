@@ -140,7 +140,7 @@ impl RoiPooler {
 
 /// Pooled boxes, grouped by level.
 #[derive(Debug)]
-pub struct PooledLevels {
+pub(crate) struct PooledLevels {
     /// `[boxes, channels, output_size, output_size]` of each level that has boxes.
     pooled: Vec<Tensor<4>>,
     /// Position of each box in the concatenated levels.

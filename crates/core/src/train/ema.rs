@@ -48,7 +48,7 @@ impl Ema {
     ///
     /// # Errors
     /// The model does not have the tensors of the EMA.
-    pub fn apply_to<M: Module>(&self, model: M) -> Result<M, ParameterError> {
+    pub(crate) fn apply_to<M: Module>(&self, model: M) -> Result<M, ParameterError> {
         load_named_tensors(model, &self.export().1)
     }
 

@@ -12,7 +12,7 @@ pub const EVENTS: &str = "events.jsonl";
 
 /// Both logs of a run.
 #[derive(Debug)]
-pub struct EventLog {
+pub(crate) struct EventLog {
     jsonl: BufWriter<File>,
     tensorboard: TensorBoardWriter,
 }

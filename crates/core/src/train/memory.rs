@@ -34,7 +34,7 @@ pub struct NotEnoughMemory {
 
 /// The memory of a training step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepMemory {
+pub(crate) struct StepMemory {
     /// Bytes of all parameters.
     pub weights: u64,
     /// Bytes per image that the forward pass keeps for the backward pass.
@@ -57,7 +57,7 @@ impl StepMemory {
     ///
     /// # Errors
     /// Inputs of this size are too small for the network.
-    pub fn of_detector(
+    pub(crate) fn of_detector(
         model: &FasterRcnn,
         weights: u64,
         recompute: bool,
@@ -106,7 +106,7 @@ impl StepMemory {
     ///
     /// # Errors
     /// Inputs of this size are too small for the network.
-    pub fn of_classifier(
+    pub(crate) fn of_classifier(
         model: &ClassifierConfig,
         size: usize,
         images: usize,
@@ -180,7 +180,7 @@ fn kept(layer: &LayerSummary, has_trained_norms: bool) -> u64 {
 
 /// Returns the bytes that this process can still allocate: of the machine, or of the control group of
 /// its container or scheduler if that has less.
-pub fn free_memory() -> Option<u64> {
+pub(crate) fn free_memory() -> Option<u64> {
     let memory = MemoryRefreshKind::nothing().with_ram().with_swap();
     let mut system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
     let machine = system.available_memory() + system.free_swap();

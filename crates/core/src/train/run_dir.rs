@@ -152,7 +152,7 @@ impl RunDir {
     ///
     /// # Errors
     /// It contains a run, or other files.
-    pub fn check_new(path: &Path) -> Result<(), RunDirError> {
+    pub(crate) fn check_new(path: &Path) -> Result<(), RunDirError> {
         Self::at(path).must_be_new()
     }
 
@@ -308,7 +308,7 @@ impl RunDir {
 
     /// Returns the previous [`last_checkpoint`](Self::last_checkpoint), for the case that the last
     /// one is damaged.
-    pub fn previous_checkpoint(&self) -> PathBuf {
+    pub(crate) fn previous_checkpoint(&self) -> PathBuf {
         self.path.join("checkpoints/previous.safetensors")
     }
 
@@ -316,7 +316,7 @@ impl RunDir {
     ///
     /// # Errors
     /// The system error, with the path.
-    pub fn keep_last_checkpoint(&self) -> Result<(), RunDirError> {
+    pub(crate) fn keep_last_checkpoint(&self) -> Result<(), RunDirError> {
         let (last, previous) = (self.last_checkpoint(), self.previous_checkpoint());
         if !last.exists() {
             return Ok(());

@@ -37,7 +37,7 @@ impl ScheduleConfig {
 
 impl PlateauState {
     /// Records an evaluation for [`Decay::Plateau`].
-    pub fn observe(&mut self, loss: f64, decay: &Decay) {
+    pub(crate) fn observe(&mut self, loss: f64, decay: &Decay) {
         let Decay::Plateau { patience, .. } = decay else {
             return;
         };
@@ -55,7 +55,7 @@ impl PlateauState {
 }
 
 /// Returns the learning rate for a batch size by the linear scaling rule (Goyal et al. 2017).
-pub fn scaled_learning_rate(base: f64, base_batch: usize, batch: usize) -> f64 {
+pub(crate) fn scaled_learning_rate(base: f64, base_batch: usize, batch: usize) -> f64 {
     base * batch as f64 / base_batch as f64
 }
 

@@ -33,7 +33,7 @@ use crate::text_file::{beginning, read_text};
 
 /// CSV: `SPLIT/_annotations.csv` or `SPLIT_labels.csv`.
 #[derive(Debug)]
-pub struct CsvFormat;
+pub(crate) struct CsvFormat;
 
 /// The columns of a written file.
 const COLUMNS: [&str; 8] = [

@@ -385,7 +385,7 @@ pub struct SplitAnnotations {
 
 impl SplitAnnotations {
     /// Returns the paths of the images.
-    pub fn image_paths(&self) -> Vec<PathBuf> {
+    pub(crate) fn image_paths(&self) -> Vec<PathBuf> {
         let names = (0..self.store.image_count()).map(|index| self.store.image(index).file_name);
         names.map(|name| self.image_root.join(name)).collect()
     }
@@ -613,12 +613,12 @@ impl<'a> Output<'a> {
 }
 
 /// Returns the part of a path after the last `/`.
-pub fn last_part(path: &str) -> &str {
+pub(crate) fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
 /// Returns a path without the extension of its last part.
-pub fn without_extension(path: &str) -> &str {
+pub(crate) fn without_extension(path: &str) -> &str {
     let start = path.len() - last_part(path).len();
     match path[start..].rfind('.') {
         Some(at) if at > 0 => &path[..start + at],

@@ -15,7 +15,7 @@ use crate::images::decode::{
 /// Paths of images. Each takes about 30 bytes, regardless of the length of the directory names: the
 /// largest datasets have eight million images.
 #[derive(Debug, Clone, Default)]
-pub struct ImageFiles {
+pub(crate) struct ImageFiles {
     directories: Vec<PathBuf>,
     known_directories: HashMap<PathBuf, u32>,
     /// Index of the directory of each image.

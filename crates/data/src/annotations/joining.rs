@@ -270,7 +270,7 @@ fn held_out_numbers(store: &AnnotationStore) -> Vec<u64> {
 ///
 /// # Errors
 /// There is only one image, or only one with boxes: the other part would have nothing to learn or to measure.
-pub fn hold_out(
+pub(crate) fn hold_out(
     whole: &SplitAnnotations,
 ) -> Result<(SplitAnnotations, SplitAnnotations), CannotHoldOut> {
     let images = whole.store.image_count();

@@ -64,7 +64,7 @@ impl DatasetFiles {
     ///
     /// # Errors
     /// The dataset has no such split, an annotation is wrong, the images are not found, or none is left.
-    pub fn read_splits(
+    pub(crate) fn read_splits(
         &self,
         splits: &[Split],
         on_bad_image: OnBadImage,

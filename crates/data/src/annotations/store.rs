@@ -366,7 +366,7 @@ impl AnnotationStore {
     ///
     /// # Panics
     /// The number of names is not the number of images.
-    pub fn with_file_names(&self, names: &[&str]) -> Self {
+    pub(crate) fn with_file_names(&self, names: &[&str]) -> Self {
         assert_eq!(names.len(), self.image_count(), "one name for each image");
         let mut images = ImageColumns::default();
         for (index, name) in names.iter().enumerate() {
@@ -417,7 +417,7 @@ impl AnnotationStore {
 }
 
 /// Describes in one line how two category tables differ; `None` when they are equal.
-pub fn category_difference(first: &[Category], second: &[Category]) -> Option<String> {
+pub(crate) fn category_difference(first: &[Category], second: &[Category]) -> Option<String> {
     const SHOWN: usize = 8;
     let mut differences = category_differences(first, second, ("the first", "the second"));
     if differences.is_empty() {
@@ -434,7 +434,7 @@ pub fn category_difference(first: &[Category], second: &[Category]) -> Option<St
 
 /// Lists the differences of two category tables, one category each; `names` are those of the
 /// tables.
-pub fn category_differences(
+pub(crate) fn category_differences(
     first: &[Category],
     second: &[Category],
     names: (&str, &str),

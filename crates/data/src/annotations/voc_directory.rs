@@ -43,7 +43,7 @@ use crate::text_file::read_text;
 
 /// Pascal VOC: `Annotations/NAME.xml`, `JPEGImages/`, `ImageSets/Main/SPLIT.txt`.
 #[derive(Debug)]
-pub struct VocFormat;
+pub(crate) struct VocFormat;
 
 impl AnnotationFormat for VocFormat {
     fn key(&self) -> &'static str {

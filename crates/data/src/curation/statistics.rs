@@ -5,9 +5,9 @@ use serde::Serialize;
 use crate::annotations::AnnotationStore;
 
 /// COCO's area limit of small objects, in square pixels.
-pub const SMALL_BELOW: f32 = 32.0 * 32.0;
+pub(crate) const SMALL_BELOW: f32 = 32.0 * 32.0;
 /// COCO's area limit of large objects, in square pixels.
-pub const LARGE_FROM: f32 = 96.0 * 96.0;
+pub(crate) const LARGE_FROM: f32 = 96.0 * 96.0;
 
 /// Statistics of a split. Crowd regions are counted separately and excluded from all other numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]

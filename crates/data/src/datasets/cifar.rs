@@ -464,7 +464,7 @@ impl CifarImages {
     ///
     /// # Errors
     /// Never in practice: the files were validated when they were read.
-    pub fn into_dataset(self) -> Result<LabeledDataset, DataError> {
+    pub(crate) fn into_dataset(self) -> Result<LabeledDataset, DataError> {
         let labels = self.labels.iter().map(|&label| label.into()).collect();
         LabeledDataset::new("CIFAR", self.class_names.clone(), labels, self)
     }

@@ -17,7 +17,7 @@ use crate::text::{count, printable};
 
 /// Images in a directory, identified by the file names in the annotations.
 #[derive(Debug, Clone)]
-pub struct DirectorySource {
+pub(crate) struct DirectorySource {
     directory: PathBuf,
     store: Arc<AnnotationStore>,
 }
@@ -113,7 +113,7 @@ impl DetectionDataset {
     }
 
     /// Adds notes for the user.
-    pub fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
         self.notes.extend(notes);
         self
     }
@@ -249,7 +249,7 @@ pub fn targets(
 /// validation of the dataset reports as errors.
 ///
 /// Boxes that are ignored in training are not part of it; see [`FilterSummary`].
-pub fn suspicious(store: &AnnotationStore) -> Vec<String> {
+pub(crate) fn suspicious(store: &AnnotationStore) -> Vec<String> {
     let (mut twice, mut over_edge, mut wrong_areas) = (0, 0, 0);
     let mut listed = HashSet::with_capacity(store.image_count());
     let mut seen = HashSet::new();
@@ -307,7 +307,7 @@ pub fn suspicious(store: &AnnotationStore) -> Vec<String> {
 
 /// Returns a line for each kind of box of an evaluated split that no detection can match, so that it counts as
 /// missed. In training such boxes are ignored; see [`FilterSummary`].
-pub fn unmatchable(store: &AnnotationStore) -> Vec<String> {
+pub(crate) fn unmatchable(store: &AnnotationStore) -> Vec<String> {
     let (mut outside, mut without_area) = (0, 0);
     for index in 0..store.image_count() {
         let size = store.image(index).size;
@@ -338,7 +338,7 @@ pub fn unmatchable(store: &AnnotationStore) -> Vec<String> {
 
 /// Returns why the scores on a validation split say little, in one line; None if nothing speaks against them. `images` is
 /// its number of images, and `missing` are the classes that no image shows.
-pub fn says_little(images: usize, missing: &[&str]) -> Option<String> {
+pub(crate) fn says_little(images: usize, missing: &[&str]) -> Option<String> {
     /// With fewer images, one more correct image changes the score by more than 5 %.
     const FEW: usize = 20;
     let classes = match missing {
@@ -363,7 +363,10 @@ pub fn says_little(images: usize, missing: &[&str]) -> Option<String> {
 }
 
 /// Returns the classes with boxes in one split and none in another.
-pub fn missing_classes<'a>(there: &'a AnnotationStore, here: &AnnotationStore) -> Vec<&'a str> {
+pub(crate) fn missing_classes<'a>(
+    there: &'a AnnotationStore,
+    here: &AnnotationStore,
+) -> Vec<&'a str> {
     let shown = |store: &AnnotationStore| -> HashSet<usize> {
         let images = 0..store.image_count();
         images
@@ -379,7 +382,7 @@ pub fn missing_classes<'a>(there: &'a AnnotationStore, here: &AnnotationStore) -
 }
 
 /// Returns the note on classes that are evaluated and not trained, if there are any.
-pub fn untrained(train: &AnnotationStore, val: &AnnotationStore) -> Option<String> {
+pub(crate) fn untrained(train: &AnnotationStore, val: &AnnotationStore) -> Option<String> {
     let classes = missing_classes(val, train);
     let which = match classes.as_slice() {
         [] => return None,
@@ -400,7 +403,7 @@ pub(crate) fn plain_class_name(name: &str) -> String {
 }
 
 /// Returns the note on classes whose names differ only in capitals or spaces, if there are any.
-pub fn alike_class_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+pub(crate) fn alike_class_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<String> {
     let mut first_of: HashMap<String, &str> = HashMap::new();
     let pairs = names.into_iter().filter_map(|name| {
         let first = *first_of.entry(plain_class_name(name)).or_insert(name);
@@ -427,7 +430,7 @@ fn counted(lines: &[(usize, &str, &str, &str)]) -> Vec<String> {
 }
 
 /// Returns the number of images of one split that are also in another. Directories are those of the images.
-pub fn shared_images(
+pub(crate) fn shared_images(
     (first_directory, first): (&Path, &AnnotationStore),
     (second_directory, second): (&Path, &AnnotationStore),
 ) -> usize {
@@ -446,7 +449,7 @@ pub fn shared_images(
 ///
 /// # Errors
 /// Two classes have the same name.
-pub fn check_class_names(name: &str, store: &AnnotationStore) -> Result<(), DataError> {
+pub(crate) fn check_class_names(name: &str, store: &AnnotationStore) -> Result<(), DataError> {
     let mut ids = HashMap::new();
     for category in store.categories() {
         if let Some(first) = ids.insert(category.name.as_str(), category.id) {
@@ -465,7 +468,7 @@ pub fn check_class_names(name: &str, store: &AnnotationStore) -> Result<(), Data
 ///
 /// # Errors
 /// The ids or names differ.
-pub fn check_same_categories(
+pub(crate) fn check_same_categories(
     (first, first_store): (&str, &AnnotationStore),
     (second, second_store): (&str, &AnnotationStore),
 ) -> Result<(), DataError> {

@@ -448,7 +448,7 @@ impl Download {
     }
 
     /// Returns the length in bytes of the partial file of an interrupted run.
-    pub fn bytes_received(&self) -> u64 {
+    pub(crate) fn bytes_received(&self) -> u64 {
         file_length(&self.beside("part"))
     }
 

@@ -62,7 +62,7 @@ impl ImageNetDirectory {
 
     /// Finds ImageNet only where its layout is unmistakable: a flat val with the official file
     /// names, or Kaggle's nested directories. Class directories in both splits could be any dataset.
-    pub fn find_official(directory: &Path) -> Option<Self> {
+    pub(crate) fn find_official(directory: &Path) -> Option<Self> {
         let found = Self::find(directory)?;
         let is_nested = found.root != found.directory;
         let entries = std::fs::read_dir(found.root.join("val"));

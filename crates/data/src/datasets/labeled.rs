@@ -90,7 +90,7 @@ impl LabeledDataset {
     }
 
     /// Adds notes for the user.
-    pub fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
         self.notes.extend(notes);
         self
     }

@@ -21,7 +21,7 @@ use crate::annotations::layout::Split;
 use crate::datasets::labeled::LabeledDataset;
 
 /// The list of categories; a directory with this file contains Places365.
-pub const CATEGORIES: &str = "categories_places365.txt";
+pub(crate) const CATEGORIES: &str = "categories_places365.txt";
 const VAL_LIST: &str = "places365_val.txt";
 /// Upper limit of a line's length; no list has longer lines.
 const MAX_LINE: u64 = 4096;

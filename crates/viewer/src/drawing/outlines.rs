@@ -15,7 +15,7 @@ use egui::{pos2, vec2};
 const DASH: [f32; 2] = [6.0, 4.0];
 
 /// Outlines in drawing order, later ones on top; text is on top of all.
-pub struct Outlines {
+pub(crate) struct Outlines {
     fills: Vec<(Rect, Color32)>,
     texts: Vec<Text>,
     lines: Vec<Shape>,
@@ -81,7 +81,7 @@ impl Outlines {
     }
 
     /// Adds a line between two boxes.
-    pub fn connect(&mut self, from: Pos2, to: Pos2, stroke: Stroke) {
+    pub(crate) fn connect(&mut self, from: Pos2, to: Pos2, stroke: Stroke) {
         self.lines.push(Shape::line_segment([from, to], stroke));
     }
 

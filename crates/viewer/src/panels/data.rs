@@ -18,7 +18,7 @@ const BARS_HEIGHT: f32 = 260.0;
 const MATRIX_CLASSES: usize = 100;
 
 /// Dataset histograms, confusion matrix and metrics.
-pub struct DataPanel;
+pub(crate) struct DataPanel;
 
 impl Panel for DataPanel {
     fn id(&self) -> PanelId {

@@ -4,7 +4,7 @@ use crate::state::{Compare, CurrentBoxes, Pane, ViewerState};
 
 /// The boxes of both panes and the size of the image's frame.
 #[derive(Debug, Default)]
-pub struct FrameCache {
+pub(crate) struct FrameCache {
     boxes: [CurrentBoxes; 2],
     key: Option<BoxesKey>,
     /// Width and height of the image's frame in points, as last drawn.

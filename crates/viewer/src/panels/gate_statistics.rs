@@ -21,7 +21,7 @@ use sedet_data::annotations::layout::Split;
 const QUICK: usize = 100;
 
 /// Gate statistics over a dataset.
-pub struct GateStatisticsPanel;
+pub(crate) struct GateStatisticsPanel;
 
 impl Panel for GateStatisticsPanel {
     fn id(&self) -> PanelId {

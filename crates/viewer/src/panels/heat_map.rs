@@ -10,7 +10,7 @@ use sedet_core::render::palette::viridis;
 const ROW: f32 = 10.0;
 
 /// A heat map of gates.
-pub struct HeatMap<'a> {
+pub(crate) struct HeatMap<'a> {
     /// The name of its texture, and its label for screen readers.
     pub name: &'static str,
     /// Identifies the content: the texture is drawn again when it changes.

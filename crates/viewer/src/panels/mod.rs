@@ -15,14 +15,14 @@ use super::state::{PanelId, ViewerState};
 use super::textures::Textures;
 use crate::state::export::Export;
 
-pub use frame_cache::FrameCache;
+pub(crate) use frame_cache::FrameCache;
 pub use shortcut::{Input, Shortcut};
 
 /// A panel of the viewer, selected by a tab.
 ///
 /// A panel draws the state and changes it. Whatever takes longer than a frame becomes a
 /// [`Request`](super::state::Request) to the worker threads.
-pub trait Panel: Sync {
+pub(crate) trait Panel: Sync {
     /// Returns the id, whose name is the label of the tab.
     fn id(&self) -> PanelId;
 
@@ -50,7 +50,7 @@ pub trait Panel: Sync {
 }
 
 /// All panels, in the order of their tabs and function keys.
-pub static PANELS: &[&dyn Panel] = &[
+pub(crate) static PANELS: &[&dyn Panel] = &[
     &image::ImagePanel,
     &gate_statistics::GateStatisticsPanel,
     &data::DataPanel,
@@ -65,7 +65,7 @@ pub fn by_id(id: PanelId) -> &'static dyn Panel {
 }
 
 /// The objects that a panel draws with.
-pub struct PanelContext<'a> {
+pub(crate) struct PanelContext<'a> {
     /// The state of the viewer.
     pub state: &'a mut ViewerState,
     /// The boxes of the frame.

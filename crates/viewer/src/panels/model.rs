@@ -10,7 +10,7 @@ use crate::style::{CORRECT, count, empty_page, hint};
 use sedet_core::backbones::summary::LayerKind;
 
 /// The layers of the network.
-pub struct ModelPanel;
+pub(crate) struct ModelPanel;
 
 impl Panel for ModelPanel {
     fn id(&self) -> PanelId {

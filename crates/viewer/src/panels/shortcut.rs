@@ -17,7 +17,7 @@ pub struct Shortcut {
 }
 
 /// Modifiers, key and action.
-pub type Binding = (Modifiers, Key, fn(&mut Input<'_>));
+pub(crate) type Binding = (Modifiers, Key, fn(&mut Input<'_>));
 
 /// The objects that a shortcut acts on.
 pub struct Input<'a> {

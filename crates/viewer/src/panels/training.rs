@@ -13,7 +13,7 @@ use sedet_core::render::{Series, TrainingCurves, save_training_curves};
 const PLOT: f32 = 240.0;
 
 /// The curves of a training run.
-pub struct TrainingPanel;
+pub(crate) struct TrainingPanel;
 
 impl Panel for TrainingPanel {
     fn id(&self) -> PanelId {

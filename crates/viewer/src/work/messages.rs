@@ -19,7 +19,7 @@ use sedet_data::eval::matching::FoundBox;
 use sedet_data::eval::{CocoEvaluation, ResultRow};
 
 /// Called after each message, to wake the viewer.
-pub type Wake = Arc<dyn Fn() + Send + Sync>;
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// A message of a worker thread.
 pub(super) enum Message {

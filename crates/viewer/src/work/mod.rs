@@ -1,6 +1,6 @@
 //! Worker threads for operations that take longer than a frame.
 //!
-//! After each frame [`Workers::update`] handles the [`Request`]s of the panels and requests what the state
+//! After each frame `Workers::update` handles the [`Request`]s of the panels and requests what the state
 //! lacks: pixels, detections, counts. Results come back as `Message`s. Those that belong to a collection
 //! carry its generation, so that late results for a closed collection are dropped.
 
@@ -29,7 +29,7 @@ use messages::{Busy, CollectionMessage, Mailbox, Message, Wake};
 use network::{LongWork, NetworkThread};
 
 /// All worker threads.
-pub struct Workers {
+pub(crate) struct Workers {
     mailbox: Mailbox,
     messages: Receiver<Message>,
     images: ImageThreads,

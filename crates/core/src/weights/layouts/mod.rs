@@ -64,7 +64,7 @@ impl ThirdPartyTensor {
 /// A file whose tensor names are stripped of their common prefix: `module.`, `state_dict.`,
 /// `model_ema.` or anything else before the first known name.
 #[derive(Debug, Clone, Copy)]
-pub struct Unwrapped<'a> {
+pub(crate) struct Unwrapped<'a> {
     file: &'a ThirdPartyFile,
     prefix: &'a str,
 }

@@ -113,7 +113,7 @@ pub struct AttributeProto {
 /// The kinds of attributes, with ONNX's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
-pub enum AttributeType {
+pub(crate) enum AttributeType {
     /// Undefined.
     Undefined = 0,
     /// A real number.

@@ -10,7 +10,7 @@ use crate::annotations::json_guard::{GuardedJson, NotFinite};
 
 /// The outcome of an entry in a copy.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Copied {
+pub(crate) enum Copied {
     /// Kept unchanged.
     Keep,
     /// Dropped.
@@ -35,7 +35,7 @@ type Decide<'a> = dyn FnMut(&Entry, usize, &[u8]) -> io::Result<Copied> + 'a;
 ///
 /// # Errors
 /// Reading, parsing, writing, or `decide` fails; an entry is longer than 256 MiB.
-pub fn copy_coco(
+pub(crate) fn copy_coco(
     input: impl Read,
     output: &mut dyn Write,
     decide: &mut Decide<'_>,

@@ -61,7 +61,7 @@ use yaml::DataYaml;
 
 /// YOLO: `data.yaml`, `images/SPLIT/`, `labels/SPLIT/`.
 #[derive(Debug)]
-pub struct YoloFormat;
+pub(crate) struct YoloFormat;
 
 impl AnnotationFormat for YoloFormat {
     fn key(&self) -> &'static str {

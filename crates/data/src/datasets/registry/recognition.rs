@@ -5,7 +5,6 @@ use std::path::Path;
 
 use crate::annotations::format::{DatasetFiles, SplitAnnotations};
 use crate::annotations::layout::Split;
-use crate::datasets::labeled::LabeledDataset;
 use crate::datasets::registry::{AnyDatasetName, DatasetName, LabeledName, RegistryError};
 use crate::text::{count, printable};
 
@@ -149,21 +148,6 @@ impl Recognition {
         let categories = splits.first().map(|read| read.store.categories());
         let categories = categories.unwrap_or_default().iter();
         self.classes = categories.map(|category| category.name.clone()).collect();
-        self
-    }
-
-    /// Adds the contents of classification splits.
-    pub fn with_labels(mut self, splits: &[(Split, &LabeledDataset)]) -> Self {
-        self.splits = splits
-            .iter()
-            .map(|(split, dataset)| RecognizedSplit {
-                split: *split,
-                images: Some(dataset.len()),
-                boxes: None,
-            })
-            .collect();
-        let first = splits.first().map(|(_, dataset)| dataset.class_names());
-        self.classes = first.unwrap_or_default().to_vec();
         self
     }
 

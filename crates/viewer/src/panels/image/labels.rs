@@ -6,7 +6,7 @@ use egui::{Rect, Vec2, pos2};
 
 /// Places labels one after the other; earlier labels take precedence.
 #[derive(Debug)]
-pub struct LabelPlacer {
+pub(crate) struct LabelPlacer {
     frame: Rect,
     height: f32,
     /// Occupied rectangles, by the rows of a label's height that they touch.
@@ -35,7 +35,7 @@ impl LabelPlacer {
 
     /// Returns whether a label of at least this width may fit. Checking it first saves the layout of text
     /// that has no place.
-    pub fn may_place(&self, around: Rect, width: f32) -> bool {
+    pub(crate) fn may_place(&self, around: Rect, width: f32) -> bool {
         self.find(around, width).is_some()
     }
 

@@ -15,7 +15,7 @@ use crate::state::export::Export;
 use crate::state::{GalleryQuery, Pane, PanelId};
 
 /// The image with its boxes and gates.
-pub struct ImagePanel;
+pub(crate) struct ImagePanel;
 
 impl Panel for ImagePanel {
     fn id(&self) -> PanelId {

@@ -7,7 +7,7 @@ use crate::state::{MapStage, Pane, Request};
 
 const NONE: Modifiers = Modifiers::NONE;
 
-pub static SHORTCUTS: &[Shortcut] = &[
+pub(crate) static SHORTCUTS: &[Shortcut] = &[
     Shortcut {
         keys: "← →",
         action: "previous, next image",

@@ -5,7 +5,7 @@ use image::RgbImage;
 
 /// Maps a position in the result to its source: `x' = a x + b y + c`, `y' = d x + e y + f`, in
 /// pixels from the top left corner.
-pub type Inverse = [f64; 6];
+pub(crate) type Inverse = [f64; 6];
 
 /// Transforms an image as Pillow's `transform(AFFINE, NEAREST)`: sources are computed from the
 /// pixel's center, in 16.16 fixed point.

@@ -93,7 +93,7 @@ impl RandAugment {
 
 /// An operation on an image. Each variant documents the meaning of its amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// Leaves the image unchanged.
     Identity,
     /// Shears horizontally: rows move by this fraction of their distance to the top.
