@@ -315,13 +315,25 @@ fn bad_images_are_skipped_on_request_and_listed_at_the_end() {
     let best = text(&other.join("checkpoints/best.safetensors"));
     let data = text(&scenes.dir.path().join("data"));
     let eval = ["eval", "--checkpoint", &best, "--dataset", &data];
-    fails_with(&eval, &[&name(&val[1])]);
+    fails_with(&eval, &[&name(&val[1]), "hint: ", "--on-bad-image skip"]);
     let measured = sedet(&[&eval[..], &["--on-bad-image", "skip"]].concat());
     assert!(measured.status.success(), "{measured:?}");
     let stderr_text = stderr(&measured);
     assert!(
         stderr_text.contains("skipped in evaluation: 1 unreadable image"),
         "{stderr_text}"
+    );
+    // With no image left, the option that was given is no advice.
+    for image_path in &val {
+        fs::write(image_path, "").unwrap();
+    }
+    let skip = [&eval[..], &["--on-bad-image", "skip"]].concat();
+    fails_with(
+        &skip,
+        &[
+            "no image is left: none of 3 images can be used",
+            "hint: replace the images",
+        ],
     );
 }
 
