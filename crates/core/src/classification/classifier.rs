@@ -12,6 +12,7 @@ use crate::backbones::summary::{Summary, TooSmall, Tracer};
 use crate::backbones::{AnyBackbone, BackboneConfig, HeadConfig};
 use sedet_nn::nn::conv::linear;
 use sedet_nn::nn::init::WeightInit;
+use sedet_nn::nn::recording::on_thread_pool;
 
 /// Configuration of a [`Classifier`]; complete enough to be stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -127,6 +128,11 @@ impl Classifier {
     /// # Shapes
     /// `[batch, 3, height, width]` to `[batch, classes]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
+        let device = pixels.device();
+        on_thread_pool(&device, || self.logits(pixels))
+    }
+
+    fn logits(&self, pixels: Tensor<4>) -> Tensor<2> {
         let features = self.pool(self.backbone.forward_features(pixels, self.frozen));
         let features = match self.hidden.as_slice() {
             [] => self.dropout.forward(features),

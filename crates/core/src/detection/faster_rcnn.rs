@@ -24,6 +24,7 @@ use crate::backbones::validation::{BackboneConfigError, LARGEST_COUNT};
 use crate::backbones::{AnyBackbone, BackboneConfig};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_nn::nn::norm::{NormConfig, NormKind};
+use sedet_nn::nn::recording::on_thread_pool;
 
 /// The implementations whose details a detector can follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -641,6 +642,11 @@ impl FasterRcnn {
 
     /// Detects objects. Returns the detections of every image in input pixels, by decreasing score.
     pub fn detect(&self, batch: ImageBatch) -> Vec<Vec<Detection>> {
+        let device = batch.pixels.device();
+        on_thread_pool(&device, || self.detect_here(batch))
+    }
+
+    fn detect_here(&self, batch: ImageBatch) -> Vec<Vec<Detection>> {
         let sizes = batch.input_sizes.clone();
         let (features, proposals) = self.first_stage(batch);
         if proposals.iter().all(Vec::is_empty) {
