@@ -69,7 +69,7 @@ fn size(text: &str) -> Result<[usize; 2], String> {
     }
 }
 
-/// What was measured, and the result.
+/// A measurement with its subject.
 #[derive(Debug, Serialize)]
 struct Report {
     model: String,

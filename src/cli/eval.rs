@@ -85,7 +85,7 @@ pub(super) struct EvalArgs {
     on_bad_image: Option<OnBadImage>,
 }
 
-/// What is evaluated.
+/// The subject of an evaluation.
 enum Subject<'a> {
     /// A model on a dataset.
     Model {

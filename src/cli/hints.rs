@@ -205,7 +205,7 @@ fn run_directory(error: &RunDirError) -> Option<String> {
     }
 }
 
-/// What to do about a run that is not there.
+/// The hint for a run that is not there.
 const TO_RESUME: &str =
     "give the directory of a run, such as runs/photos; without --resume a new run begins";
 
@@ -277,9 +277,9 @@ fn weights(error: &LoadError) -> Option<String> {
         LoadError::NotStrict { .. } => Some("omit --strict to load what matches".to_string()),
         LoadError::NoCheckpoint { .. } => Some(WEIGHTS.to_string()),
         LoadError::Checkpoint(CheckpointError::Read { source, .. }) => missing_weights(source),
-        // A damaged tensor is reported with what to do.
-        LoadError::Checkpoint(CheckpointError::Format { reason, .. }) => {
-            (!reason.contains("copy it again")).then(|| CUT_OFF.to_string())
+        LoadError::Checkpoint(CheckpointError::Format { .. }) => Some(CUT_OFF.to_string()),
+        LoadError::Checkpoint(CheckpointError::Damaged { .. }) => {
+            Some("copy it again, or use another checkpoint".to_string())
         }
         LoadError::Checkpoint(_) => None,
         LoadError::Import(inner) => hint_of(inner),
@@ -292,7 +292,7 @@ fn missing_weights(source: &std::io::Error) -> Option<String> {
     (source.kind() == ErrorKind::NotFound).then(|| WEIGHTS.to_string())
 }
 
-/// What can be given as weights.
+/// The hint for weights that are not there.
 const WEIGHTS: &str =
     "give a weights file, a run such as runs/photos, or a name from `sedet weights list`";
 
@@ -348,10 +348,10 @@ fn unavailable(weights: &NamedWeights, mirror: Option<&str>, attempts: &[Attempt
     hints.join("; ")
 }
 
-/// What to do about a file that is not whole.
+/// The hint for a file that is not whole.
 const CUT_OFF: &str = "copy or download the file again";
 
-/// What to do about weights that no network can compute with.
+/// The hint for weights that no network can compute with.
 const BAD_VALUES: &str = "the training that wrote them diverged; use an earlier checkpoint";
 
 fn weights_import(error: &ImportError) -> Option<String> {
@@ -614,7 +614,7 @@ fn is_json(path: &Path) -> bool {
 /// Whether other files have the same problem.
 const LISTED_BY_CHECK: &str = "; `sedet data check DIR` lists all such files";
 
-/// What to do about a name that several files fit.
+/// The hint for a name that several files fit.
 const RENAME: &str = "rename or remove the files that are not meant, or write the exact name";
 
 /// Returns what to do about a file that contradicts another.

@@ -171,7 +171,7 @@ fn is_model(input: &str) -> bool {
     let path = Path::new(input);
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     let extension = extension.to_lowercase();
-    ["safetensors", "pth", "pt", "onnx"].contains(&extension.as_str())
+    ["safetensors", "pth", "pt", "npz", "onnx"].contains(&extension.as_str())
         || path.is_dir() && RunDir::is_run(path)
 }
 

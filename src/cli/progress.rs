@@ -38,7 +38,7 @@ fn has_bar() -> bool {
     shows_status() && std::io::stderr().is_terminal()
 }
 
-/// What the progress of an operation counts.
+/// The unit in which progress is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     /// Images.

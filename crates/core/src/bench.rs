@@ -23,7 +23,7 @@ use crate::train::memory::free_memory;
 use crate::train::optimizer::Optimizer;
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
-/// How often a step is repeated.
+/// The number of repetitions of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeats {
     /// Number of runs before the timing begins.
@@ -161,7 +161,7 @@ impl Times {
     }
 }
 
-/// Why a measurement ended without a result.
+/// The reason why a measurement ended without a result.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BenchError {
     /// The input is too small for the network.

@@ -16,7 +16,7 @@ use sedet_data::text::count;
 /// The version of the description in a checkpoint's header.
 const FORMAT: u32 = 1;
 
-/// What a model predicts.
+/// The task of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
@@ -74,7 +74,7 @@ impl NetworkConfig {
     }
 }
 
-/// How a checkpoint was trained.
+/// The training of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingFacts {
     /// Epochs, with the fraction of an unfinished one.
@@ -87,7 +87,7 @@ pub struct TrainingFacts {
     pub seed: u64,
 }
 
-/// Where imported weights came from.
+/// The origin of imported weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportFacts {
     /// Name of the third-party file.

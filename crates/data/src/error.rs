@@ -232,7 +232,7 @@ pub enum DataError {
     },
 
     /// An image number out of range.
-    #[error("image number {index} is out of range: the dataset has {count} images")]
+    #[error("image number {index} is out of range: the dataset has {}", crate::text::count(*count, "image"))]
     NoSuchImage {
         /// The requested number.
         index: usize,

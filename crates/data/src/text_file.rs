@@ -46,7 +46,7 @@ pub(crate) fn beginning(path: &Path, limit: u64) -> Option<String> {
     Some(UTF_8.decode(&bytes).0.into_owned())
 }
 
-/// What files are that have zeros between their letters.
+/// The description of files that have zeros between their letters.
 pub(crate) const UNMARKED_UTF16: &str = "probably UTF-16 without a byte order mark";
 
 /// Returns whether a file begins as Latin letters in UTF-16 without a byte order mark.

@@ -256,7 +256,7 @@ struct Walk {
     tables: Vec<(String, String)>,
 }
 
-/// What the schema of a table says about one of its keys.
+/// The entry of a key in the schema of its table.
 struct Property<'a> {
     path: String,
     schema: &'a Value,

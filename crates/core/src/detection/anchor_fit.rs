@@ -175,7 +175,7 @@ fn two_digits(ratio: f64) -> f32 {
     ((ratio * scale).round() / scale) as f32
 }
 
-/// What most of the boxes have in common that no anchor reaches at IoU 0.5.
+/// The common property of most boxes that no anchor reaches at IoU 0.5.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unreached {
     /// They are smaller than the grid of the finest level can locate.

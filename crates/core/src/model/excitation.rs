@@ -19,7 +19,7 @@ use sedet_nn::nn::se::{GateFunction, SeConfig};
 /// Batch size of a classifier.
 const CLASSIFIER_BATCH: usize = 32;
 
-/// Which images of which dataset are measured; see [`Origin`].
+/// The choice of measured images; see [`Origin`].
 #[derive(Debug, Clone)]
 pub struct ImageChoice {
     /// Name of the dataset as the user gave it.

@@ -186,7 +186,7 @@ impl Network {
     }
 }
 
-/// What a model predicts for one image.
+/// The prediction of a model for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prediction {
     /// The objects that a detector finds, by descending score.

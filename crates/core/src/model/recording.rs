@@ -10,7 +10,7 @@ use crate::excitation::{ChannelMap, ExcitationError, SeBlock};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_nn::nn::recording::{Depth, RecordedUnit, ScaledFeatureMaps, record};
 
-/// What one forward pass computes for an image.
+/// The results of one forward pass for an image.
 #[derive(Debug, Clone)]
 pub struct Recording {
     /// The detections or the most probable classes.
@@ -22,7 +22,7 @@ pub struct Recording {
     pub seen: BoxXyxy,
 }
 
-/// What one SE unit computes for an image.
+/// The results of one SE unit for an image.
 #[derive(Debug, Clone)]
 pub struct BlockRecording {
     /// The unit.

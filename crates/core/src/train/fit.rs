@@ -35,7 +35,7 @@ const TOLERATED_FORMAT: f64 = 4.0 / 3.0;
 /// Sides of inputs are multiples of this, as the largest stride.
 const STEP: usize = 32;
 
-/// What was changed in a recipe to fit a dataset.
+/// The changes of a recipe to fit a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fitted {
     /// The sizes of the input.

@@ -63,7 +63,7 @@ pub enum RunDirError {
     },
 }
 
-/// What a run was started with. It is stored beside the configuration, so that the directory of a run is
+/// The options that a run was started with. It is stored beside the configuration, so that the directory of a run is
 /// enough to resume it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {

@@ -51,20 +51,20 @@ impl Checksums {
     }
 
     /// Splits a JSON document into the description and the checksums, if there are any.
-    fn split(text: &str) -> Result<(Cow<'_, str>, Option<Self>), String> {
+    fn split(text: &str) -> Result<(Cow<'_, str>, Option<Self>), Fault> {
         let Some(found) = text.strip_prefix(CHECKSUMS) else {
             return Ok((text.into(), None));
         };
         let mut reader = serde_json::Deserializer::from_str(found).into_iter::<Self>();
         let Some(Ok(checksums)) = reader.next() else {
-            return Err(damaged("its list of checksums"));
+            return Err(Fault::Damaged("its list of checksums".to_string()));
         };
         let rest = &found[reader.byte_offset()..];
         let description = format!("{{{}", rest.strip_prefix(',').unwrap_or(rest));
         if checksums.description == crc32c::crc32c(description.as_bytes()) {
             Ok((description.into(), Some(checksums)))
         } else {
-            Err(damaged("its description"))
+            Err(Fault::Damaged("its description".to_string()))
         }
     }
 }
@@ -101,6 +101,17 @@ pub enum CheckpointError {
         /// The reason.
         reason: String,
     },
+    /// Changed after it was saved.
+    #[error(
+        "{}: {part} is damaged (its checksum differs): the file changed after it was saved",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The damaged part.
+        part: String,
+    },
     /// The model description of the checkpoint is invalid.
     #[error("{}: {source}", path.display())]
     Spec {
@@ -121,12 +132,28 @@ impl CheckpointError {
     }
 }
 
-/// Returns the message for a part whose checksum differs.
-fn damaged(what: &str) -> String {
-    format!(
-        "{what} is damaged (its checksum differs): the file changed after it was saved; \
-         copy it again or use another checkpoint"
-    )
+/// A fault of a file whose name is not known here.
+enum Fault {
+    /// The reason why it is no checkpoint.
+    Format(String),
+    /// The part whose checksum differs.
+    Damaged(String),
+}
+
+impl Fault {
+    fn of(self, path: &Path) -> CheckpointError {
+        let path = path.to_path_buf();
+        match self {
+            Self::Format(reason) => CheckpointError::Format { path, reason },
+            Self::Damaged(part) => CheckpointError::Damaged { path, part },
+        }
+    }
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::Format(reason)
+    }
 }
 
 /// Returns the checksum of a tensor's bytes, type and shape.
@@ -332,10 +359,7 @@ impl Checkpoint {
     /// # Errors
     /// The file is no checkpoint, or not all of one. The message names it.
     pub fn check(path: &Path) -> Result<(), CheckpointError> {
-        let bad = |reason: String| CheckpointError::Format {
-            path: path.to_path_buf(),
-            reason,
-        };
+        let bad = |fault: Fault| fault.of(path);
         let read = || {
             let mut file = File::open(path)?;
             let size = file.metadata()?.len();
@@ -345,7 +369,8 @@ impl Checkpoint {
             path: path.to_path_buf(),
             source,
         })?;
-        let (description, _) = description(&header.map_err(bad)?).map_err(bad)?;
+        let header = header.map_err(|reason| bad(reason.into()))?;
+        let (description, _) = description(&header).map_err(bad)?;
         match ModelSpec::from_header(&description) {
             Ok(_) => Ok(()),
             Err(source) => Err(CheckpointError::Spec {
@@ -370,15 +395,13 @@ impl Checkpoint {
         size: u64,
         path: &Path,
     ) -> Result<Self, CheckpointError> {
-        let bad = |reason: String| CheckpointError::Format {
-            path: path.to_path_buf(),
-            reason,
-        };
+        let bad = |fault: Fault| fault.of(path);
         let read_error = |source| CheckpointError::Read {
             path: path.to_path_buf(),
             source,
         };
-        let header = read_header(file, size).map_err(read_error)?.map_err(bad)?;
+        let header = read_header(file, size).map_err(read_error)?;
+        let header = header.map_err(|reason| bad(reason.into()))?;
         let (mut description, checksums) = description(&header).map_err(bad)?;
         let mut checksums = checksums.map(|c| c.tensors);
         let spec =
@@ -411,7 +434,7 @@ impl Checkpoint {
                 .as_mut()
                 .is_some_and(|sums| sums.remove(&name) != Some(sum))
             {
-                return Err(bad(damaged(&format!("tensor {name}"))));
+                return Err(bad(Fault::Damaged(format!("tensor {name}"))));
             }
             let values: Vec<f32> = match info.dtype {
                 Dtype::F32 => bytes
@@ -426,7 +449,10 @@ impl Checkpoint {
                     .iter()
                     .map(|b| f16::from_le_bytes(*b).to_f32())
                     .collect(),
-                other => return Err(bad(format!("tensor {name} is {other}, not a float"))),
+                other => {
+                    let reason = format!("tensor {name} is {other}, not a float");
+                    return Err(bad(reason.into()));
+                }
             };
             let data = TensorData::new(values, info.shape.clone());
             let (map, name) = if let Some(name) = name.strip_prefix(OPTIMIZER) {
@@ -439,7 +465,7 @@ impl Checkpoint {
             map.insert(name.to_string(), data);
         }
         if let Some(name) = checksums.iter().flat_map(BTreeMap::keys).next() {
-            return Err(bad(damaged(&format!("tensor {name}"))));
+            return Err(bad(Fault::Damaged(format!("tensor {name}"))));
         }
         Ok(out)
     }
@@ -447,12 +473,12 @@ impl Checkpoint {
 
 /// Returns the JSON document in the header of a checkpoint, and the checksums, if there are any; or the reason why
 /// there is no document.
-fn description(header: &Metadata) -> Result<(Value, Option<Checksums>), String> {
+fn description(header: &Metadata) -> Result<(Value, Option<Checksums>), Fault> {
     let json = header
         .metadata()
         .as_ref()
         .and_then(|entries| entries.get(METADATA_KEY))
-        .ok_or("its header has no 'sedet' entry")?;
+        .ok_or_else(|| Fault::Format("its header has no 'sedet' entry".to_string()))?;
     let (json, checksums) = Checksums::split(json)?;
     let description =
         serde_json::from_str(&json).map_err(|e| format!("its metadata is not JSON ({e})"))?;

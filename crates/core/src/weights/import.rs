@@ -153,8 +153,8 @@ impl ImportReport {
         }
         lines.extend(self.assumptions.iter().map(|a| format!("assumed {a}")));
         lines.push(format!(
-            "{} tensors matched, {} missing, {} of another shape, {} skipped",
-            self.matched,
+            "{} matched, {} missing, {} of another shape, {} skipped",
+            sedet_data::text::count(self.matched, "tensor"),
             self.missing.len(),
             self.mismatched.len(),
             self.skipped.len()

@@ -12,7 +12,7 @@ use crate::boxes::{BoxConvention, EDGE_TOLERANCE, ImageSize};
 /// From fewer boxes, the meaning of their numbers cannot be inferred.
 pub(crate) const FEWEST_BOXES: usize = 10;
 
-/// How well the boxes of a file fit their images in each convention.
+/// The numbers of boxes of a file that fit their images in each convention.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BoxFit {
     /// The convention of the format.

@@ -20,7 +20,7 @@ use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::joining::common_root;
 use crate::text::count;
 
-/// What exists for the path in an annotation.
+/// The file found for the path in an annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FileMatch {
     /// The path itself.

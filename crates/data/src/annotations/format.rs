@@ -524,7 +524,7 @@ pub struct Written {
     pub left_images: Option<LeftImages>,
 }
 
-/// Where the images of a dataset that was written without them belong.
+/// The places of the images of a dataset that was written without them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeftImages {
     /// All images of a directory belong into another one, under their names.

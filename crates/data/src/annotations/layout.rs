@@ -73,7 +73,7 @@ pub(crate) fn is_reserved_name(name: &str) -> bool {
     Split::of_name(name).is_some() || PARTS.contains(&name.to_lowercase().as_str())
 }
 
-/// What a directory with a name such as `train_set`, `images2` or `obj_valid_data` contains.
+/// The content of a directory with a name such as `train_set`, `images2` or `obj_valid_data` contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum PartKind {
     Train,

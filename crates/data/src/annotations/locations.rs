@@ -173,13 +173,13 @@ pub(crate) struct FoundImages {
     pub(crate) notes: Vec<String>,
 }
 
-/// Where the images of an annotation file are.
+/// The place of the images of an annotation file.
 struct Located {
     directory: PathBuf,
     reading: NameReading,
 }
 
-/// How the file name of an image is read.
+/// The reading of the file name of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NameReading {
     /// As it is written.

@@ -175,7 +175,7 @@ pub struct NewAnnotation<T = f32> {
     pub is_crowd: bool,
 }
 
-/// What an annotation says about an object besides its box. Pascal VOC has these flags.
+/// The flags of an object, as Pascal VOC has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ObjectFlags {
     /// Whether the object is hard to recognize; VOC's evaluation ignores such objects.

@@ -135,7 +135,7 @@ impl AnnotationFormat for VocFormat {
     }
 }
 
-/// Where the annotations and images of a directory are.
+/// The places of the annotations and images of a directory.
 struct VocLayout {
     splits: Vec<VocSplit>,
     /// The files by which the layout was recognized.
@@ -572,7 +572,7 @@ fn stated_name(annotated: &VocImage) -> Option<&str> {
     stated.rsplit(['/', '\\']).next()
 }
 
-/// What the annotations say together.
+/// The evidence of all annotations together.
 struct Annotated<'a> {
     /// The last parts of the names in the split.
     names: HashSet<&'a str>,

@@ -25,7 +25,7 @@ use crate::datasets::detection::check_same_categories;
 use crate::directory::{create_directory, open_error};
 use crate::text::{self, printable};
 
-/// How images are placed in a converted dataset.
+/// The placement of images in a converted dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Images {
     /// Copies.
@@ -527,7 +527,7 @@ fn placed_splits(
     Ok((placed, dropped))
 }
 
-/// How an image gets to its place.
+/// The way in which an image gets to its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Copy,

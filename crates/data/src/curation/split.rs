@@ -136,7 +136,7 @@ impl Division {
 ///
 /// The entries of COCO JSON files are copied with all their fields, as `train.json`, `val.json` and `test.json`; the
 /// images are placed in `images/`. Entries of a single file are copied byte by byte; those of several get new ids.
-/// What else the annotations contain is copied where the format can: YOLO's label files with outlines.
+/// Everything else in the annotations is copied where the format can: YOLO's label files with outlines.
 ///
 /// # Errors
 /// `output` is in the input or contains it; see also [`write_dataset`](crate::curation::convert::write_dataset).

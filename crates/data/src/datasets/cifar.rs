@@ -342,8 +342,8 @@ impl Form {
             Ok(names)
         } else {
             Err(format!(
-                "{} names for {} classes; {FETCH_AGAIN}",
-                names.len(),
+                "{} for {} classes; {FETCH_AGAIN}",
+                crate::text::count(names.len(), "name"),
                 self.classes
             ))
         }

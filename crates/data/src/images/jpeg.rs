@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// What is missing in a JPEG.
+/// The missing part of a JPEG.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JpegDamage {
     /// There is no end marker.
@@ -118,7 +118,7 @@ pub(super) fn unsupported_kind(bytes: &[u8]) -> Option<String> {
 const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
 
-/// Why reading stopped.
+/// The reason why reading stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     EndsEarly,

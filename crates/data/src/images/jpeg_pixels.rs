@@ -79,7 +79,7 @@ fn rgb_of_cmyk(cmyk: &[u8]) -> [u8; 3] {
     })
 }
 
-/// Why a JPEG is not decoded.
+/// The reason why a JPEG is not decoded.
 #[derive(Debug)]
 pub(crate) enum JpegError {
     /// A kind of JPEG that is not decoded, as words behind `a JPEG`.

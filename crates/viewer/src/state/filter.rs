@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sedet_data::eval::confusion::{DEFAULT_IOU, DEFAULT_SCORE};
 use sedet_data::eval::matching::{FoundBox, TruthBox};
 
-/// Which boxes are drawn. The score and IoU thresholds also decide which detections count as correct; the
+/// The selection of drawn boxes. The score and IoU thresholds also decide which detections count as correct; the
 /// other settings only hide boxes and do not change the gallery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -111,7 +111,7 @@ impl Opening {
     }
 }
 
-/// What a path contains that the viewer opens.
+/// The content of a path that the viewer opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A run, by its directory.

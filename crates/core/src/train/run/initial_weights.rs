@@ -21,7 +21,7 @@ use sedet_data::classes::{differing_names, positions_by_name};
 use sedet_nn::nn::norm::NormKind;
 use sedet_nn::nn::se::{SeConfig, SeStart};
 
-/// Where initial weights come from, and how they are used.
+/// The source and the use of initial weights.
 pub(super) struct InitialWeights<'a> {
     pub(super) path: &'a Path,
     /// Whether every tensor has to match.
@@ -29,7 +29,7 @@ pub(super) struct InitialWeights<'a> {
     pub(super) sizes: SizesOf,
 }
 
-/// What gives the layers their sizes.
+/// The source of the sizes of the layers.
 pub(super) struct SizesOf {
     /// The recipe, by name or file.
     recipe: String,

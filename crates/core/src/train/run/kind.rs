@@ -93,7 +93,7 @@ pub(super) trait RunKind {
     ) -> Result<Option<Concluded>, RunError>;
 }
 
-/// How a configuration is adapted to given weights.
+/// The adaptation of a configuration to given weights.
 pub(super) struct Adoption<'a> {
     /// Whether the network of the weights replaces the recipe's, because no setting names a backbone.
     pub(super) whole: bool,
@@ -103,7 +103,7 @@ pub(super) struct Adoption<'a> {
     pub(super) settings: &'a [String],
 }
 
-/// Why weights don't fit a configuration.
+/// The reason why weights don't fit a configuration.
 pub(super) enum AdoptError {
     Config(ConfigError),
     Unusable(&'static str),
@@ -115,7 +115,7 @@ impl From<ConfigError> for AdoptError {
     }
 }
 
-/// What the tasks need to know about their run.
+/// The properties of a run that the tasks need.
 pub(super) struct Context<'a> {
     pub(super) run: &'a RunDir,
     pub(super) launch: &'a Launch,
@@ -131,7 +131,7 @@ pub(super) struct Prepared<T: TrainTask> {
     pub(super) facts: TaskFacts,
 }
 
-/// What only the task knows about a run.
+/// The parts of a run that depend on its task.
 pub(super) struct TaskFacts {
     pub(super) train_images: usize,
     pub(super) train_boxes: Option<usize>,
@@ -152,7 +152,7 @@ pub(super) struct TaskFacts {
     pub(super) advice: String,
 }
 
-/// What the final evaluation leaves.
+/// The results of the final evaluation.
 pub(super) struct Concluded {
     pub(super) evaluation: Evaluation,
     pub(super) skipped: Vec<SkippedImage>,

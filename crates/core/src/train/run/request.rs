@@ -160,7 +160,7 @@ impl RecipeOptions {
     }
 }
 
-/// What [`run`](super::run) trains.
+/// The subject of [`run`](super::run).
 #[derive(Debug, Clone)]
 pub struct TrainRequest {
     /// A new run, or one to continue.

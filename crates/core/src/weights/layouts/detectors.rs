@@ -27,7 +27,7 @@ pub enum DetectorDialect {
     Mmdetection,
 }
 
-/// What the names of a box head depend on.
+/// The properties that decide the names of a box head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeadShape {
     /// Whether torchvision's head is a `FastRCNNConvFCHead`, whose layers are numbered, with this number of

@@ -21,7 +21,7 @@ pub use detectors::{DetectorDialect, DetectorNames, HeadShape};
 pub use residual::{ClassifierNames, Library, ResidualNames};
 pub use timm::timm_constructor;
 
-/// How the values of a native tensor are arranged in the third-party tensor.
+/// The arrangement of the values of a native tensor in the third-party tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// The same arrangement.
@@ -348,7 +348,7 @@ const OTHER_NETWORKS: [(&str, &str); 11] = [
     ("decode_head.", "a segmentation network (mmsegmentation)"),
 ];
 
-/// How a third-party file is read.
+/// Options for reading a third-party file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImportOptions {
     /// The layout; none detects it from the tensor names.
@@ -370,7 +370,7 @@ impl From<Option<Layout>> for ImportOptions {
     }
 }
 
-/// Why the network in a file is not recognized. The message does not contain the file name.
+/// The reason why the network in a file is not recognized. The message does not contain the file name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecognizeError {
     /// The layout is unknown, or not the requested one.

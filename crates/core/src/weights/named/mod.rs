@@ -201,7 +201,7 @@ impl Source {
     }
 }
 
-/// How a classifier's images are resized in the published evaluation. Mean and standard deviation
+/// The resizing of a classifier's images in the published evaluation. Mean and standard deviation
 /// are ImageNet's for all weights of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvaluationInput {

@@ -88,7 +88,7 @@ pub struct Attempt {
     pub failure: AttemptFailure,
 }
 
-/// What a server sent instead of a file.
+/// The answer of a server instead of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptFailure {
     /// An HTTP status.
@@ -167,7 +167,7 @@ pub struct Downloaded {
     pub origin: Origin,
 }
 
-/// How a file came into the store.
+/// The way in which a file came into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// It was downloaded now.
@@ -501,7 +501,7 @@ fn stamp(metadata: &Metadata) -> Option<String> {
     ))
 }
 
-/// What is kept about a file.
+/// The record of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Record {
     /// The SHA-256 in hexadecimal.

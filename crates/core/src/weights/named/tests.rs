@@ -24,7 +24,7 @@ struct Fixture {
     weights: BTreeMap<String, Stated>,
 }
 
-/// What a publisher's package states.
+/// The statements of a publisher's package.
 #[derive(Deserialize)]
 struct Stated {
     url: Option<String>,

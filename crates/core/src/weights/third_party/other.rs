@@ -6,7 +6,7 @@ use std::path::Path;
 /// Number of bytes by which a file is recognized.
 pub(super) const START_BYTES: u64 = 64;
 
-/// What a file contains instead of weights.
+/// The content of a file without weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtherContent {
     /// Nothing.

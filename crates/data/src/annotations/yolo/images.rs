@@ -176,7 +176,7 @@ pub(super) fn images_of_list_not_found(
     .into()
 }
 
-/// What exists for a path in a description or a list.
+/// The file found for a path in a description or a list.
 pub(super) struct FoundPath {
     /// The path, or those that differ from it in capitals.
     pub(super) paths: Vec<PathBuf>,

@@ -22,7 +22,7 @@ pub(super) fn label_path(image_path: &str) -> String {
     format!("labels/{within}.txt")
 }
 
-/// Where the label file of an image is.
+/// The position of the label file of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LabelPlace {
     /// In `labels` in the place of the last directory of images.
@@ -325,7 +325,7 @@ impl LabelCopies<'_> {
     }
 }
 
-/// How two label files agree.
+/// The agreement of two label files.
 pub(super) enum Same {
     /// Line by line.
     Text,

@@ -16,7 +16,7 @@ pub struct YoloBox {
     pub extra: Extra,
 }
 
-/// What a line of a label file has besides the box.
+/// The values of a line of a label file after the box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extra {
     /// Nothing.
@@ -52,7 +52,7 @@ impl YoloBox {
     }
 }
 
-/// What is wrong with a line of a label file.
+/// The fault of a line of a label file.
 #[derive(Debug)]
 pub(super) enum LineProblem {
     /// The class is not one of 0 to `last`.

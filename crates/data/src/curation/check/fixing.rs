@@ -231,7 +231,7 @@ impl NamesFrom {
             return Ok(Some("other categories".to_owned()));
         }
         if found.image_count() != expected.image_count() {
-            return Ok(Some(format!("{} images", found.image_count())));
+            return Ok(Some(crate::text::count(found.image_count(), "image")));
         }
         for index in 0..expected.image_count() {
             let image = expected.image(index);

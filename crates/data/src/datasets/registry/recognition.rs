@@ -37,7 +37,7 @@ pub struct RecognizedSplit {
     pub boxes: Option<usize>,
 }
 
-/// What was found behind the name of a dataset, and why.
+/// The dataset found behind a name, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recognition {
     /// The task.

@@ -49,7 +49,7 @@ pub use packed::PackedWeights;
 use packed::{Order, Weights};
 use weight_gradient::cpu_weight_gradient;
 
-/// How the kernel moves over the input. The pairs are (vertical, horizontal).
+/// The geometry of a convolution. The pairs are (vertical, horizontal).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dOptions {
     /// Input pixels from one output pixel to the next; at least 1.

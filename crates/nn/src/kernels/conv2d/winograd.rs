@@ -586,7 +586,7 @@ fn most_tiles(transformed_weights: usize, tiles: usize) -> usize {
     }
 }
 
-/// What the tasks of a convolution have in common.
+/// The values that the tasks of a convolution share.
 struct Task<'a> {
     x: &'a [f32],
     geometry: &'a Geometry,

@@ -331,7 +331,7 @@ fn selected_map(ui: &Ui, state: &ViewerState, textures: &mut Textures) -> Option
     })
 }
 
-/// How much a box is emphasized; also the order in which labels are placed.
+/// The emphasis of a box; also the order in which labels are placed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Emphasis {
     /// Hovered or selected.
