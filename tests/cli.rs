@@ -376,6 +376,33 @@ fn annotated_images_never_replace_the_images_that_they_are_made_from() {
     assert!(Path::new(&inside).join("a.png").is_file());
 }
 
+/// As with `sedet predict ... --output DIR | head -1`.
+#[test]
+fn a_reader_that_leaves_does_not_cost_the_files_of_predictions() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a.png", "b.png", "c.png"] {
+        let image = image::RgbImage::new(40, 30);
+        image.save(dir.path().join(name)).unwrap();
+    }
+    let checkpoint = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let output = dir.path().join("output");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"));
+    command.args(["predict", "--checkpoint", checkpoint, &text(dir.path())]);
+    command.args(["--output", &text(&output)]);
+    let mut running = command
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(running.stdout.take());
+    assert!(running.wait().unwrap().success());
+    for name in ["a.png", "b.png", "c.png", "predictions.json"] {
+        assert!(output.join(name).is_file(), "{name}");
+    }
+}
+
 #[test]
 fn images_of_formats_that_are_not_decoded_are_named_in_one_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -784,6 +784,35 @@ fn a_symbolic_link_that_leads_nowhere_is_named_as_such() {
     fails_with(&convert, &["train/2.jpg", link]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_label_file_that_is_a_link_to_nothing_is_an_error_and_no_image_without_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    for id in 0..3 {
+        let image = image::RgbImage::from_pixel(64, 48, image::Rgb([40 * id, 0, 0]));
+        image.save(dir.path().join(format!("{id}.jpg"))).unwrap();
+        let labels = dir.path().join(format!("{id}.txt"));
+        if id == 1 {
+            std::os::unix::fs::symlink("/no/such/disk/1.txt", labels).unwrap();
+        } else {
+            std::fs::write(labels, "0 0.5 0.5 0.2 0.2\n").unwrap();
+        }
+    }
+    std::fs::write(dir.path().join("classes.txt"), "cat\n").unwrap();
+    let directory = text(dir.path());
+    let link = "a symbolic link to /no/such/disk/1.txt, which does not exist";
+    let checked = sedet(&["data", "check", &directory]);
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    let report = String::from_utf8_lossy(&checked.stdout);
+    let report: Vec<&str> = report.split_whitespace().collect();
+    assert!(report.join(" ").contains(link), "{report:?}");
+    let output = text(&dir.path().join("../coco"));
+    let convert = [
+        "data", "convert", &directory, "--to", "coco", "--output", &output,
+    ];
+    fails_with(&convert, &["1.txt", link]);
+}
+
 #[test]
 fn text_in_an_encoding_that_json_cannot_have_is_named() {
     for (bytes, says) in [

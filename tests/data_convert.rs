@@ -1055,6 +1055,65 @@ fn a_dataset_is_split_by_class_the_same_for_the_same_seed() {
     assert!(String::from_utf8_lossy(&most.stderr).contains("leave no images for training"));
 }
 
+/// Writes a COCO dataset of images that are relative symbolic links, of which one is not annotated.
+#[cfg(unix)]
+fn linked_images(root: &Path) -> std::path::PathBuf {
+    let (stored, source) = (root.join("stored"), root.join("in"));
+    fs::create_dir_all(&stored).unwrap();
+    fs::create_dir_all(&source).unwrap();
+    for id in 0..7_u8 {
+        let image = image::RgbImage::from_pixel(64, 48, image::Rgb([30 * id, 0, 0]));
+        let name = format!("{id}.png");
+        image.save(stored.join(&name)).unwrap();
+        std::os::unix::fs::symlink(format!("../stored/{name}"), source.join(&name)).unwrap();
+    }
+    let images = (0..6)
+        .map(|id| json!({"id": id, "file_name": format!("{id}.png"), "width": 64, "height": 48}));
+    let objects = (0..6).map(
+        |id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [5, 6, 20, 10], "area": 200, "iscrowd": 0}),
+    );
+    let document = json!({
+        "images": images.collect::<Vec<_>>(),
+        "annotations": objects.collect::<Vec<_>>(),
+        "categories": [{"id": 1, "name": "cat"}],
+    });
+    fs::write(source.join("train.json"), document.to_string()).unwrap();
+    source
+}
+
+#[cfg(unix)]
+#[test]
+fn hard_links_of_images_that_are_symbolic_links_lead_to_the_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, output) = (
+        text(&linked_images(dir.path())),
+        text(&dir.path().join("a/b/out")),
+    );
+    let split = [
+        "data", "split", &source, "--images", "link", "--output", &output,
+    ];
+    let done = sedet(&split);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let checked = sedet(&["data", "check", &output]);
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn images_that_do_not_belong_to_a_converted_dataset_are_not_moved_with_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, output) = (text(&linked_images(dir.path())), dir.path().join("out"));
+    let target = text(&output);
+    let convert = [
+        "data", "convert", &source, "--to", "yolo", "--images", "leave", "--output",
+    ];
+    let done = sedet(&[&convert[..], &[&target]].concat());
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let places = fs::read_to_string(output.join("image-places.csv")).unwrap();
+    assert_eq!(places.lines().count(), 1 + 6, "{places}");
+    assert!(!places.contains("6.png"), "{places}");
+}
+
 #[test]
 fn a_directory_is_split_into_a_dataset_with_its_images() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,7 +17,8 @@ use super::model::ModelArgs;
 use super::named::USUAL_DETECTOR;
 use super::progress::{Meter, Unit};
 use super::{
-    ImageFormat, number, output_directory, print_out, problem, quoted, status, whole_number,
+    ImageFormat, is_broken_pipe, number, output_directory, print_out, problem, quoted, status,
+    whole_number,
 };
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
 use sedet_core::render::{DrawnBox, RenderError, save_boxes};
@@ -253,10 +254,11 @@ struct Detections<'a> {
 impl<'a> Detections<'a> {
     fn new(args: &'a PredictArgs, model: &'a Model) -> anyhow::Result<Self> {
         if !args.model.json {
-            print_out(&format!(
+            let header = format!(
                 "  {:<24} {:>6}  box in pixels (x, y, width, height)",
                 "class", "score"
-            ))?;
+            );
+            print_results(args, &header)?;
         }
         Ok(Self {
             args,
@@ -272,6 +274,14 @@ impl<'a> Detections<'a> {
     }
 }
 
+/// Prints results. With `--output` they are in a file, too, which is written whether or not somebody reads them here.
+fn print_results(args: &PredictArgs, text: &str) -> anyhow::Result<()> {
+    match print_out(text) {
+        Err(error) if args.output.is_some() && is_broken_pipe(&error) => Ok(()),
+        printed => printed,
+    }
+}
+
 impl Report for Detections<'_> {
     fn add(&mut self, image_id: u64, file: &Path, image: RgbImage) -> anyhow::Result<()> {
         let categories = &self.model.spec.categories;
@@ -279,16 +289,17 @@ impl Report for Detections<'_> {
         found.retain(|d| d.score >= self.min_score);
         let file_name = file.display().to_string();
         if !self.args.model.json {
-            print_out(&file_name)?;
+            print_results(self.args, &file_name)?;
         }
         for d in &found {
             let category = &categories[d.label];
             if !self.args.model.json {
                 let [x, y, w, h] = d.box_in_image.to_xywh();
-                print_out(&format!(
+                let row = format!(
                     "  {:<24} {:>6.3}  {x:.1}, {y:.1}, {w:.1}, {h:.1}",
                     category.name, d.score
-                ))?;
+                );
+                print_results(self.args, &row)?;
             }
             self.rows.push(NamedResultRow {
                 row: ResultRow::new(image_id, category.id, d.box_in_image, d.score),
@@ -298,7 +309,7 @@ impl Report for Detections<'_> {
         }
         if !self.args.model.json && found.is_empty() {
             let min_score = self.min_score;
-            print_out(&format!("  no detections above {min_score}"))?;
+            print_results(self.args, &format!("  no detections above {min_score}"))?;
         }
         if let (Some(output), Some(annotated)) = (&self.args.output, &mut self.annotated) {
             let format = self.args.image_format.unwrap_or_default();
@@ -320,7 +331,7 @@ impl Report for Detections<'_> {
             write_results(&output.join("predictions.json"), &self.rows)?;
         }
         if self.args.model.json {
-            print_out(&serde_json::to_string(&self.rows)?)?;
+            print_results(self.args, &serde_json::to_string(&self.rows)?)?;
         }
         Ok(())
     }
@@ -419,7 +430,7 @@ impl Report for Classes<'_> {
         let top = self.args.top.unwrap_or(DEFAULT_TOP);
         let classes = self.model.classify(&image, top)?;
         if !self.args.model.json {
-            print_out(&bars(file, &classes))?;
+            print_results(self.args, &bars(file, &classes))?;
         }
         self.images.push(Classified {
             file_name: file.display().to_string(),
@@ -431,7 +442,7 @@ impl Report for Classes<'_> {
     fn finish(&mut self) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(&self.images)?;
         if self.args.model.json {
-            print_out(&json)?;
+            print_results(self.args, &json)?;
         }
         if let Some(output) = &self.args.output {
             write_text(&output.join("predictions.json"), &json)?;

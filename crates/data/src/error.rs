@@ -11,6 +11,7 @@ use crate::boxes::{BoxConvention, ImageSize};
 
 use crate::annotations::AnnotationError;
 use crate::annotations::layout::LayoutError;
+use crate::directory::open_error;
 use crate::images::decode::DecodeError;
 
 /// An error of annotations, datasets or loading. Its message is one line that names the file or image.
@@ -246,7 +247,7 @@ impl DataError {
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),
-            source,
+            source: open_error(path, source),
         }
     }
 

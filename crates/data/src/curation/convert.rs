@@ -23,6 +23,7 @@ use crate::csv::to_csv;
 use crate::curation::image_names::{joined, names_within, paths_to};
 use crate::datasets::detection::check_same_categories;
 use crate::directory::{create_directory, open_error};
+use crate::images::decode::has_image_extension;
 use crate::text::{self, printable};
 
 /// The placement of images in a converted dataset.
@@ -227,7 +228,14 @@ fn write_places(
             && target(place) == to
             && source.file_name().and_then(|name| name.to_str()) == Some(last_part(place))
     });
-    if let (Some(from), true) = (from, is_moved_as_one) {
+    // Images that were skipped or are not annotated would become images without objects.
+    let has_others = |from: &Path| {
+        fs::read_dir(from).is_ok_and(|entries| {
+            let files = entries.flatten().map(|entry| entry.path());
+            files.filter(|file| has_image_extension(file)).count() > images.len()
+        })
+    };
+    if let (Some(from), true) = (from.filter(|from| !has_others(from)), is_moved_as_one) {
         let from = from.to_owned();
         return Ok(Some(LeftImages::Directory { from, to }));
     }
@@ -541,7 +549,8 @@ impl Place {
     pub(super) fn put(self, from: &Path, to: &Path) -> Result<(), ConvertError> {
         let is_linked = match self {
             Self::Copy => false,
-            Self::Link => match fs::hard_link(from, to) {
+            // Of a symbolic link, the file that it leads to: a relative one would lead elsewhere from its new place.
+            Self::Link => match fs::canonicalize(from).and_then(|file| fs::hard_link(file, to)) {
                 // A copy over a link to the image would empty it.
                 Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
                     return Err(write_error(to, source));

@@ -81,7 +81,9 @@ impl RunKind for DetectorRun {
         let (train, val) = self.dataset.open_with(data_dir, on_bad_image)?;
         for (split, opened) in [(Split::Train, &train), (Split::Val, &val)] {
             let store = opened.dataset.store();
-            if store.annotation_count() == 0 {
+            let mut images = 0..store.image_count();
+            // Crowds are neither learned nor counted.
+            if !images.any(|image| store.annotations(image).any(|object| !object.is_crowd)) {
                 return Err(RunError::NoBoxes {
                     dataset: self.name.clone(),
                     split,

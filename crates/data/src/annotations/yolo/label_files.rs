@@ -12,6 +12,7 @@ use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::without_extension;
 use crate::boxes::ImageSize;
+use crate::directory::dangling_link;
 use crate::text::count;
 use crate::text_file::{lines, read_text};
 
@@ -373,7 +374,8 @@ impl YoloDirectory {
 
     /// Reads a label file, each line independently; None if there is none.
     pub(super) fn read_lines(&self, path: &Path) -> Option<Vec<Result<YoloBox, DataError>>> {
-        if !path.exists() {
+        // A link to nothing is not the absence of a label file: the image has objects.
+        if !path.exists() && dangling_link(path).is_none() {
             return None;
         }
         Some(match read_text(path) {
