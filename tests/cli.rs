@@ -112,6 +112,9 @@ fn the_instruction_set_can_be_limited_and_an_unknown_one_is_refused() {
     let cpu = report["devices"][0]["detail"].as_str().unwrap();
     assert!(cpu.ends_with(", baseline instructions"), "{cpu}");
 
+    // Empty is not set.
+    assert_eq!(doctor("").status.code(), Some(0));
+
     let output = doctor("sse9");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let message = String::from_utf8(output.stderr).unwrap();

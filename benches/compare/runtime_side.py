@@ -10,12 +10,12 @@ import argparse
 import json
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from files import image_files
 from memory import forget_peak, peak_mb
 
 
@@ -92,7 +92,7 @@ def forward(infer, arguments):
 
 def predict(infer, arguments):
     """Files to boxes in the images. Unlike the other sides, images are resized as 8-bit values, by Pillow."""
-    files = sorted(path for path in Path(arguments.data).iterdir() if path.suffix == ".jpg")
+    files = image_files(arguments.data)
 
     def boxes_in(file):
         image = Image.open(file).convert("RGB")

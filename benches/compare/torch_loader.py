@@ -11,11 +11,6 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
-def image_files(directory):
-    """The JPEG files of a directory, by name."""
-    return sorted(path for path in Path(directory).iterdir() if path.suffix == ".jpg")
-
-
 def decoded(path):
     """An image as floats from 0 to 1, decoded by libjpeg-turbo (faster than Pillow)."""
     pixels = decode_image(read_file(str(path)), ImageReadMode.RGB)

@@ -18,6 +18,7 @@ import cases
 import prepare
 import torch_detector
 import torch_loader
+from files import image_files
 from memory import forget_peak, peak_mb
 
 # bf16: automatic mixed precision with channels last, which is faster than either alone.
@@ -168,7 +169,7 @@ def load(case, arguments):
 def predict(case, arguments):
     """Detects the objects in the images of a directory, from the files to boxes in the images."""
     model = prepare.load_weights(case.network, arguments.weights).eval()
-    files = torch_loader.image_files(arguments.data)
+    files = image_files(arguments.data)
 
     def boxes_in(file):
         return model([torch_loader.decoded(file)])[0]

@@ -274,7 +274,7 @@ impl<'a> Detections<'a> {
     }
 }
 
-/// Prints results. With `--output` they are in a file, too, which is written whether or not somebody reads them here.
+/// Prints results. With `--output` they are also written to a file, which does not depend on a reader of stdout.
 fn print_results(args: &PredictArgs, text: &str) -> anyhow::Result<()> {
     match print_out(text) {
         Err(error) if args.output.is_some() && is_broken_pipe(&error) => Ok(()),

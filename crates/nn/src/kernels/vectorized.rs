@@ -102,8 +102,11 @@ impl fmt::Display for InstructionSet {
 fn requested() -> &'static Result<Option<InstructionSet>, UnknownInstructionSet> {
     static LIMIT: OnceLock<Result<Option<InstructionSet>, UnknownInstructionSet>> = OnceLock::new();
     LIMIT.get_or_init(|| match std::env::var_os(MAX_CPU_ISA_VARIABLE) {
-        None => Ok(None),
-        Some(value) => InstructionSet::parse(&value.to_string_lossy()).map(Some),
+        // Empty is not set, as for other variables.
+        Some(value) if !value.is_empty() => {
+            InstructionSet::parse(&value.to_string_lossy()).map(Some)
+        }
+        _ => Ok(None),
     })
 }
 
@@ -174,8 +177,9 @@ mod tests {
     /// if the variable had no effect.
     #[test]
     fn the_environment_limits_the_kernels() {
-        if let Some(limit) = std::env::var_os(MAX_CPU_ISA_VARIABLE) {
-            let limit = InstructionSet::parse(&limit.to_string_lossy()).unwrap();
+        let limit = std::env::var(MAX_CPU_ISA_VARIABLE).unwrap_or_default();
+        if !limit.is_empty() {
+            let limit = InstructionSet::parse(&limit).unwrap();
             assert!(InstructionSet::of(arch()) <= limit);
         }
         assert_eq!(InstructionSet::in_use(), Ok(InstructionSet::of(arch())));
