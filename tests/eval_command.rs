@@ -315,3 +315,58 @@ fn options_of_the_viewer_that_need_another_are_refused_before_a_window_opens() {
         is_wrong_usage(&[vec!["view"], options].concat(), &parts);
     }
 }
+
+#[test]
+fn results_that_are_wrong_in_part_are_explained_and_weak_ones_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let truth = text(&dir.path().join("truth.json"));
+    let results = text(&dir.path().join("results.json"));
+    let image =
+        |id: u64| json!({"id": id, "file_name": format!("{id}.jpg"), "width": 100, "height": 80});
+    let bbox = |id: u64| [3 * id + 2, 2 * id + 5, 20 + id, 30 - id];
+    let class = |id: u64| 1 + id % 3;
+    let objects = (1..=12).map(|id| {
+        json!({"id": id, "image_id": id, "category_id": class(id), "bbox": bbox(id), "area": 400, "iscrowd": 0})
+    });
+    let categories = ["cat", "dog", "owl"].into_iter().zip(1..);
+    let document = json!({
+        "images": (1..=12).map(image).collect::<Vec<_>>(),
+        "categories": categories.map(|(name, id)| json!({"id": id, "name": name})).collect::<Vec<_>>(),
+        "annotations": objects.collect::<Vec<_>>(),
+    });
+    fs::write(&truth, document.to_string()).unwrap();
+    let why = |row: &dyn Fn(u64) -> Option<Value>| {
+        let rows: Vec<Value> = (1..=12).filter_map(row).collect();
+        fs::write(&results, Value::from(rows).to_string()).unwrap();
+        let output = sedet(&["eval", "--results", &results, "--annotations", &truth]);
+        assert!(output.status.success(), "{output:?}");
+        let lines = stderr(&output);
+        let lines = lines.lines().filter(|line| line.starts_with("why: "));
+        lines.map(str::to_owned).collect::<Vec<String>>().join("\n")
+    };
+    let row = |id: u64, class: u64, bbox: [u64; 4]| {
+        Some(
+            json!({"image_id": id, "category_id": class, "bbox": bbox, "score": 0.5 + id as f64 / 100.0}),
+        )
+    };
+    // One of three classes is right.
+    let swapped = why(&|id| row(id, [1, 3, 2][class(id) as usize - 1], bbox(id)));
+    assert!(
+        swapped.contains("they are permuted, 2 is 3 (owl), 3 is 2 (dog); converted, AP50 is 1.000"),
+        "{swapped}"
+    );
+    let transposed = why(&|id| {
+        let [x, y, w, h] = bbox(id);
+        row(id, class(id), [y, x, h, w])
+    });
+    assert!(
+        transposed.contains("the boxes are [y, x, height, width], not [x, y, width, height]"),
+        "{transposed}"
+    );
+    // A detector that misses most objects of images with one detection each.
+    let weak = why(&|id| match id % 4 {
+        0 => row(id, class(id), bbox(id)),
+        _ => row(id, class(id), [70, 60, 9, 9]),
+    });
+    assert_eq!(weak, "");
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::hints::{advise, usage_with_hint};
+use super::hints::usage_with_hint;
 use super::model::ModelArgs;
 use super::progress::with_bar;
 use super::report::{metrics_text, report_skipped};
@@ -143,7 +143,12 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     let evaluation = match evaluate(&truth, &rows) {
         Ok(evaluation) => evaluation,
         Err(error) => {
-            explain(&truth, &rows, is_results_file, &[error.to_string()]);
+            let why = Explained {
+                is_results_file,
+                ap: 0.0,
+                said: &[error.to_string()],
+            };
+            explain(&truth, &rows, why);
             return Err(error.into());
         }
     };
@@ -151,16 +156,21 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     for warning in &evaluation.warnings {
         problem!("warning: {warning}");
     }
-    let is_near_zero = evaluation.is_near_zero();
-    let warnings = evaluation.warnings.clone();
+    let is_suspicious = evaluation.is_near_zero() || is_results_file && evaluation.is_low();
+    let (ap, warnings) = (evaluation.metrics.ap, evaluation.warnings.clone());
     let bootstrap = bootstrap(&args, &truth, &rows)?;
     report(&args, &Evaluation::Detection(evaluation), bootstrap)?;
     if let Some(output) = &args.output {
         write_results(&output.join("detections.json"), &rows)?;
         write_matches(&truth, &rows, output)?;
     }
-    if is_near_zero {
-        explain(&truth, &rows, is_results_file, &warnings);
+    if is_suspicious {
+        let why = Explained {
+            is_results_file,
+            ap,
+            said: &warnings,
+        };
+        explain(&truth, &rows, why);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -304,7 +314,12 @@ fn comparable_results(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<Re
     let evaluation = match evaluate(truth, &rows) {
         Ok(evaluation) => evaluation,
         Err(error) => {
-            explain(truth, &rows, true, &[error.to_string()]);
+            let why = Explained {
+                is_results_file: true,
+                ap: 0.0,
+                said: &[error.to_string()],
+            };
+            explain(truth, &rows, why);
             return Err(anyhow::Error::from(error).context(path.display().to_string()));
         }
     };
@@ -312,9 +327,17 @@ fn comparable_results(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<Re
     for warning in own.filter(|warning| !truth.warnings().contains(warning)) {
         problem!("warning: {}: {warning}", path.display());
     }
+    let ap = evaluation.metrics.ap;
     if evaluation.is_near_zero() {
         problem!("warning: {}: the AP is near zero", path.display());
-        explain(truth, &rows, true, &evaluation.warnings);
+    }
+    if evaluation.is_low() {
+        let why = Explained {
+            is_results_file: true,
+            ap,
+            said: &evaluation.warnings,
+        };
+        explain(truth, &rows, why);
     }
     Ok(rows)
 }
@@ -380,13 +403,24 @@ fn report(
     ))
 }
 
-/// Prints the likely causes of an average precision near zero, without those that are in `said` already.
-///
-/// Ids and box formats can be wrong in a results file only. For detections of this process such an
-/// explanation would be a coincidence: weak detectors score higher with some other meaning.
-fn explain(truth: &GroundTruth, rows: &[ResultRow], is_results_file: bool, said: &[String]) {
+/// An evaluation to explain.
+struct Explained<'a> {
+    /// Whether the rows were read from a file: ids and box formats can be wrong there only. For detections of this
+    /// process such an explanation would be a coincidence: weak detectors score higher with some other meaning.
+    is_results_file: bool,
+    /// The average precision; 0 if there is none.
+    ap: f64,
+    /// What was printed already.
+    said: &'a [String],
+}
+
+/// AP of a results file below which the detector itself is named as the cause if there is no other.
+const WEAK_AP: f64 = 0.1;
+
+/// Prints the likely causes of a low average precision.
+fn explain(truth: &GroundTruth, rows: &[ResultRow], why: Explained<'_>) {
     // An empty file was named when it was read.
-    if is_results_file && rows.is_empty() {
+    if why.is_results_file && rows.is_empty() {
         return;
     }
     for diagnostic in diagnose(truth, rows) {
@@ -399,8 +433,9 @@ fn explain(truth: &GroundTruth, rows: &[ResultRow], is_results_file: bool, said:
                 | Cause::Resized
                 | Cause::CategoryIds
         );
-        let is_said = said.iter().any(|line| line.contains(&diagnostic.sentence));
-        if !is_said && (is_results_file || !is_about_a_file) {
+        let is_weak = diagnostic.cause == Cause::Detector && why.ap >= WEAK_AP;
+        let is_said = (why.said.iter()).any(|line| line.contains(&diagnostic.sentence));
+        if !is_said && !is_weak && (why.is_results_file || !is_about_a_file) {
             problem!("why: {diagnostic}");
         }
     }
@@ -443,16 +478,6 @@ fn detect(
         bail!("interrupted before all images were evaluated");
     };
     report_not_evaluated(&skipped);
-    if let Some(first) = skipped.first().filter(|_| skipped.len() == dataset.len()) {
-        let images = count(dataset.len(), "image");
-        return Err(advise(
-            format!(
-                "no image is left: none of {images} can be used ({})",
-                first.reason
-            ),
-            "replace the images; `sedet data check DATASET` says what is wrong with each",
-        ));
-    }
     let truth = without_skipped(ground_truth(&split)?, &skipped, dataset.store())?;
     Ok((truth, rows))
 }
