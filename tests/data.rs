@@ -7,6 +7,7 @@ mod common;
 mod coco_eval;
 mod data_check;
 mod data_convert;
+mod data_policies;
 mod data_sources;
 mod download;
 mod exporters;

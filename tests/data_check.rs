@@ -651,7 +651,7 @@ fn the_command_after_a_fix_of_val_trains_on_train_and_the_copy() {
         is_wrong_usage(
             &[arguments, &["--fix", &text(&set.path("fixed.json"))]].concat(),
             &[
-                "by its name, this is train",
+                "training takes a file of this name for train",
                 "choose another name, such as fixed_val.json",
             ],
         );
@@ -661,6 +661,21 @@ fn the_command_after_a_fix_of_val_trains_on_train_and_the_copy() {
         &["data", "check", &train, "--fix", &nowhere],
         &["no/where does not exist", "hint: create the directory"],
     );
+}
+
+#[test]
+fn an_image_directory_of_a_named_dataset_or_a_directory_has_no_effect() {
+    let (set, _) = DataSet::with(|_| {});
+    let directory = text(&set.path(""));
+    for dataset in ["blood-cells", "coco", &directory] {
+        is_wrong_usage(
+            &["data", "check", dataset, "--image-dir", &directory],
+            &[
+                &format!("--image-dir has no effect on {dataset}"),
+                "hint: omit --image-dir",
+            ],
+        );
+    }
 }
 
 #[test]
@@ -698,7 +713,7 @@ fn fractions_that_can_only_be_sizes_become_pixels_by_the_fix() {
     assert!((area - pixels[2] * pixels[3]).abs() < 1e-2, "{area}");
     // Centers would become boxes at other places.
     let (set, checked) = with(&|[x, y, w, h]| [x + w / 2.0, y + h / 2.0, w, h]);
-    checked.has_errors(&[("boxes-are-fractions", 1)]);
+    checked.has_errors(&[("boxes-are-unclear-fractions", 1)]);
     assert!(fix(&set, 1)["annotations"][9]["bbox"][2].as_f64().unwrap() < 1.0);
 }
 
@@ -1295,7 +1310,7 @@ fn corners_and_fractions_are_recognized_as_such() {
     let (_, checked) = DataSet::with(|set| many(set, |i| [20.0 + i, 20.0, 40.0 + i, 45.0]));
     checked.has_errors(&[("boxes-are-corners", 1)]);
     let (_, checked) = DataSet::with(|set| many(set, |i| [0.1 + i / 50.0, 0.2, 0.3, 0.4]));
-    checked.has_errors(&[("boxes-are-fractions", 1)]);
+    checked.has_errors(&[("boxes-are-unclear-fractions", 1)]);
     // Correct boxes are not mistaken for corners.
     let (_, checked) = DataSet::with(|set| many(set, |i| [i, 2.0, 30.0, 40.0]));
     assert_eq!(checked.kinds("error"), BTreeMap::new());
@@ -1408,7 +1423,10 @@ fn the_command_after_a_fix_keeps_the_val_split() {
             "--fix",
             &text(&set.path("fixed_val.json")),
         ],
-        &["by its name, this is val", "such as fixed_train.json"],
+        &[
+            "training takes a file of this name for val",
+            "such as fixed_train.json",
+        ],
     );
 }
 

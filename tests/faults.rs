@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::command::{fails_with, sedet, text};
+use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::images::write_cifar;
 use crate::common::runs::{
     Classifier, Ended, STEPS, Scenes, assert_same, resume, signal, spawn, stderr, steps_logged,
@@ -72,6 +72,104 @@ fn a_terminated_run_is_saved() {
 }
 
 #[test]
+fn a_signal_that_is_passed_on_at_once_does_not_keep_the_run_from_being_saved() {
+    let classifier = Classifier::new();
+    let run = classifier.run("twice");
+    let mut child = spawn(&classifier.start(&run));
+    wait_for_steps(&mut child, &run, 3);
+    // The signal of the process group, and that of `timeout` or a shell.
+    signal(&child, "TERM");
+    signal(&child, "TERM");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let way_on = format!("resume with: sedet train --resume {}", run.display());
+    assert!(stderr(&output).contains(&way_on), "{output:?}");
+}
+
+#[test]
+fn a_run_is_not_resumed_to_fewer_epochs_than_it_has_finished() {
+    let classifier = Classifier::new();
+    let run = classifier.run("finished");
+    succeeds(&classifier.start(&run));
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    let path = text(&run);
+    let resume_with = |option: &[&str]| {
+        let resumed: Vec<String> = resume(&run);
+        let resumed: Vec<String> = resumed
+            .into_iter()
+            .chain(option.iter().map(|o| o.to_string()))
+            .collect();
+        resumed
+    };
+    is_wrong_usage(
+        &words(&resume_with(&["--epochs", "2"])),
+        &[
+            &format!("{path}: 3 epochs are finished, more than the 2"),
+            "hint: to train longer, give more than 3",
+        ],
+    );
+    is_wrong_usage(
+        &words(&resume_with(&["--strict"])),
+        &["--strict has no effect", "hint: omit --strict"],
+    );
+    assert_eq!(fs::read_to_string(run.join("config.toml")).unwrap(), config);
+    succeeds(&resume_with(&["--epochs", "3"]));
+}
+
+#[test]
+fn an_interrupted_prediction_keeps_its_results() {
+    let scenes = Scenes::new();
+    let images = scenes.dir.path().join("many");
+    fs::create_dir(&images).unwrap();
+    let image = &scenes.images("val")[0];
+    for number in 0..400 {
+        fs::copy(image, images.join(format!("{number:03}.png"))).unwrap();
+    }
+    let out = scenes.dir.path().join("predictions");
+    let detector = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let arguments = ["predict", "--checkpoint", detector, "--device", "cpu"];
+    let more = [text(&images), "--output".into(), text(&out)];
+    let arguments: Vec<String> = arguments
+        .map(str::to_string)
+        .into_iter()
+        .chain(more)
+        .collect();
+    let child = spawn(&arguments);
+    let begun = std::time::Instant::now();
+    let written = || fs::read_dir(&out).map_or(0, |files| files.count());
+    while written() < 3 {
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(120),
+            "no progress"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let stderr_text = stderr(&output);
+    for part in [
+        "and predictions.json to",
+        "interrupted after ",
+        " of 400 images; their results are kept",
+    ] {
+        assert!(stderr_text.contains(part), "no '{part}' in {stderr_text}");
+    }
+    let json = fs::read_to_string(out.join("predictions.json")).unwrap();
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let last = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|row| row["image_id"].as_u64())
+        .max();
+    assert!(last.is_none_or(|last| last < 400), "{last:?}");
+}
+
+#[test]
 fn an_extended_run_that_is_killed_goes_on_to_the_number_of_epochs_it_was_extended_to() {
     let classifier = Classifier::new();
     let extended = |run: &Path| {
@@ -117,7 +215,8 @@ fn closed_pipes_do_not_stop_training() {
         .unwrap();
     assert_eq!(unprinted.status.code(), Some(1));
     assert!(
-        stderr(&unprinted).contains("No space left"),
+        stderr(&unprinted)
+            .contains("the standard output cannot be written: no space is left on the disk"),
         "{unprinted:?}"
     );
 }
@@ -345,7 +444,27 @@ fn a_dataset_whose_images_are_all_broken_is_an_error() {
         fs::write(image_path, "").unwrap();
     }
     let start = scenes.start(&run, "--epochs 1 --on-bad-image skip");
-    fails_with(&words(&start), &["no image of epoch 1 could be used"]);
+    fails_with(
+        &words(&start),
+        &[
+            "no image of epoch 1 could be used",
+            "hint: replace the images, then resume with: ",
+        ],
+    );
+    // Nor can a model be evaluated without one.
+    let scenes = Scenes::new();
+    for image_path in scenes.images("val") {
+        fs::write(image_path, "").unwrap();
+    }
+    let run = scenes.dir.path().join("run");
+    let start = scenes.start(&run, "--epochs 1 --on-bad-image skip");
+    fails_with(
+        &words(&start),
+        &[
+            "no image is left: none of 3 images can be used",
+            "hint: replace the images, then resume with: ",
+        ],
+    );
 }
 
 #[test]

@@ -106,6 +106,16 @@ fn run(error: &RunError) -> Option<String> {
         } => Some(
             "nothing was saved; run the same command again once the cause is removed".to_string(),
         ),
+        // To resume at once would end in the same way.
+        RunError::Training {
+            source,
+            run,
+            is_saved: true,
+            ..
+        } if is_without_images(source.as_ref()) => Some(format!(
+            "replace the images, then resume with: sedet train --resume {}",
+            quoted(run.display())
+        )),
         RunError::Training {
             source,
             dataset,
@@ -145,6 +155,10 @@ fn run(error: &RunError) -> Option<String> {
             "name its new place: sedet train --resume {} --dataset PATH (--data-dir DIR for a named dataset)",
             quoted(run.display())
         )),
+        RunError::FewerEpochs { finished, .. } => Some(format!(
+            "to train longer, give more than {finished}; without --epochs, the run goes on as it was begun, or is \
+             evaluated if it is complete"
+        )),
         RunError::OtherBackbone { wanted, .. } => {
             let plain = wanted.strip_prefix("se-").unwrap_or(wanted);
             Some(format!(
@@ -163,6 +177,17 @@ fn run(error: &RunError) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Returns whether training ended because no image could be used.
+fn is_without_images(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    matches!(
+        error.downcast_ref::<TrainError<ModelError>>(),
+        Some(
+            TrainError::NothingToLearnFrom { .. }
+                | TrainError::Task(ModelError::NoUsableImage { .. })
+        )
+    )
 }
 
 /// Returns whether training ended because of an image of another size than its annotations say.
@@ -195,6 +220,7 @@ fn run_directory(error: &RunDirError) -> Option<String> {
             Some("wait until it has ended, or choose another --output".to_string())
         }
         RunDirError::NothingToResume { .. } => Some(TO_RESUME.to_string()),
+        RunDirError::NotCreated { .. } => Some("choose another --output".to_string()),
         RunDirError::Io { source, .. } => match source.kind() {
             ErrorKind::NotFound => Some(TO_RESUME.to_string()),
             ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::PermissionDenied => {
@@ -254,6 +280,7 @@ fn model(error: &ModelError) -> Option<String> {
         ModelError::Load(inner) => hint_of(inner),
         ModelError::Data(inner) => hint_of(inner),
         ModelError::Evaluation(inner) => hint_of(inner),
+        ModelError::NoUsableImage { .. } => Some(REPLACE_IMAGES.to_string()),
         ModelError::WrongTask { required, .. } => Some(match required {
             Task::Detection => {
                 "a classifier needs classes: a directory with one subdirectory per class, \
@@ -543,9 +570,7 @@ fn data_hint(error: &DataError) -> Option<String> {
             path, convention, ..
         } => Some(convention_hint(path, *convention)),
         DataError::SizeMismatch { .. } => Some(image_hint(ErrorKind::InvalidData)),
-        DataError::NoUsableImage { .. } => Some(
-            "replace the images; `sedet data check DATASET` says what is wrong with each".into(),
-        ),
+        DataError::NoUsableImage { .. } => Some(REPLACE_IMAGES.into()),
         DataError::Encoding { path, .. } => Some(format!(
             "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
             quoted(path.display())
@@ -554,15 +579,20 @@ fn data_hint(error: &DataError) -> Option<String> {
     }
 }
 
+/// The hint for a dataset of which no image can be used.
+const REPLACE_IMAGES: &str =
+    "replace the images; `sedet data check DATASET` says what is wrong with each";
+
 /// Returns what to do about an image that cannot be used.
 fn image_hint(kind: ErrorKind) -> String {
     let file = match kind {
         ErrorKind::NotFound => "put the file there",
-        _ => "replace or delete the file",
+        // Annotations would still name a deleted one.
+        _ => "replace the file",
     };
     format!(
-        "{file}, or leave such images out: `sedet train`, `eval`, `data convert`, `data split` and `data stats` take \
-         --on-bad-image skip"
+        "{file}, or leave such images out: `sedet train`, `eval`, `data convert`, `data split`, `data stats` and \
+         `data show` take --on-bad-image skip"
     )
 }
 
@@ -575,9 +605,7 @@ fn convention_hint(path: &Path, convention: BoxConvention) -> String {
     );
     match convention {
         BoxConvention::Corners if is_json(path) => fix,
-        BoxConvention::Fractions if is_json(path) => {
-            format!("{fix} in pixels, if nothing else is possible; otherwise {IN_PIXELS}")
-        }
+        BoxConvention::SizeFractions if is_json(path) => format!("{fix} in pixels"),
         BoxConvention::Fractions => IN_PIXELS.to_owned(),
         BoxConvention::CornerFractions | BoxConvention::SizeFractions => {
             "write each line as `class cx cy width height`, in fractions of the image: the center of the box and its size"
@@ -810,7 +838,7 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
             RunError::Config(inner) => is_usage(inner),
             RunError::Dataset(inner) => is_usage(inner),
             RunError::Weights(inner) => is_usage(inner),
-            RunError::InputTooSmall { .. } => true,
+            RunError::InputTooSmall { .. } | RunError::FewerEpochs { .. } => true,
             _ => false,
         };
     }
@@ -942,6 +970,22 @@ mod tests {
             hint,
             "progress saved; resume with: sedet train --resume runs/a (add --on-bad-image skip to skip \
              unreadable images)"
+        );
+    }
+
+    #[test]
+    fn a_run_without_a_usable_image_is_not_resumed_before_they_are_replaced() {
+        let error = RunError::Training {
+            source: Box::new(TrainError::<ModelError>::NothingToLearnFrom { epoch: 1 }),
+            dataset: "cells".into(),
+            run: "runs/a".into(),
+            can_be_resumed: true,
+            is_saved: true,
+            is_about_one_image: false,
+        };
+        assert_eq!(
+            hint_for(&error.into()).as_deref(),
+            Some("replace the images, then resume with: sedet train --resume runs/a")
         );
     }
 

@@ -1,5 +1,6 @@
 //! The images that are named on the command line.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,8 @@ pub(super) struct InputImages {
     pub(super) files: Vec<PathBuf>,
     /// The images in directories that are not used because of their formats, in words.
     pub(super) unsupported: Option<String>,
+    /// The number of files that were named again.
+    pub(super) repeated: usize,
 }
 
 /// Returns files as given, the images of directories, the matches of patterns and the entries of lists.
@@ -51,14 +54,48 @@ pub(super) fn find_images(inputs: &[String], recursive: bool) -> anyhow::Result<
             found.add(input)?;
         }
     }
+    let mut places = Places::default();
+    let all = found.files.len();
     for files in [&mut found.files, &mut found.unsupported] {
         files.sort();
-        files.dedup();
+        files.retain(|file| places.is_new(file));
     }
     Ok(InputImages {
         unsupported: unsupported_images(found.unsupported.iter().map(PathBuf::as_path)),
+        repeated: all - found.files.len(),
         files: found.files,
     })
+}
+
+/// The places of files: `a.jpg` and `./a.jpg` are one, and a link is another than the file that it leads to.
+#[derive(Default)]
+struct Places {
+    /// The real path of each directory.
+    directories: HashMap<PathBuf, PathBuf>,
+    seen: HashSet<PathBuf>,
+}
+
+impl Places {
+    /// Returns whether a file was not passed before.
+    fn is_new(&mut self, file: &Path) -> bool {
+        let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
+            return self.seen.insert(file.to_owned());
+        };
+        let real = self
+            .directories
+            .entry(directory.to_owned())
+            .or_insert_with(|| {
+                let listed = if directory.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    directory
+                };
+                listed
+                    .canonicalize()
+                    .unwrap_or_else(|_| directory.to_owned())
+            });
+        self.seen.insert(real.join(name))
+    }
 }
 
 struct Found {
@@ -231,6 +268,21 @@ mod tests {
         );
         let error = unsupported(&["y"], false).unwrap_err().to_string();
         assert!(error.ends_with("pam)"), "{error}");
+    }
+
+    #[test]
+    fn an_image_that_is_named_again_is_found_once() {
+        let tree = tree(&["a.jpg", "x/b.png"]);
+        let at = |name: &str| tree.path().join(name).display().to_string();
+        let inputs = [
+            at("a.jpg"),
+            at("./a.jpg"),
+            at("x"),
+            at("x/../x/b.png"),
+            at("x/b.png"),
+        ];
+        let found = find_images(&inputs, false).unwrap();
+        assert_eq!((found.files.len(), found.repeated), (2, 3));
     }
 
     #[test]

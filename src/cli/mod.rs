@@ -37,12 +37,13 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
-use console::{Verbosity, debug, problem, status};
+use console::{Verbosity, debug, plain, problem, status};
 
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
 use sedet_data::datasets::registry::AnyDatasetName;
@@ -265,24 +266,6 @@ fn message(error: &anyhow::Error) -> String {
     plain(&joined)
 }
 
-/// Replaces the operating system's wording of common causes.
-fn plain(message: &str) -> String {
-    message
-        .replace("No such file or directory (os error 2)", "file not found")
-        .replace("cannot be read: file not found", "file not found")
-        .replace(
-            "not written: file not found",
-            "not written: its directory does not exist",
-        )
-        .replace(
-            "Not a directory (os error 20)",
-            "a part of the path is a file",
-        )
-        .replace("Is a directory (os error 21)", "is a directory")
-        .replace("cannot be read: is a directory", "is a directory")
-        .replace("Permission denied (os error 13)", "permission denied")
-}
-
 /// Quotes an argument of a command that is shown to be copied, if a shell would split or expand it.
 fn quoted(argument: impl fmt::Display) -> String {
     let text = argument.to_string();
@@ -370,7 +353,33 @@ impl ImageFormat {
     }
 }
 
-/// Returns the flag that Ctrl-C sets; a second Ctrl-C exits at once. All runs of the process share it.
+/// Time in which a repeated signal is that of the same event: `timeout`, cargo and shells send one to a process that
+/// has received it with its process group already.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
+/// What a signal to stop does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StopSignal {
+    /// Stop at the next opportunity and save.
+    Stop,
+    /// Exit at once.
+    Exit,
+    /// Nothing.
+    Repeated,
+}
+
+impl StopSignal {
+    /// Returns the meaning of a signal at some time after the first one.
+    fn after(first: Option<Duration>) -> Self {
+        match first {
+            None => Self::Stop,
+            Some(time) if time < SAME_SIGNAL => Self::Repeated,
+            Some(_) => Self::Exit,
+        }
+    }
+}
+
+/// Returns the flag that Ctrl-C and SIGTERM set; a second Ctrl-C exits at once. All runs of the process share it.
 fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     if let Some(stop) = STOP.get() {
@@ -378,12 +387,18 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     }
     let stop = STOP.get_or_init(Arc::default).clone();
     let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        status!("stopping; press Ctrl-C again to stop at once");
-    })
+    let mut first: Option<Instant> = None;
+    ctrlc::set_handler(
+        move || match StopSignal::after(first.map(|first| first.elapsed())) {
+            StopSignal::Stop => {
+                first = Some(Instant::now());
+                flag.store(true, Ordering::Relaxed);
+                status!("stopping; press Ctrl-C again to stop at once");
+            }
+            StopSignal::Exit => std::process::exit(130),
+            StopSignal::Repeated => {}
+        },
+    )
     .context("Ctrl-C cannot be caught")?;
     Ok(stop)
 }
@@ -392,11 +407,14 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
 fn print_out(text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
-    }
-    Ok(out.flush()?)
+    let mut write = || {
+        out.write_all(text.as_bytes())?;
+        if !text.ends_with('\n') {
+            out.write_all(b"\n")?;
+        }
+        out.flush()
+    };
+    write().context("the standard output cannot be written")
 }
 
 #[cfg(test)]
@@ -431,20 +449,12 @@ mod tests {
     }
 
     #[test]
-    fn causes_of_the_operating_system_are_in_plain_words() {
-        let missing = std::fs::read("no/such/file").unwrap_err();
-        for (message, expected) in [
-            (
-                format!("a.pth: cannot be read: {missing}"),
-                "a.pth: file not found",
-            ),
-            (
-                format!("b/c.st: checkpoint not written: {missing}"),
-                "b/c.st: checkpoint not written: its directory does not exist",
-            ),
-        ] {
-            assert_eq!(plain(&message), expected);
-        }
+    fn a_signal_that_is_passed_on_is_no_second_ctrl_c() {
+        let after = |milliseconds| StopSignal::after(Some(Duration::from_millis(milliseconds)));
+        assert_eq!(StopSignal::after(None), StopSignal::Stop);
+        assert_eq!(after(0), StopSignal::Repeated);
+        assert_eq!(after(499), StopSignal::Repeated);
+        assert_eq!(after(500), StopSignal::Exit);
     }
 
     #[test]

@@ -18,11 +18,12 @@ use super::named::USUAL_DETECTOR;
 use super::progress::{Meter, Unit};
 use super::{
     ImageFormat, is_broken_pipe, number, output_directory, print_out, problem, quoted, status,
-    whole_number,
+    stop_on_ctrl_c, whole_number,
 };
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
 use sedet_core::render::{DrawnBox, RenderError, save_boxes};
 use sedet_core::report::{drawn_detections, unique_name, write_text};
+use sedet_core::train::engine::goes_on;
 use sedet_core::train::run_dir::RunDir;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
@@ -68,7 +69,15 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     let Some(checkpoint) = &args.model.checkpoint else {
         return Err(no_model(&args.inputs));
     };
-    let InputImages { files, unsupported } = find_images(&args.inputs, args.recursive)?;
+    let InputImages {
+        files,
+        unsupported,
+        repeated,
+    } = find_images(&args.inputs, args.recursive)?;
+    if repeated > 0 {
+        let images = count(repeated, "image");
+        status!("note: {images} named more than once: predicted once");
+    }
     if let Some(images) = unsupported {
         problem!("warning: skipped {images}");
     }
@@ -86,7 +95,8 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         Task::Detection => Box::new(Detections::new(&args, &model)?),
         Task::Classification => Box::new(Classes::new(&args, &model)),
     };
-    let (mut failed, mut hints) = (0, BTreeSet::new());
+    let (mut done, mut failed, mut hints) = (0, 0, BTreeSet::new());
+    let stop = stop_on_ctrl_c()?;
     // The predictions themselves show the progress on a terminal.
     let is_silent = args.model.json || !std::io::stdout().is_terminal();
     let meter = is_silent.then(|| Meter::new("predicting", Unit::Images));
@@ -97,11 +107,17 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         load,
         |images| {
             for ((image_id, file), image) in (1..).zip(&files).zip(images) {
+                if goes_on(&stop).is_break() {
+                    break;
+                }
                 if let Some(meter) = &meter {
                     meter.show(image_id - 1, Some(files.len() as u64));
                 }
                 match image {
-                    Ok(image) => report.add(image_id, file, image)?,
+                    Ok(image) => {
+                        report.add(image_id, file, image)?;
+                        done += 1;
+                    }
                     Err(error) => {
                         // One bad image does not cost the others their result.
                         problem!("error: {error}");
@@ -116,7 +132,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     drop(meter);
     report.finish()?;
     if let Some(output) = &args.output {
-        let images = count(files.len() - failed, "image");
+        let images = count(done, "image");
         match model.task() {
             Task::Detection => {
                 status!(
@@ -137,9 +153,19 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         for hint in hints {
             problem!("hint: {hint}");
         }
-        return Ok(ExitCode::FAILURE);
     }
-    Ok(ExitCode::SUCCESS)
+    if done + failed < files.len() {
+        problem!(
+            "interrupted after {} of {}; their results are kept",
+            done + failed,
+            count(files.len(), "image")
+        );
+    }
+    Ok(if done == files.len() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Returns the error about a command without a model. The hint is a command that works.

@@ -196,6 +196,12 @@ impl Meter {
     }
 }
 
+/// Runs an operation that decodes images and shows how many are decoded.
+pub(super) fn while_decoding<T>(work: impl FnOnce(&(dyn Fn(usize, usize) + Sync)) -> T) -> T {
+    let meter = Meter::new("decoding images", Unit::Images);
+    work(&|done, all| meter.show(done as u64, Some(all as u64)))
+}
+
 impl Drop for Meter {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 
+use super::console::plain;
 use sedet_data::eval::table::{Side, aligned};
 
 /// The width of a small terminal, and of output that is not a terminal.
@@ -57,7 +58,8 @@ pub(super) fn fitted(rows: &[Vec<String>], sides: &[Side], width: usize) -> Stri
 pub(super) fn wrapped(text: &str, indent: usize, width: usize) -> String {
     let mut lines = String::new();
     let mut line = String::new();
-    for word in text.split_whitespace() {
+    // Before a line break separates the words.
+    for word in plain(text).split_whitespace() {
         let columns = indent + line.chars().count() + 1 + word.chars().count();
         if !line.is_empty() && columns > width {
             lines += &format!("{:indent$}{line}\n", "");

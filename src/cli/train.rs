@@ -117,6 +117,15 @@ impl RecipeArgs {
 }
 
 pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
+    if let (Some(run), Some(option)) = (&args.resume, args.recipe.third_party.given()) {
+        return Err(usage_with_hint(
+            format!(
+                "{option} has no effect: {} goes on with its own checkpoint",
+                run.display()
+            ),
+            format!("omit {option}"),
+        ));
+    }
     let recipe = args.recipe.options()?;
     let data_dir = args.recipe.data_dir.as_deref();
     let start = match args.resume {

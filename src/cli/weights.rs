@@ -99,9 +99,7 @@ fn layout_parser() -> impl clap::builder::TypedValueParser<Value = LayoutChoice>
 impl ThirdPartyArgs {
     /// Rejects the options when no weights file is given.
     pub(super) fn need(&self, file: &str, is_given: bool) -> anyhow::Result<()> {
-        let is_used =
-            self.layout.0.is_some() || self.strict || self.skip_unknown || self.network.is_some();
-        if !is_given && is_used {
+        if !is_given && self.given().is_some() {
             return Err(usage_with_hint(
                 "--layout, --strict, --allow-unused and --network apply to a third-party checkpoint, and \
                  none is given",
@@ -109,6 +107,18 @@ impl ThirdPartyArgs {
             ));
         }
         Ok(())
+    }
+
+    /// Returns the first of the options that is given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let options = [
+            ("--layout", self.layout.0.is_some()),
+            ("--strict", self.strict),
+            ("--allow-unused", self.skip_unknown),
+            ("--network", self.network.is_some()),
+        ];
+        let mut given = options.into_iter().filter(|(_, is_given)| *is_given);
+        given.next().map(|(option, _)| option)
     }
 
     /// The file with these options.

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::cli::dataset_argument;
 use crate::cli::hints::advise;
-use crate::cli::progress::with_bar;
+use crate::cli::progress::{while_decoding, with_bar};
 use crate::cli::{check_data_dir, on_bad_image, print_out, problem, status};
 use sedet_data::annotations::format::{DatasetFiles, Format, LeftImages};
 use sedet_data::annotations::formats::{FORMATS, format_of_key};
@@ -90,6 +90,16 @@ fn source(args: &ConvertArgs, dataset: &DatasetName) -> anyhow::Result<DatasetFi
     }
 }
 
+/// Says that images were copied that were to be linked, which needs space.
+pub(super) fn report_copies(copied: usize) {
+    if copied > 0 {
+        problem!(
+            "--images link: {} copied: hard links need one file system that has them",
+            count(copied, "image")
+        );
+    }
+}
+
 /// Prints what comes after a dataset was written; `left_images` says where its images belong, if it has none.
 pub(super) fn print_next(output: &Path, left_images: Option<&LeftImages>) {
     match left_images {
@@ -123,7 +133,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     refuse_input(&args.output, &files.root)?;
     let recognized = Recognition::of_files(std::slice::from_ref(&files));
     status!("{root}: {}", recognized.kind());
-    let read = files.read_with_images(args.on_bad_image)?;
+    let read = while_decoding(|progress| files.read_with_images(args.on_bad_image, progress))?;
     status!(
         "{root}: {}",
         recognized.with_annotations(&read.splits).contents()
@@ -142,6 +152,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     for line in written.dropped.lines() {
         problem!("dropped: {line}");
     }
+    report_copies(written.copied_instead);
     for split in &written.splits {
         print_out(&format!(
             "{}: {}, {}",

@@ -7,10 +7,11 @@ use anyhow::Context as _;
 
 use super::print_kind;
 use crate::cli::terminal::{fitted, width};
-use crate::cli::{ImageFormat, check_data_dir, print_out};
-use crate::cli::{problem, status, whole_number, whole_number_within};
+use crate::cli::{ImageFormat, check_data_dir, on_bad_image, print_out};
+use crate::cli::{problem, status, stop_on_ctrl_c, whole_number, whole_number_within};
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
 use sedet_core::render::{DrawnBox, save_boxes};
+use sedet_core::train::engine::goes_on;
 use sedet_core::train::fit::fit_to_boxes;
 use sedet_core::train::training_loader;
 use sedet_data::annotations::layout::Split;
@@ -18,7 +19,9 @@ use sedet_data::boxes::ImageSize;
 use sedet_data::datasets::registry::DatasetName;
 use sedet_data::directory::create_directory;
 use sedet_data::eval::table::Side;
+use sedet_data::images::OnBadImage;
 use sedet_data::loading::batch::{BatchImage, DetectionBatch};
+use sedet_data::loading::transforms::Augmentation;
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
@@ -37,9 +40,9 @@ pub(super) struct ShowArgs {
     /// Number of images
     #[arg(long, default_value_t = 12, value_parser = whole_number_within(1..=u32::MAX))]
     count: u32,
-    /// Epoch to show (order and augmentation depend on it)
-    #[arg(long, default_value_t = 0, value_parser = whole_number::<u64>)]
-    epoch: u64,
+    /// Epoch to show (order and augmentation depend on it) [default: 0]
+    #[arg(long, value_parser = whole_number::<u64>)]
+    epoch: Option<u64>,
     /// Recipe name or TOML file [default: by dataset]
     #[arg(long)]
     config: Option<String>,
@@ -52,6 +55,9 @@ pub(super) struct ShowArgs {
     /// Split to show: train, val or test
     #[arg(long, default_value_t = Split::Train)]
     split: Split,
+    /// What to do with unreadable images: stop, or leave them out [default: the recipe's]
+    #[arg(long, value_parser = on_bad_image())]
+    on_bad_image: Option<OnBadImage>,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -68,6 +74,9 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let mut settings = args.set.clone();
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     let mut config = DetectionConfig::load(recipe, &settings)?;
+    if let Some(on_bad_image) = args.on_bad_image {
+        config.loader.on_bad_image = on_bad_image;
+    }
     print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
     let opened = dataset.open_split_with(
         args.split,
@@ -80,6 +89,10 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     if args.config.is_none() && matches!(dataset, DatasetName::Directory(_)) {
         fit_to_boxes(&mut config, opened.dataset.store(), &settings)?;
     }
+    if (args.epoch.is_some() || args.seed.is_some()) && config.augment == Augmentation::none() {
+        status!("note: the recipe has no augmentation: epoch and seed change the order only");
+    }
+    let epoch = args.epoch.unwrap_or(0);
     let categories = opened.dataset.store().categories().to_vec();
     let preprocess = config.preprocess();
     let loader = training_loader(&config, opened.dataset, preprocess)?;
@@ -90,11 +103,12 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
             .to_vec(),
     ];
     let wanted = args.count as usize;
-    'batches: for batch in loader.epoch(args.epoch, 0)? {
+    let stop = stop_on_ctrl_c()?;
+    'batches: for batch in loader.epoch(epoch, 0)? {
         let batch = batch?;
         for (at, image) in batch.images.iter().enumerate() {
             let number = rows.len() - 1;
-            if number == wanted {
+            if number == wanted || goes_on(&stop).is_break() {
                 break 'batches;
             }
             let [_, _, height, width] = batch.shape;
@@ -132,12 +146,16 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     status!(
         "recipe {recipe}, seed {}, epoch {}: wrote {} to {}",
         config.train.seed,
-        args.epoch,
+        epoch,
         count(rows.len() - 1, "training image"),
         args.output.display()
     );
     use Side::{Left, Right};
     print_out(&fitted(&rows, &[Left, Right, Left, Right, Right], width()))?;
+    if goes_on(&stop).is_break() {
+        problem!("interrupted; the images that were written are kept");
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::convert::{Placement, print_next};
-use crate::cli::hints::{advise, usage};
-use crate::cli::progress::with_bar;
-use crate::cli::{check_data_dir, on_bad_image, print_out, problem, status, whole_number};
+use super::convert::{Placement, print_next, report_copies};
+use crate::cli::hints::{advise, usage, usage_with_hint};
+use crate::cli::progress::{while_decoding, with_bar};
+use crate::cli::{check_data_dir, on_bad_image, print_out, problem, quoted, status, whole_number};
 use sedet_data::DataError;
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::annotations::coco::read_coco;
@@ -34,9 +34,9 @@ pub(super) struct SplitArgs {
     /// Share of the images for testing
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     test: f64,
-    /// Random seed
-    #[arg(long, default_value_t = 0, value_parser = whole_number::<u64>)]
-    seed: u64,
+    /// Random seed [default: 0]
+    #[arg(long, value_parser = whole_number::<u64>)]
+    seed: Option<u64>,
     /// Output directory, outside of the source; must be empty or not exist
     #[arg(long)]
     output: PathBuf,
@@ -65,14 +65,33 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
             args.val, args.test
         )));
     }
+    if args.val + args.test == 0.0 && args.seed.is_some() {
+        return Err(usage_with_hint(
+            "--seed has no effect: with --val 0, all images are in train",
+            "omit --seed",
+        ));
+    }
     check_data_dir(&args.source, args.data_dir.as_deref())?;
     let dataset = DatasetName::parse(&args.source)?;
     let mut found = dataset.files(args.data_dir.as_deref())?;
-    let (Some(files), true) = (found.pop(), found.is_empty()) else {
-        return Err(advise(
-            format!("{}: not one dataset of files", args.source),
-            "give one directory or annotation file; `sedet data shapes` writes the generated scenes",
-        ));
+    let files = match (found.pop(), found.is_empty()) {
+        (Some(files), true) => files,
+        (Some(_), false) => {
+            return Err(advise(
+                format!("{}: several datasets", args.source),
+                format!(
+                    "split each of them on its own; `sedet train --dataset {}` joins them and holds out a tenth if \
+                     none has val annotations",
+                    quoted(&args.source)
+                ),
+            ));
+        }
+        (None, _) => {
+            return Err(advise(
+                format!("the scenes of {} are generated, not files", args.source),
+                "they have train and val; `sedet data shapes` writes them",
+            ));
+        }
     };
     let recognized = Recognition::of_files(std::slice::from_ref(&files));
     status!("{}: {}", args.source, recognized.kind());
@@ -91,7 +110,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         .filter(|(_, share)| *share > 0.0)
         .collect();
     let store = &whole.annotations.store;
-    let division = Division::new(&whole.annotations, shares, args.seed);
+    let division = Division::new(&whole.annotations, shares, args.seed.unwrap_or(0));
     let copies = count(division.copies, "image");
     if let Some(empty) = division.empty_split() {
         let images = count(store.image_count(), "image");
@@ -128,12 +147,32 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
             args.source
         );
     }
+    for split in division.splits_without_boxes(&whole.annotations) {
+        let with_boxes = (0..store.image_count()).filter(|at| store.has_target(*at));
+        let (have, purpose) = (
+            match with_boxes.count() {
+                1 => "only 1 image has boxes".to_owned(),
+                images => format!("{images} images have boxes"),
+            },
+            if split == Split::Train {
+                "trained on"
+            } else {
+                "evaluated"
+            },
+        );
+        problem!(
+            "{}: {split} has no image with boxes and cannot be {purpose}: {have} of {}",
+            args.source,
+            store.image_count()
+        );
+    }
     let written = with_bar("splitting", |progress| {
         write_division(&files, &whole, &division, images, &args.output, progress)
     })??;
     for line in written.dropped.lines() {
         problem!("dropped: {line}");
     }
+    report_copies(written.copied_instead);
     print_out(&table(store, &division))?;
     status!(
         "wrote {}; read again and compared: no difference",
@@ -153,7 +192,8 @@ fn read_whole(
     if names.len() > 1 {
         status!("{} are joined and divided again", names.join(", "));
     }
-    match (Whole::read(files, on_bad_image), files.splits.as_slice()) {
+    let read = while_decoding(|progress| Whole::read(files, on_bad_image, progress));
+    match (read, files.splits.as_slice()) {
         // For annotations only, the images need not be there.
         (Err(DataError::Layout(LayoutError::NoImageFiles { .. })), [single])
             if images == Images::Leave && single.coco_json().is_some() =>

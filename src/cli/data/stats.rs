@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::anchors::AnchorCoverage;
 use super::print_kind;
+use crate::cli::progress::while_decoding;
 use crate::cli::terminal::{continued, fitted, hanging, width};
 use crate::cli::{check_data_dir, on_bad_image, print_out, status};
 use sedet_core::render::plots::{Bars, save_bars};
@@ -31,9 +32,9 @@ Examples:
 pub(super) struct StatsArgs {
     /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
-    /// What to do with unreadable images: stop, or leave them out
-    #[arg(long, default_value = "error", value_parser = on_bad_image())]
-    on_bad_image: OnBadImage,
+    /// Decode all images, and stop at unreadable ones or leave them out [default: images are not decoded]
+    #[arg(long, value_parser = on_bad_image())]
+    on_bad_image: Option<OnBadImage>,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -55,7 +56,13 @@ pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     check_data_dir(&args.dataset, args.data_dir.as_deref())?;
     let dataset = DatasetName::parse(&args.dataset)?;
     print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
-    let opened = dataset.open_whole(args.split, args.data_dir.as_deref(), args.on_bad_image)?;
+    let (split, data_dir) = (args.split, args.data_dir.as_deref());
+    let opened = match args.on_bad_image {
+        Some(on_bad_image) => while_decoding(|progress| {
+            dataset.open_decoded(split, data_dir, on_bad_image, progress)
+        })?,
+        None => dataset.open_whole(split, data_dir)?,
+    };
     for note in opened.dataset.notes() {
         let line = format!("{}: {note}", args.dataset);
         status!("{}", continued(&line, width()));

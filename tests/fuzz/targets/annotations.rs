@@ -47,6 +47,7 @@ fuzz_target!(|data: &[u8]| {
                 && checked.sound_part().is_ok()
                 && diagnostics.of(Kind::ListMissing).is_none()
                 && diagnostics.of(Kind::BoxesAreFractions).is_none()
+                && diagnostics.of(Kind::BoxesAreUnclearFractions).is_none()
             {
                 let fixed = dir.path().join("fixed.json");
                 if checked.write_fixed(&fixed).is_ok() {

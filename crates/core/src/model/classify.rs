@@ -8,7 +8,6 @@ use image::RgbImage;
 
 use super::{Model, ModelError, ProgressFn, to_device};
 use crate::classification::classifier::Classifier;
-use sedet_data::DataError;
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::eval::classification::{ClassificationEvaluation, ClassificationScores};
 use sedet_data::loading::batch::pad_images;
@@ -132,10 +131,10 @@ impl Model {
         if scores.images() == 0
             && let Some(first) = skipped.first()
         {
-            return Err(ModelError::Data(DataError::Labels {
-                origin: first.reason.clone(),
-                problem: format!("and no other of the {total} images can be read either"),
-            }));
+            return Err(ModelError::NoUsableImage {
+                images: total,
+                first: first.reason.clone(),
+            });
         }
         Ok(Some((scores.evaluation(&names), skipped)))
     }

@@ -75,8 +75,8 @@ impl Model {
     /// in COCO's ids.
     ///
     /// # Errors
-    /// A classifier, a dataset with classes that the model was not trained for, or the first image
-    /// that can't be read, unless such images are skipped.
+    /// A classifier, a dataset with classes that the model was not trained for, the first image
+    /// that can't be read, unless such images are skipped, or no image that can be read.
     pub fn detect_dataset(
         &self,
         dataset: &DetectionDataset,
@@ -120,6 +120,16 @@ impl Model {
                 }
                 Ok(true)
             })??;
+        if let Some(first) = found
+            .skipped
+            .first()
+            .filter(|_| found.skipped.len() == total)
+        {
+            return Err(ModelError::NoUsableImage {
+                images: total,
+                first: first.reason.clone(),
+            });
+        }
         Ok(is_finished.then_some(found))
     }
 }

@@ -103,6 +103,14 @@ pub enum ModelError {
     /// An image or a dataset.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A dataset of which all images were skipped.
+    #[error("no image is left: none of {} can be used ({first})", sedet_data::text::count(*images, "image"))]
+    NoUsableImage {
+        /// The number of images.
+        images: usize,
+        /// Why the first cannot be used.
+        first: String,
+    },
     /// The metrics of a detector.
     #[error(transparent)]
     Evaluation(#[from] EvalError),

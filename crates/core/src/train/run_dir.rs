@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::events::EVENTS;
+use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load::{BEST_CHECKPOINT, LAST_CHECKPOINT};
 use sedet_data::atomic::{keep_as, remove_unfinished, write_atomically};
 use sedet_data::directory::create_directory;
@@ -52,6 +53,14 @@ pub enum RunDirError {
         path: PathBuf,
         /// ` (process N)` if the process is known.
         owner: String,
+    },
+    /// The directory of a new run cannot be created.
+    #[error("{}: {source}", path.display())]
+    NotCreated {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        source: std::io::Error,
     },
     /// A file operation failed.
     #[error("{}: {source}", path.display())]
@@ -136,7 +145,7 @@ impl RunDir {
         run.must_be_new()?;
         for directory in SUBDIRECTORIES {
             let directory = path.join(directory);
-            create_directory(&directory).map_err(|source| RunDirError::Io {
+            create_directory(&directory).map_err(|source| RunDirError::NotCreated {
                 path: directory,
                 source,
             })?;
@@ -310,6 +319,15 @@ impl RunDir {
     /// one is damaged.
     pub(crate) fn previous_checkpoint(&self) -> PathBuf {
         self.path.join("checkpoints/previous.safetensors")
+    }
+
+    /// Returns the number of epochs that are finished in the last checkpoint that is not damaged; 0 if there is none.
+    pub(crate) fn finished_epochs(&self) -> usize {
+        let checkpoints = [self.last_checkpoint(), self.previous_checkpoint()];
+        let mut progress = checkpoints
+            .iter()
+            .filter_map(|path| Checkpoint::progress_in(path).ok().flatten());
+        progress.next().map_or(0, |progress| progress.epoch)
     }
 
     /// Keeps the last checkpoint, if there is one, as the previous one.

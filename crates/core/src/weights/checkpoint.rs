@@ -256,6 +256,13 @@ pub(super) fn write_safetensors<V: View>(
     .map_err(|source| CheckpointError::not_written(path, source))
 }
 
+/// Takes the progress out of a description. The state of another version is no obstacle to inference; a run is not
+/// resumed without it.
+fn progress_of(description: &mut Value) -> Option<Progress> {
+    let progress = description.get_mut(PROGRESS)?;
+    serde_json::from_value(progress.take()).ok()
+}
+
 impl Checkpoint {
     /// Writes the file atomically.
     ///
@@ -359,6 +366,27 @@ impl Checkpoint {
     /// # Errors
     /// The file is no checkpoint, or not all of one. The message names it.
     pub fn check(path: &Path) -> Result<(), CheckpointError> {
+        match ModelSpec::from_header(&Self::description_in(path)?) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(CheckpointError::Spec {
+                path: path.to_path_buf(),
+                source,
+            }),
+        }
+    }
+
+    /// Reads the progress of the training from the header of a file, without its tensors; none if the file has none, or
+    /// that of another version.
+    ///
+    /// # Errors
+    /// The file is no checkpoint, or not all of one. The message names it.
+    pub(crate) fn progress_in(path: &Path) -> Result<Option<Progress>, CheckpointError> {
+        let mut description = Self::description_in(path)?;
+        Ok(progress_of(&mut description))
+    }
+
+    /// Reads the description in the header of a file, and checks its length.
+    fn description_in(path: &Path) -> Result<Value, CheckpointError> {
         let bad = |fault: Fault| fault.of(path);
         let read = || {
             let mut file = File::open(path)?;
@@ -371,13 +399,7 @@ impl Checkpoint {
         })?;
         let header = header.map_err(|reason| bad(reason.into()))?;
         let (description, _) = description(&header).map_err(bad)?;
-        match ModelSpec::from_header(&description) {
-            Ok(_) => Ok(()),
-            Err(source) => Err(CheckpointError::Spec {
-                path: path.to_path_buf(),
-                source,
-            }),
-        }
+        Ok(description)
     }
 
     /// Reads a checkpoint from bytes, such as one that is embedded in the program. `name` is used
@@ -409,10 +431,7 @@ impl Checkpoint {
                 path: path.to_path_buf(),
                 source,
             })?;
-        // The state of another version is no obstacle to inference; a run is not resumed without it.
-        let progress = description
-            .get_mut(PROGRESS)
-            .and_then(|progress| serde_json::from_value(progress.take()).ok());
+        let progress = progress_of(&mut description);
         let mut out = Self {
             spec,
             progress,

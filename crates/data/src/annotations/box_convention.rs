@@ -125,7 +125,10 @@ impl BoxFit {
             return self.expected;
         }
         if nearly_all(self.at_most_one) && self.parts_of_one * 2 >= self.at_most_one {
-            return BoxConvention::Fractions;
+            return match self.expected {
+                BoxConvention::Sizes if self.fractions_are_sizes() => BoxConvention::SizeFractions,
+                _ => BoxConvention::Fractions,
+            };
         }
         match self.expected {
             BoxConvention::Sizes
@@ -144,10 +147,10 @@ impl BoxFit {
         }
     }
 
-    /// Returns whether boxes that are [fractions](BoxConvention::Fractions) can only be `[x, y, width, height]`.
+    /// Returns whether boxes that are fractions can only be `[x, y, width, height]`.
     ///
     /// Small boxes in the middle of their images may be centers, too, and those in the upper left corners.
-    pub(crate) fn fractions_are_sizes(&self) -> bool {
+    fn fractions_are_sizes(&self) -> bool {
         let nearly_all = |count: usize| count * 10 >= self.at_most_one * 9;
         let [sizes, corners, centers] = self.fractions_as;
         nearly_all(sizes) && !nearly_all(corners) && !nearly_all(centers)
@@ -159,8 +162,12 @@ impl BoxFit {
         let [corners, sizes, fractions] = self.examples;
         match convention {
             BoxConvention::Corners | BoxConvention::CornerFractions => (self.as_corners, corners),
-            BoxConvention::SizeFractions => (self.as_sizes, sizes),
-            BoxConvention::Fractions => (self.at_most_one, fractions),
+            BoxConvention::SizeFractions if self.expected == BoxConvention::CenterFractions => {
+                (self.as_sizes, sizes)
+            }
+            BoxConvention::SizeFractions | BoxConvention::Fractions => {
+                (self.at_most_one, fractions)
+            }
             BoxConvention::Sizes | BoxConvention::CenterFractions => {
                 (self.boxes - self.far_beyond, None)
             }
@@ -366,8 +373,11 @@ mod tests {
                 let y = (1.0 - h) * f64::from(i % 4) / 3.0;
                 fit.add(ImageSize::new(48, 64), numbers([x, y, w, h]), None);
             }
-            assert_eq!(fit.convention(), BoxConvention::Fractions);
-            fit.fractions_are_sizes()
+            match fit.convention() {
+                BoxConvention::SizeFractions => true,
+                BoxConvention::Fractions => false,
+                other => panic!("{other}"),
+            }
         };
         assert!(are_sizes(&|numbers| numbers));
         assert!(!are_sizes(&|[x, y, w, h]| [x, y, x + w, y + h]));
@@ -407,7 +417,7 @@ mod tests {
         let fractions = (0..10).map(|i| [0.1, 0.2, 0.3, f64::from(i) / 20.0]);
         assert_eq!(
             checked(fractions).unwrap_err(),
-            "a.json: 10 of 10 boxes fit their images as fractions of the image size, not as \
+            "a.json: 10 of 10 boxes fit their images as [x, y, width, height] in fractions of the image size, not as \
              [x, y, width, height] in pixels, such as [0.1, 0.2, 0.3, 0]"
         );
         // Too few boxes, and boxes that fit both ways.

@@ -522,6 +522,8 @@ pub struct Written {
     pub dropped: Dropped,
     /// Where the images belong, if they were left and the annotations do not lead to them.
     pub left_images: Option<LeftImages>,
+    /// Number of images that were to be linked and had to be copied.
+    pub copied_instead: usize,
 }
 
 /// The places of the images of a dataset that was written without them.

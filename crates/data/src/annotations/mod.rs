@@ -27,7 +27,7 @@ pub mod joining;
 pub(crate) mod json_guard;
 pub mod layout;
 mod locations;
-mod reading;
+pub mod reading;
 pub(crate) mod same_content;
 pub mod store;
 pub(crate) mod stratified;

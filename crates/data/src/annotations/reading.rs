@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -32,30 +33,21 @@ impl DatasetFiles {
         })
     }
 
-    /// Reads all splits to write their images somewhere else. Images that training and evaluation skip are skipped with a
-    /// note: those that cannot be decoded, or have another size than annotated. If they are errors, only the sizes are
-    /// compared: whoever copies the images notices what is missing.
+    /// Reads all splits and decodes all images. An image that cannot be decoded, or has another size than annotated, is
+    /// an error, or is skipped with a note.
+    ///
+    /// `progress` receives the number of decoded images and of all images of a split.
     ///
     /// # Errors
-    /// As [`Self::read`]; an image has another size; no image can be used.
+    /// As [`Self::read`]; an image cannot be used; no image can be used.
     pub fn read_with_images(
         &self,
         on_bad_image: OnBadImage,
+        progress: &DecodeProgress<'_>,
     ) -> Result<AnnotatedDataset, DataError> {
-        let mut splits = self.read_splits(&self.split_names(), on_bad_image)?;
-        for split in &mut splits {
-            match on_bad_image {
-                OnBadImage::Skip => split.skip_bad_images()?,
-                // The other formats were read with the sizes of the images.
-                OnBadImage::Error if matches!(self.format.reader(), Reader::CocoJson) => {
-                    split.check_sizes()?;
-                }
-                OnBadImage::Error => {}
-            }
-        }
         Ok(AnnotatedDataset {
             format: self.format,
-            splits,
+            splits: self.read_splits_decoded(&self.split_names(), on_bad_image, progress)?,
         })
     }
 
@@ -69,6 +61,30 @@ impl DatasetFiles {
         splits: &[Split],
         on_bad_image: OnBadImage,
     ) -> Result<Vec<SplitAnnotations>, DataError> {
+        let read = self.read_parts(splits, on_bad_image)?.into_iter();
+        read.map(ReadSplit::finish).collect()
+    }
+
+    /// Reads some splits as [`Self::read_splits`] and decodes their images as [`Self::read_with_images`].
+    ///
+    /// # Errors
+    /// As both.
+    pub(crate) fn read_splits_decoded(
+        &self,
+        splits: &[Split],
+        on_bad_image: OnBadImage,
+        progress: &DecodeProgress<'_>,
+    ) -> Result<Vec<SplitAnnotations>, DataError> {
+        let read = self.read_parts(splits, on_bad_image)?.into_iter();
+        read.map(|read| read.decode(on_bad_image, progress)?.finish())
+            .collect()
+    }
+
+    fn read_parts(
+        &self,
+        splits: &[Split],
+        on_bad_image: OnBadImage,
+    ) -> Result<Vec<ReadSplit>, DataError> {
         let files: Vec<&SplitFiles> = splits
             .iter()
             .map(|split| self.split(*split))
@@ -121,7 +137,7 @@ impl SplitFiles {
     }
 
     /// Reads COCO JSON. A size that the file lacks is that of the image.
-    fn read_json(&self, on_bad_image: OnBadImage) -> Result<SplitAnnotations, DataError> {
+    fn read_json(&self, on_bad_image: OnBadImage) -> Result<ReadSplit, DataError> {
         let mut json = read_coco_json(&self.annotations)?;
         let names = json.names();
         let Some(first) = names.first() else {
@@ -145,7 +161,7 @@ impl SplitFiles {
             .par_iter()
             .map(|&index| (index, image_size(&directory.join(&names[index]))))
             .collect();
-        let mut bad_images = BadImages::default();
+        let mut bad_images = BadImages::of(names.len());
         let (mut sizes, mut without_size) = (Vec::new(), Vec::new());
         for (index, size) in read {
             match size {
@@ -157,6 +173,7 @@ impl SplitFiles {
                 Err(error) => return Err(error.into()),
             }
         }
+        bad_images.check()?;
         json.set_sizes(&sizes);
         let skipped = json.ids_of_unsized(&without_size);
         // Until they are removed.
@@ -173,7 +190,7 @@ impl SplitFiles {
         for (what, number) in json.extras() {
             besides_boxes.add(what, "object", number);
         }
-        let mut read = SplitAnnotations {
+        let mut annotations = SplitAnnotations {
             split: self.split,
             store: json.build(&self.annotations)?,
             image_root: directory,
@@ -183,14 +200,21 @@ impl SplitFiles {
         };
         let skipped = skipped.iter();
         let skipped: HashSet<usize> = skipped
-            .filter_map(|id| read.store.index_of_image(*id))
+            .filter_map(|id| annotations.store.index_of_image(*id))
             .collect();
         if !skipped.is_empty() {
-            read.skip(&skipped, bad_images)?;
+            annotations.remove(&skipped);
             // The boxes of the others were counted with theirs.
-            check_box_convention(&read.store, &self.annotations, self.format.box_numbers())?;
+            check_box_convention(
+                &annotations.store,
+                &self.annotations,
+                self.format.box_numbers(),
+            )?;
         }
-        Ok(read)
+        Ok(ReadSplit {
+            annotations,
+            bad_images,
+        })
     }
 }
 
@@ -228,9 +252,8 @@ impl SplitEntries {
         mut self,
         files: &SplitFiles,
         on_bad_image: OnBadImage,
-    ) -> Result<SplitAnnotations, DataError> {
-        let all = self.images.len();
-        let mut bad_images = BadImages::default();
+    ) -> Result<ReadSplit, DataError> {
+        let mut bad_images = BadImages::of(self.images.len());
         let mut skipped: HashSet<usize> = HashSet::new();
         for EntryProblem { image, error } in std::mem::take(&mut self.problems) {
             if on_bad_image == OnBadImage::Error || !error.is_about_one_image() {
@@ -240,7 +263,7 @@ impl SplitEntries {
                 bad_images.add(&self.images[image].file_name, error);
             }
         }
-        self.notes.extend(bad_images.finish(all)?);
+        bad_images.check()?;
         self.check_corners(files)?;
         let mut builder = AnnotationStoreBuilder::new();
         for (id, name) in (1..).zip(self.categories) {
@@ -282,97 +305,148 @@ impl SplitEntries {
             source,
         })?;
         check_box_convention(&store, &files.annotations, files.format.box_numbers())?;
-        Ok(SplitAnnotations {
-            split: files.split,
-            store,
-            image_root: self.image_root,
-            dropped: self.dropped,
-            besides_boxes: Dropped::default(),
-            notes: self.notes,
+        Ok(ReadSplit {
+            annotations: SplitAnnotations {
+                split: files.split,
+                store,
+                image_root: self.image_root,
+                dropped: self.dropped,
+                besides_boxes: Dropped::default(),
+                notes: self.notes,
+            },
+            bad_images,
         })
     }
 }
 
+/// Receives the number of decoded images and of all images of a split.
+pub type DecodeProgress<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+/// A split without the images that were skipped so far.
+struct ReadSplit {
+    annotations: SplitAnnotations,
+    bad_images: BadImages,
+}
+
+impl ReadSplit {
+    /// Decodes the images. Those that cannot be decoded or have another size than annotated are removed, or are errors.
+    ///
+    /// # Errors
+    /// An image cannot be used and is not to be skipped, or none is left.
+    fn decode(
+        mut self,
+        on_bad_image: OnBadImage,
+        progress: &DecodeProgress<'_>,
+    ) -> Result<Self, DataError> {
+        let read = &self.annotations;
+        let all = read.store.image_count();
+        let done = AtomicUsize::new(0);
+        let outcomes = (0..all).into_par_iter().map(|index| {
+            let outcome = read.decode(index);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, all);
+            outcome
+        });
+        if on_bad_image == OnBadImage::Error {
+            // The first one, whichever thread is faster.
+            let first = outcomes.find_first(Result::is_err);
+            return first.unwrap_or(Ok(())).map(|()| self);
+        }
+        let outcomes: Vec<Result<(), DataError>> = outcomes.collect();
+        let mut skipped = HashSet::new();
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            if let Err(error) = outcome {
+                self.bad_images
+                    .add(read.store.image(index).file_name, error);
+                skipped.insert(index);
+            }
+        }
+        self.bad_images.check()?;
+        self.annotations.remove(&skipped);
+        Ok(self)
+    }
+
+    /// Returns the annotations with the note on the images that were skipped.
+    ///
+    /// # Errors
+    /// None is left.
+    fn finish(self) -> Result<SplitAnnotations, DataError> {
+        let mut annotations = self.annotations;
+        annotations.notes.extend(self.bad_images.finish()?);
+        Ok(annotations)
+    }
+}
+
 /// The images of a split that cannot be used.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct BadImages {
+    /// The number of all images of the split.
+    all: usize,
     names: Vec<String>,
     /// The error of the first of them.
     first: Option<DataError>,
 }
 
 impl BadImages {
+    /// Returns the list for a split of some images, with none of them.
+    fn of(all: usize) -> Self {
+        Self {
+            all,
+            names: Vec::new(),
+            first: None,
+        }
+    }
+
     fn add(&mut self, name: &str, error: DataError) {
         self.names.push(name.to_owned());
         self.first.get_or_insert(error);
     }
 
-    /// Returns the note on the images that were skipped of `all`, if there are any.
+    /// Checks that an image is left.
     ///
     /// # Errors
-    /// None is left; the error has that of the first.
-    fn finish(self, all: usize) -> Result<Option<String>, DataError> {
-        let Some(first) = self.first else {
-            return Ok(None);
-        };
-        if self.names.len() == all {
-            let (images, first) = (all, Box::new(first));
-            return Err(DataError::NoUsableImage { images, first });
+    /// None is; the error has that of the first.
+    fn check(&mut self) -> Result<(), DataError> {
+        match self.first.take_if(|_| self.names.len() == self.all) {
+            Some(first) => Err(DataError::NoUsableImage {
+                images: self.all,
+                first: Box::new(first),
+            }),
+            None => Ok(()),
         }
+    }
+
+    /// Returns the note on the images that were skipped, if there are any.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    fn finish(mut self) -> Result<Option<String>, DataError> {
+        self.check()?;
         let names = first_few(self.names.iter().map(String::as_str));
-        Ok(Some(format!(
-            "skipped {} of {} that cannot be used: {names} ({first})",
-            self.names.len(),
-            count(all, "image")
-        )))
+        Ok(self.first.map(|first| {
+            format!(
+                "skipped {} of {} that cannot be used: {names} ({first})",
+                self.names.len(),
+                count(self.all, "image")
+            )
+        }))
     }
 }
 
 impl SplitAnnotations {
-    /// Removes the images at some positions and notes it.
-    fn skip(&mut self, positions: &HashSet<usize>, bad_images: BadImages) -> Result<(), DataError> {
-        let images = self.store.image_count();
-        self.notes.extend(bad_images.finish(images)?);
+    /// Removes the images at some positions.
+    fn remove(&mut self, positions: &HashSet<usize>) {
         if !positions.is_empty() {
-            let kept: Vec<usize> = (0..images).filter(|at| !positions.contains(at)).collect();
+            let images = 0..self.store.image_count();
+            let kept: Vec<usize> = images.filter(|at| !positions.contains(at)).collect();
             self.store = self.store.select(&kept);
         }
-        Ok(())
     }
 
-    /// Removes the images that cannot be decoded or have another size than annotated, and notes it.
-    ///
-    /// # Errors
-    /// None is left; the error has that of the first.
-    fn skip_bad_images(&mut self) -> Result<(), DataError> {
-        let images = (0..self.store.image_count()).into_par_iter();
-        let read: Vec<Result<(), DataError>> = images
-            .map(|index| {
-                let image = decode_image(&self.path_of(index))?;
-                let decoded = ImageSize::new(image.height() as usize, image.width() as usize);
-                self.check_size(index, decoded)
-            })
-            .collect();
-        let mut bad_images = BadImages::default();
-        let mut skipped = HashSet::new();
-        for (index, outcome) in read.into_iter().enumerate() {
-            if let Err(error) = outcome {
-                bad_images.add(self.store.image(index).file_name, error);
-                skipped.insert(index);
-            }
-        }
-        self.skip(&skipped, bad_images)
-    }
-
-    /// Checks that no image that can be read has another size than annotated.
-    fn check_sizes(&self) -> Result<(), DataError> {
-        let images = (0..self.store.image_count()).into_par_iter();
-        let differing = images.filter_map(|index| {
-            let size = image_size(&self.path_of(index)).ok()?;
-            self.check_size(index, size).err()
-        });
-        // The first one, whichever thread is faster.
-        differing.find_first(|_| true).map_or(Ok(()), Err)
+    /// Decodes an image and compares its size with the annotated one.
+    fn decode(&self, index: usize) -> Result<(), DataError> {
+        let image = decode_image(&self.path_of(index))?;
+        let decoded = ImageSize::new(image.height() as usize, image.width() as usize);
+        self.check_size(index, decoded)
     }
 
     fn path_of(&self, index: usize) -> PathBuf {

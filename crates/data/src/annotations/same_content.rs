@@ -38,6 +38,19 @@ pub(crate) fn first_with_content<P: AsRef<Path> + Sync>(paths: &[P]) -> Vec<usiz
     first_of
 }
 
+/// Returns whether several files all have the same bytes.
+pub(crate) fn are_all_the_same<P: AsRef<Path> + Sync>(paths: &[P]) -> bool {
+    let length = |path: &P| path.as_ref().metadata().ok().map(|found| found.len());
+    let Some((first, others)) = paths.split_first() else {
+        return false;
+    };
+    // Nearly always one of the first files decides.
+    let first = length(first);
+    !others.is_empty()
+        && others.iter().all(|path| length(path) == first)
+        && first_with_content(paths).iter().all(|first| *first == 0)
+}
+
 /// Returns the positions whose key is that of another position, in the same order; one without a key is none.
 fn repeated<K: Eq + Hash + Send>(
     positions: &[usize],
@@ -90,5 +103,10 @@ mod tests {
         paths.push(paths[2].clone());
         paths.push(dir.path().join("gone"));
         assert_eq!(first_with_content(&paths), [0, 1, 2, 3, 0, 1, 6, 2, 8]);
+        assert!(!are_all_the_same(&paths));
+        assert!(are_all_the_same(&[&paths[0], &paths[4]]));
+        for paths in [&paths[..0], &paths[..1], &paths[8..]] {
+            assert!(!are_all_the_same(paths));
+        }
     }
 }

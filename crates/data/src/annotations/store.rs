@@ -304,7 +304,10 @@ impl AnnotationStore {
 
     /// Returns whether an image has a box that can be trained and evaluated: no crowd, and more than a pixel wide and
     /// high within the image.
-    pub(crate) fn has_target(&self, index: usize) -> bool {
+    ///
+    /// # Panics
+    /// The position is out of range.
+    pub fn has_target(&self, index: usize) -> bool {
         let size = self.image(index).size;
         self.annotations(index).any(|annotation| {
             let in_image = annotation.box_in_image.clip(size);

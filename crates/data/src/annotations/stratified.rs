@@ -15,7 +15,8 @@ use crate::annotations::AnnotationStore;
 /// first, each to the part that lacks most boxes of that class, then those of the next rarest
 /// class, and finally the images without boxes. The result is deterministic for a seed.
 ///
-/// A part that would have no image, or none with a box, gets one of another part that has several.
+/// A part that would have no image, or none with a box, gets one of another part that has several. If there are fewer
+/// such images than parts, the first parts get them.
 pub(crate) fn stratified(
     store: &AnnotationStore,
     first_of: &[usize],
@@ -96,15 +97,17 @@ pub(crate) fn stratified(
     }
     let with_boxes: Vec<usize> = order.iter().copied().filter(|at| has_target[*at]).collect();
     for wanted in [&order, &with_boxes] {
-        fill_empty_parts(wanted, parts, &mut part_of, &contents);
+        fill_empty_parts(wanted, &order, parts, &mut part_of, &contents);
     }
     first_of.iter().map(|&first| part_of[first]).collect()
 }
 
 /// Moves one of the `wanted` images to each part that has none of them, from the part that has most, if these are
-/// several. `contents` are the classes of each image.
+/// several, or else from a later part. Another image of `order` takes the opposite way if there is one, so that the
+/// parts keep their sizes. `contents` are the classes of each image.
 fn fill_empty_parts(
     wanted: &[usize],
+    order: &[usize],
     parts: usize,
     part_of: &mut [usize],
     contents: &[Vec<(usize, usize)>],
@@ -114,12 +117,18 @@ fn fill_empty_parts(
         for &image in wanted {
             of_part[part_of[image]].push(image);
         }
-        let largest = of_part.iter().max_by_key(|images| images.len());
-        let Some(from) = largest.filter(|from| of_part[to].is_empty() && from.len() > 1) else {
+        if !of_part[to].is_empty() {
+            continue;
+        }
+        let largest = (0..parts).max_by_key(|part| of_part[*part].len());
+        let largest = largest.filter(|part| of_part[*part].len() > 1);
+        let later = || (to + 1..parts).rfind(|part| !of_part[*part].is_empty());
+        let Some(from) = largest.or_else(later) else {
             continue;
         };
+        let candidates = &of_part[from];
         let mut images_of_class: HashMap<usize, usize> = HashMap::new();
-        for (class, _) in from.iter().flat_map(|image| &contents[*image]) {
+        for (class, _) in candidates.iter().flat_map(|image| &contents[*image]) {
             *images_of_class.entry(*class).or_default() += 1;
         }
         // The other part should keep its classes; of equal images, the first of the random order is taken.
@@ -129,7 +138,11 @@ fn fill_empty_parts(
                 .filter(|(class, _)| images_of_class[class] == 1)
                 .count()
         };
-        if let Some(&image) = from.iter().min_by_key(lost_classes) {
+        if let Some(&image) = candidates.iter().min_by_key(lost_classes) {
+            let mut others = order.iter().filter(|at| part_of[**at] == to);
+            if let Some(&other) = others.next() {
+                part_of[other] = from;
+            }
             part_of[image] = to;
         }
     }
@@ -239,12 +252,31 @@ mod tests {
             assert_ne!(parts[0], parts[12], "{seed}");
             let parts = divided(&store(&few), &[0.8, 0.2], seed);
             assert_ne!(parts[0], parts[1], "{seed}");
+            // The other images make up for the two.
+            let held = parts.iter().filter(|part| **part == 1).count();
+            assert!((2..=3).contains(&held), "{seed}: {parts:?}");
             let parts = divided(&store(&images[..3]), &[0.8, 0.1, 0.1], seed);
             assert!((0..3).all(|part| parts.contains(&part)), "{parts:?}");
         }
     }
 
     proptest! {
+        #[test]
+        fn images_with_boxes_are_in_the_first_parts_if_there_are_too_few_for_all(
+            boxed in proptest::collection::vec(any::<bool>(), 1..8),
+            shares in proptest::collection::vec(0.05f64..1.0, 2..4),
+            seed in any::<u64>(),
+        ) {
+            let images: Vec<Vec<u64>> = boxed.iter().map(|boxed| vec![0; usize::from(*boxed)]).collect();
+            let parts = divided(&store(&images), &shares, seed);
+            let with_boxes = boxed.iter().filter(|boxed| **boxed).count();
+            for part in 0..shares.len() {
+                let mut of_part = boxed.iter().zip(&parts).filter(|(_, found)| **found == part);
+                prop_assert_eq!(of_part.any(|(boxed, _)| *boxed), part < with_boxes, "{:?}", parts);
+                prop_assert_eq!(parts.contains(&part), part < boxed.len(), "{:?}", parts);
+            }
+        }
+
         #[test]
         fn every_image_gets_a_part_that_depends_on_the_seed_alone(
             images in proptest::collection::vec(proptest::collection::vec(0u64..4, 0..4), 1..60),

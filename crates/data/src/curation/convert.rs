@@ -162,13 +162,17 @@ pub(super) fn write_amended(
         }
     }
     let (placed, mut dropped) = placed_splits(dataset, format)?;
-    let mut left_images = None;
+    let (mut left_images, mut copied_instead) = (None, 0);
     write_directory(output, &mut |unfinished| {
         let directory = Output::new(unfinished);
-        match images {
-            Images::Copy => place_images(&placed, Place::Copy, directory, progress)?,
-            Images::Link => place_images(&placed, Place::Link, directory, progress)?,
-            Images::Leave => place_images(&placed, Place::Temporary, directory, progress)?,
+        let place = match images {
+            Images::Copy => Place::Copy,
+            Images::Link => Place::Link,
+            Images::Leave => Place::Temporary,
+        };
+        let copied = place_images(&placed, place, directory, progress)?;
+        if images == Images::Link {
+            copied_instead = copied;
         }
         format.write(&placed, &directory)?;
         amend(&placed, &directory)?;
@@ -203,6 +207,7 @@ pub(super) fn write_amended(
         splits: splits.collect(),
         dropped,
         left_images,
+        copied_instead,
     })
 }
 
@@ -316,7 +321,8 @@ pub(super) fn write_directory(
     }
     let unfinished = unfinished(output);
     let mut create = || {
-        create_directory(&unfinished).map_err(|source| write_error(&unfinished, source))?;
+        // The unfinished directory is nothing that the user named.
+        create_directory(&unfinished).map_err(|source| write_error(output, source))?;
         write(&unfinished)?;
         if exists {
             fs::remove_dir(output).map_err(|source| write_error(output, source))?;
@@ -545,8 +551,8 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Places one image.
-    pub(super) fn put(self, from: &Path, to: &Path) -> Result<(), ConvertError> {
+    /// Places one image. Returns whether it was copied.
+    pub(super) fn put(self, from: &Path, to: &Path) -> Result<bool, ConvertError> {
         let is_linked = match self {
             Self::Copy => false,
             // Of a symbolic link, the file that it leads to: a relative one would lead elsewhere from its new place.
@@ -570,7 +576,7 @@ impl Place {
             })?;
             fs::copy(from, to).map_err(|source| write_error(to, source))?;
         }
-        Ok(())
+        Ok(!is_linked)
     }
 }
 
@@ -589,7 +595,7 @@ fn place_images(
     place: Place,
     output: Output,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<(), ConvertError> {
+) -> Result<usize, ConvertError> {
     let images: Vec<(PathBuf, String)> = placed
         .iter()
         .flat_map(|split| {
@@ -604,13 +610,14 @@ fn place_images(
     put_all(place, &images, output, progress)
 }
 
-/// Places images, some at a time: most of the time is spent waiting for the file system.
+/// Places images, some at a time: most of the time is spent waiting for the file system. Returns the number of those that
+/// were copied.
 pub(super) fn put_all(
     place: Place,
     images: &[(PathBuf, String)],
     output: Output,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<(), ConvertError> {
+) -> Result<usize, ConvertError> {
     /// Between two calls of `progress`, a moment.
     const AT_A_TIME: usize = 64;
     let directories: BTreeSet<&str> = images
@@ -626,10 +633,15 @@ pub(super) fn put_all(
         .iter()
         .filter(|(_, to)| targets.insert(to.as_str()))
         .collect();
-    let mut done = 0;
+    let (mut done, mut copied) = (0, 0);
     for some in images.chunks(AT_A_TIME) {
-        some.par_iter()
-            .try_for_each(|(from, to)| place.put(from, &output.root().join(to)))?;
+        let put = some
+            .par_iter()
+            .map(|(from, to)| -> Result<usize, ConvertError> {
+                let is_copied = place.put(from, &output.root().join(to))?;
+                Ok(usize::from(is_copied))
+            });
+        copied += put.try_reduce(|| 0, |a, b| Ok(a + b))?;
         for _ in some {
             done += 1;
             if progress(done, images.len()).is_break() {
@@ -637,7 +649,7 @@ pub(super) fn put_all(
             }
         }
     }
-    Ok(())
+    Ok(copied)
 }
 
 /// Removes the images that were placed for the verification, and directories that are empty then.

@@ -1,7 +1,7 @@
 //! Names of images in written annotations.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, MAIN_SEPARATOR, Path, PathBuf};
 
 use crate::annotations::format::SplitAnnotations;
 use crate::annotations::joining::common_root;
@@ -27,7 +27,7 @@ pub(super) fn paths_to(from: &Path, to: &Path) -> Vec<String> {
     let relative = real.as_ref().zip(from.canonicalize().ok());
     let relative = relative.and_then(|(to, from)| relative_path(&from, to));
     let text = |path: PathBuf| {
-        let text = path.to_str()?.replace('\\', "/");
+        let text = path.to_str()?.replace(MAIN_SEPARATOR, "/");
         (!text.is_empty()).then_some(text)
     };
     let paths = [relative, real].into_iter().flatten();

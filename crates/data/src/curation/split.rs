@@ -16,6 +16,7 @@ use crate::annotations::format::{
 };
 use crate::annotations::joining::{JoinedIds, join_with_ids};
 use crate::annotations::layout::Split;
+use crate::annotations::reading::DecodeProgress;
 use crate::annotations::same_content::first_with_content;
 use crate::annotations::stratified::stratified;
 use crate::curation::convert::{
@@ -34,14 +35,18 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Reads all splits of a dataset and joins them. An image that cannot be read is an error, or is skipped with a
-    /// note.
+    /// Reads all splits of a dataset with their images and joins them. An image that cannot be used is an error, or is
+    /// skipped with a note. `progress` is that of [`DatasetFiles::read_with_images`].
     ///
     /// # Errors
     /// A file is wrong, or the splits cannot be joined; see
     /// [`join_splits`](crate::annotations::joining::join_splits).
-    pub fn read(files: &DatasetFiles, on_bad_image: OnBadImage) -> Result<Self, DataError> {
-        let mut read = files.read_with_images(on_bad_image)?.splits;
+    pub fn read(
+        files: &DatasetFiles,
+        on_bad_image: OnBadImage,
+        progress: &DecodeProgress<'_>,
+    ) -> Result<Self, DataError> {
+        let mut read = files.read_with_images(on_bad_image, progress)?.splits;
         if read.len() == 1 {
             return Ok(Self::of_one(read.remove(0)));
         }
@@ -106,6 +111,19 @@ impl Division {
         let parts = self.shares.iter().enumerate();
         let mut empty = parts.filter(|(part, _)| !self.part_of.contains(part));
         empty.next().map(|(_, (split, _))| *split)
+    }
+
+    /// Returns the splits in which no image has a box that can be trained or evaluated.
+    pub fn splits_without_boxes(&self, whole: &SplitAnnotations) -> Vec<Split> {
+        let parts = self.shares.iter().enumerate();
+        let has_boxes = |part: usize| {
+            let mut images = self.part_of.iter().enumerate();
+            images.any(|(image, found)| *found == part && whole.store.has_target(image))
+        };
+        parts
+            .filter(|(part, _)| !has_boxes(*part))
+            .map(|(_, (split, _))| *split)
+            .collect()
     }
 
     /// Returns the annotations of each split.
@@ -218,6 +236,7 @@ impl CocoSource<'_> {
             refuse_input(output, &self.annotations.image_root)?;
         }
         let mut dropped = self.annotations.dropped.clone();
+        let mut copied_instead = 0;
         write_directory(output, &mut |unfinished| {
             let directory = Output::new(unfinished);
             let paths = self.annotations.image_paths();
@@ -226,7 +245,10 @@ impl CocoSource<'_> {
                     let names = names_within(self.annotations);
                     let places = names.iter().map(|name| format!("images/{name}"));
                     let images: Vec<(PathBuf, String)> = paths.into_iter().zip(places).collect();
-                    put_all(place, &images, directory, progress)?;
+                    let copied = put_all(place, &images, directory, progress)?;
+                    if place == Place::Link {
+                        copied_instead = copied;
+                    }
                     names
                 }
                 None => self.names_from(unfinished, &paths),
@@ -271,6 +293,7 @@ impl CocoSource<'_> {
             splits: splits.collect(),
             dropped,
             left_images: None,
+            copied_instead,
         })
     }
 

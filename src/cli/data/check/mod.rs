@@ -1,5 +1,6 @@
 //! `sedet data check`.
 
+mod list;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -9,11 +10,11 @@ use anyhow::Context as _;
 
 use super::anchors::AnchorCoverage;
 use crate::cli::dataset_argument;
-use crate::cli::hints::{advise, of_check, usage, usage_with_hint};
+use crate::cli::hints::{advise, of_check, usage_with_hint};
 use crate::cli::progress::{Meter, Unit};
 use crate::cli::terminal::{continued, width};
 use crate::cli::{check_data_dir, print_out, problem, quoted, status};
-use report::Report;
+use report::{Counted, Report};
 use sedet_data::DataError;
 use sedet_data::annotations::coco_directory::CocoFormat;
 use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
@@ -24,17 +25,19 @@ use sedet_data::curation::check::{
 };
 use sedet_data::curation::statistics::Statistics;
 use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
-use sedet_data::datasets::registry::{DatasetName, Recognition, RegistryError};
+use sedet_data::datasets::registry::{AnyDatasetName, DatasetName, Recognition, RegistryError};
+use sedet_data::text::printable;
 
 const EXAMPLES: &str = "\
 Examples:
   sedet data check photos/
   sedet data check annotations.json --image-dir photos/ --fix fixed.json";
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CheckArgs {
-    /// Directory with annotations of boxes, one annotation file, blood-cells or coco
+    /// Directory with annotations of boxes, one annotation file, several of them, separated by commas,
+    /// blood-cells or coco
     dataset: String,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
@@ -64,20 +67,97 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let (dataset, files, splits) = find(args)?;
+    // A single path may have a comma in its name.
+    if args.dataset.contains(',') && !Path::new(&args.dataset).exists() {
+        let dataset = DatasetName::parse(&args.dataset)?;
+        if let DatasetName::List(paths) = &dataset {
+            return list::check(args, &dataset, paths);
+        }
+    }
+    let target = find(args)?;
     if let Some(out) = &args.fix
-        && let Some((problem, hint)) = cannot_fix(out, &files, &splits)
+        && let Some((problem, hint)) = cannot_fix(out, &target.files, &target.splits)
     {
         return Err(usage_with_hint(problem, hint));
     }
+    let roles = target.files.split_names();
+    if !args.has_one_file() && roles.contains(&Split::Train) && !roles.contains(&Split::Val) {
+        status!("no val annotations: training holds out a tenth of the train images");
+    }
+    let holds_out = !roles.contains(&Split::Val) && target.dataset != DatasetName::Coco;
+    let found = checked(args, &target, holds_out)?;
+    let files = target.files.splits.iter().find(|of| {
+        let name = of.split.to_string();
+        found.splits.first().is_some_and(|split| split.name == name)
+    });
+    let fixed = match (&args.fix, files, found.splits.first()) {
+        (Some(out), Some(files), Some(split)) => Some(fix(out, files, split)?),
+        _ => None,
+    };
+    let report = found.report(args, &target, fixed.as_ref());
+    if args.json {
+        print_out(&serde_json::to_string_pretty(&report.json())?)?;
+    } else {
+        print_out(&report.text())?;
+    }
+    if let (Some(fixed), Some(split)) = (&fixed, found.splits.first()) {
+        print_next_step(fixed, split, &target.files);
+    }
+    let is_clean = match &fixed {
+        Some(fixed) => fixed.left.is_empty(),
+        None => found.diagnostics.count(Severity::Error) == 0,
+    };
+    Ok(if is_clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What is checked.
+struct Target {
+    dataset: DatasetName,
+    files: DatasetFiles,
+    splits: Vec<Split>,
+}
+
+/// A dataset that was checked.
+struct Checked {
+    splits: Vec<CheckedSplit>,
+    diagnostics: Diagnostics,
+    counted: Vec<Counted>,
+}
+
+impl Checked {
+    fn report<'a>(
+        &'a self,
+        args: &'a CheckArgs,
+        target: &Target,
+        fixed: Option<&'a Fixed>,
+    ) -> Report<'a> {
+        Report {
+            dataset: &args.dataset,
+            splits: &self.splits,
+            diagnostics: &self.diagnostics,
+            counted: &self.counted,
+            fixed,
+            images: !args.skip_images,
+            cannot_fix: other_way_out(&target.files),
+            width: width(),
+        }
+    }
+}
+
+/// Checks a dataset; `holds_out` tells whether training would hold out validation images of it.
+fn checked(args: &CheckArgs, target: &Target, holds_out: bool) -> anyhow::Result<Checked> {
     let mut diagnostics = Diagnostics::default();
     let options = CheckOptions {
         images: !args.skip_images,
     };
     let meter = Meter::new("reading annotations", Unit::Bytes);
     let splits = check_dataset(
-        &files,
-        &splits,
+        &target.files,
+        &target.splits,
         options,
         &mut diagnostics,
         &|split, step| match step {
@@ -97,69 +177,49 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if args.split.is_none() {
         compare_splits(&splits, &mut diagnostics);
     }
-    let roles = files.split_names();
     if let [only] = splits.as_slice()
         && only.name == Split::Train.to_string()
-        && !roles.contains(&Split::Val)
-        && dataset != DatasetName::Coco
+        && holds_out
     {
         check_hold_out(only, &mut diagnostics);
     }
-    let checked = files.splits.iter().find(|of| {
-        let name = of.split.to_string();
-        splits.first().is_some_and(|split| split.name == name)
-    });
-    let fixed = match (&args.fix, checked, splits.first()) {
-        (Some(out), Some(files), Some(split)) => Some(fix(out, files, split)?),
-        _ => None,
-    };
     let mut counted = Vec::new();
     for split in &splits {
         counted.push(match split.sound_part() {
             Err(error) => Err(error.to_string()),
             Ok(store) => {
-                let anchors = AnchorCoverage::of(&store, args.config.as_deref(), &dataset)?;
+                let anchors = AnchorCoverage::of(&store, args.config.as_deref(), &target.dataset)?;
                 Ok((Statistics::of(&store), anchors))
             }
         });
     }
-    let report = Report {
-        dataset: &args.dataset,
-        splits: &splits,
-        diagnostics: &diagnostics,
-        counted: &counted,
-        fixed: fixed.as_ref(),
-        images: options.images,
-        cannot_fix: other_way_out(&files),
-        width: width(),
-    };
-    if args.json {
-        print_out(&serde_json::to_string_pretty(&report.json())?)?;
-    } else {
-        print_out(&report.text())?;
-    }
-    if let (Some(fixed), Some(split)) = (&fixed, splits.first()) {
-        print_next_step(fixed, split, &files);
-    }
-    let is_clean = match &fixed {
-        Some(fixed) => fixed.left.is_empty(),
-        None => diagnostics.count(Severity::Error) == 0,
-    };
-    Ok(if is_clean {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(Checked {
+        splits,
+        diagnostics,
+        counted,
     })
 }
 
+impl CheckArgs {
+    /// Returns whether the dataset is one annotation file of COCO.
+    fn has_one_file(&self) -> bool {
+        let path = Path::new(&self.dataset);
+        path.is_file() && has_json_extension(path)
+    }
+}
+
+fn has_json_extension(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+}
+
 /// Finds the dataset and the splits to check.
-fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Split>)> {
+fn find(args: &CheckArgs) -> anyhow::Result<Target> {
     check_data_dir(&args.dataset, args.data_dir.as_deref())?;
     let path = Path::new(&args.dataset);
-    let is_json = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    if !path.exists() && (is_json || args.image_dir.is_some()) {
+    let is_json = has_json_extension(path);
+    let is_named = AnyDatasetName::is_named(&args.dataset);
+    if !path.exists() && !is_named && (is_json || args.image_dir.is_some()) {
         return Err(RegistryError::unknown(&args.dataset).into());
     }
     if path.is_file() && is_json {
@@ -184,11 +244,19 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
             )),
         };
         let splits = files.split_names();
-        return Ok((DatasetName::Directory(path.to_owned()), files, splits));
+        return Ok(Target {
+            dataset: DatasetName::Directory(path.to_owned()),
+            files,
+            splits,
+        });
     }
     if args.image_dir.is_some() {
-        return Err(usage(
-            "--image-dir applies to one COCO JSON file; otherwise the images are found",
+        return Err(usage_with_hint(
+            format!(
+                "--image-dir has no effect on {}: it applies to one COCO JSON file; the images of others are found",
+                printable(&args.dataset)
+            ),
+            "omit --image-dir, or give the JSON file",
         ));
     }
     let dataset = DatasetName::parse(&args.dataset)?;
@@ -212,13 +280,14 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
     let line = format!("{}: {}", args.dataset, recognized.kind());
     status!("{}", continued(&line, width()));
     let mut splits = files.split_names();
-    if splits.contains(&Split::Train) && !splits.contains(&Split::Val) {
-        status!("no val annotations: training holds out a tenth of the train images");
-    }
     splits.retain(|split| args.split.is_none_or(|wanted| wanted == *split));
     match (splits.is_empty(), args.split) {
         (true, Some(split)) => anyhow::bail!("{}: no {split} annotations", args.dataset),
-        _ => Ok((dataset, files, splits)),
+        _ => Ok(Target {
+            dataset,
+            files,
+            splits,
+        }),
     }
 }
 
@@ -278,16 +347,13 @@ fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(Str
     {
         return Some((
             format!(
-                "--fix {}: by its name, this is {of_name}, but the annotations are those of {role}",
+                "--fix {}: training takes a file of this name for {of_name}, but the annotations are those of {role}",
                 out.display()
             ),
             format!("choose another name, such as fixed_{role}.json"),
         ));
     }
-    let is_json = out
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    (!is_json).then(|| {
+    (!has_json_extension(out)).then(|| {
         (
             format!("--fix {}: not the name of a JSON file", out.display()),
             format!("write {}", out.with_extension("json").display()),

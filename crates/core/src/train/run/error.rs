@@ -111,6 +111,16 @@ pub enum RunError {
         /// The error of the dataset.
         source: RegistryError,
     },
+    /// A resumed run that has finished more epochs than it should have.
+    #[error("{}: {} finished, more than the {wanted} that it should have", run.display(), epochs_are(*finished))]
+    FewerEpochs {
+        /// The directory of the run.
+        run: PathBuf,
+        /// The number of epochs that was requested.
+        wanted: usize,
+        /// The number of finished epochs.
+        finished: usize,
+    },
     /// A resumed run whose data has changed.
     #[error("{dataset}: its images or annotations have changed since this run began")]
     DatasetChanged {
@@ -144,4 +154,9 @@ pub enum RunError {
     /// The sample images.
     #[error(transparent)]
     Samples(#[from] SampleError),
+}
+
+fn epochs_are(number: usize) -> String {
+    let verb = if number == 1 { "is" } else { "are" };
+    format!("{} {verb}", sedet_data::text::count(number, "epoch"))
 }

@@ -28,6 +28,16 @@ pub(super) fn reopen<K: RunKind>(
             ConfigError::OtherTask { .. } => launch.changed(&run),
             error => error.into(),
         })?;
+    if let Some(wanted) = options.epochs {
+        let finished = run.finished_epochs();
+        if wanted < finished {
+            return Err(RunError::FewerEpochs {
+                run: path.to_path_buf(),
+                wanted,
+                finished,
+            });
+        }
+    }
     log.notice(&Notice::Resuming {
         run: path.to_path_buf(),
     });

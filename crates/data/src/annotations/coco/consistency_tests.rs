@@ -203,6 +203,7 @@ fn training_evaluation_and_the_checker_agree_about_mutated_documents() {
                 Kind::ListMissing,
                 Kind::BoxesAreCorners,
                 Kind::BoxesAreFractions,
+                Kind::BoxesAreUnclearFractions,
             ]
             .into_iter()
             .any(|kind| diagnostics.of(kind).is_some());

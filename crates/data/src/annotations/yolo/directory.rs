@@ -324,7 +324,7 @@ impl YoloDirectory {
                     (root, root.join(&entry)),
                     (root, root.join(inside)),
                 ];
-                let missing = tried[0].1.clone();
+                let direct = tried.clone().map(|(_, path)| path);
                 // A single directory such as `images` could be that of another split.
                 let moved = ends_below(root, &entry, 2).into_iter();
                 let tried = tried.into_iter().chain(moved.map(|path| (root, path)));
@@ -333,16 +333,19 @@ impl YoloDirectory {
                     .transpose()
                     .map_err(|problem| DataError::labels(yaml, problem))?;
                 match found {
-                    // Without the `.` of `path: .`, which every message would show.
-                    Some(found) => places.push(found.components().collect()),
+                    Some(found) => {
+                        notes.extend(moved_entry(yaml, split.names()[0], &entry, &found, &direct));
+                        // Without the `.` of `path: .`, which every message would show.
+                        places.push(found.components().collect());
+                    }
                     // Exporters describe splits that they do not write.
                     None if split != Split::Train => {
                         reason += &format!("; its `{split}` ({entry}) is missing");
                         notes.extend(missing_val(yaml, split, split.names()[0], &entry));
                     }
                     None => {
-                        let missing = missing.display();
-                        let problem = format!("`{split}` is `{entry}`, but {missing} is missing");
+                        let path = described.path.as_deref().unwrap_or_default();
+                        let problem = missing_entry(split, &entry, path, &direct);
                         return Err(DataError::labels(yaml, problem));
                     }
                 }
@@ -427,6 +430,49 @@ impl YoloDirectory {
         }
         splits
     }
+}
+
+/// Returns the note on images that are not at the place of an entry of a description, `direct`, but at the end of its path
+/// below the dataset: another copy of the dataset may be meant.
+fn moved_entry(
+    description: &Path,
+    key: &str,
+    entry: &str,
+    used: &Path,
+    direct: &[PathBuf],
+) -> Option<String> {
+    let parts = |path: &Path| -> PathBuf {
+        let path = path.to_string_lossy().to_lowercase();
+        Path::new(&path).components().collect()
+    };
+    if direct.iter().any(|path| parts(path) == parts(used)) {
+        return None;
+    }
+    let name = description.file_name().unwrap_or_default().display();
+    Some(format!(
+        "`{key}` of {name} is `{}`, which does not exist: {} is used",
+        printable(entry),
+        used.display()
+    ))
+}
+
+/// Describes an entry of a description whose images are neither below its `path` nor beside it, where `direct` are the
+/// places in this order.
+fn missing_entry(split: Split, entry: &str, path: &str, direct: &[PathBuf; 3]) -> String {
+    let [below_path, beside, _] = direct;
+    let entry = printable(entry);
+    if below_path == beside {
+        return format!(
+            "`{split}` is `{entry}`, but {} is missing",
+            beside.display()
+        );
+    }
+    format!(
+        "`{split}` is `{entry}` and `path` is `{}`, but neither {} nor {} exists",
+        printable(path),
+        below_path.display(),
+        beside.display()
+    )
 }
 
 /// Returns the note on images that are not where `path` of a description says: another copy of the dataset may be there.

@@ -144,9 +144,10 @@ impl ListedImage {
         capitals: &AnyCapitals,
     ) -> Self {
         let path = line.replace('\\', "/");
-        let beside = (directory, directory.join(&path));
+        // On Linux, a backslash can be a part of a name.
+        let beside = [&line, &path].map(|path| (directory, directory.join(path)));
         let below = ends_below(root, &path, 1).into_iter();
-        let tried = std::iter::once(beside).chain(below.map(|path| (root, path)));
+        let tried = beside.into_iter().chain(below.map(|path| (root, path)));
         let found = FoundPath::first(tried, &|root, path| capitals.file(root, path));
         Self {
             written: root.join(path),

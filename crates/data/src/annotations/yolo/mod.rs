@@ -35,7 +35,7 @@ mod tests;
 mod yaml;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -262,7 +262,8 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
             without_labels += 1;
         }
         images.push(ImageEntry {
-            file_name: within.to_string_lossy().replace('\\', "/"),
+            // On Linux, a backslash is a part of a name.
+            file_name: within.to_string_lossy().replace(MAIN_SEPARATOR, "/"),
             size,
             boxes,
         });

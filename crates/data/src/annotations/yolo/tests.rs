@@ -685,3 +685,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn entries_that_lead_elsewhere_are_noted_and_those_that_lead_nowhere_name_both_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let put = |text: &str| std::fs::write(root.join("data.yaml"), text).unwrap();
+    std::fs::create_dir_all(root.join("images/train")).unwrap();
+    std::fs::create_dir_all(root.join("labels/train")).unwrap();
+    image::RgbImage::new(4, 4)
+        .save(root.join("images/train/a.png"))
+        .unwrap();
+    std::fs::write(root.join("labels/train/a.txt"), "0 0.5 0.5 0.5 0.5\n").unwrap();
+    let notes = || {
+        let read = DatasetFiles::find(root).unwrap().read().unwrap();
+        read.splits[0].notes.clone()
+    };
+    put("train: /no/where/images/train\nnames: [cat]\n");
+    let used = root.join("images/train").display().to_string();
+    assert_eq!(
+        notes(),
+        [format!(
+            "`train` of data.yaml is `/no/where/images/train`, which does not exist: {used} is used"
+        )]
+    );
+    // As it is written, and as Roboflow writes it.
+    for entry in ["images/train", "../images/train"] {
+        put(&format!("train: {entry}\nnames: [cat]\n"));
+        assert_eq!(notes(), [""; 0], "{entry}");
+    }
+    put("path: /no/where\ntrain: images/gone\nnames: [cat]\n");
+    let message = YoloDirectory::expect(root).unwrap_err().to_string();
+    let beside = root.join("images/gone").display().to_string();
+    assert!(
+        message.ends_with(&format!(
+            "`train` is `images/gone` and `path` is `/no/where`, but neither /no/where/images/gone nor {beside} exists"
+        )),
+        "{message}"
+    );
+}

@@ -9,9 +9,11 @@ use crate::annotations::format::SplitAnnotations;
 use crate::annotations::image_files::list;
 use crate::annotations::joining;
 use crate::annotations::layout::Split;
+use crate::annotations::same_content::are_all_the_same;
 use crate::annotations::{Category, category_differences};
 use crate::curation::check::images::DifferenceHash;
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind};
+use crate::text::count;
 
 /// Largest distance, in bits of 256, of the hashes of near-duplicates. Copies at 40 % of the size (resized by
 /// Pillow) and JPEG quality 40 differ in up to 19 bits (one of 120 in 40), the same microscope view at
@@ -54,10 +56,16 @@ pub fn check_hold_out(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
         besides_boxes: Default::default(),
         notes: Vec::new(),
     };
+    let file = Some(split.annotations.display().to_string());
     if let Err(why) = joining::check_hold_out(&whole) {
-        let file = Some(split.annotations.display().to_string());
         let diagnostic = split.diagnostic(file, None, None, why.to_string());
         diagnostics.add(Kind::CannotHoldOut, diagnostic);
+    } else if are_all_the_same(&whole.image_paths()) {
+        let images = count(whole.store.image_count(), "image");
+        diagnostics.add(
+            Kind::HeldOutCopies,
+            split.diagnostic(file, None, None, images),
+        );
     }
 }
 

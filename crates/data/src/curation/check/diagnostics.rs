@@ -175,7 +175,10 @@ kinds! {
     BoxesAreFractions Error "boxes-are-fractions"
         ["file has boxes that look like fractions" "files have boxes that look like fractions"]
         "boxes are in pixels; multiply x and width by the width of the image, y and height by its height"
-        fix "boxes that can only be [x, y, width, height] are multiplied by the size of the image; outlines (`segmentation`) are dropped";
+        fix "boxes are multiplied by the size of the image; outlines (`segmentation`) are dropped";
+    BoxesAreUnclearFractions Error "boxes-are-unclear-fractions"
+        ["file has boxes that look like fractions of an unclear form" "files have boxes that look like fractions of an unclear form"]
+        "export the boxes again, in pixels: sizes, corners and centers all fit these numbers, so which they are cannot be known here";
     BoxesAreNoCenters Error "boxes-are-no-centers"
         ["dataset has boxes that are not centers and sizes" "splits have boxes that are not centers and sizes"]
         "a line is `class cx cy width height` in fractions of the image: the center of the box and its size";
@@ -226,6 +229,9 @@ kinds! {
     LeakNearDuplicate Warning "leak-near-duplicate"
         ["near-duplicate of an image in another split" "near-duplicates of images in another split"]
         "inspect each pair: copies, other sizes or frames of one video should be in one split";
+    HeldOutCopies Warning "held-out-copies"
+        ["split whose images all have the same content" "splits whose images all have the same content"]
+        "training holds out copies of its own images: the metrics will be those of training images; add other images";
     CopiesDiffer Warning "copies-differ"
         ["duplicate image with other boxes" "duplicate images with other boxes"]
         "the labels contradict: the objects of one are background for the other; keep the image whose boxes are right";

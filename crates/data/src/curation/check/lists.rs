@@ -132,7 +132,10 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
     if convention != split.box_numbers {
         let kind = match convention {
             BoxConvention::Corners => Kind::BoxesAreCorners,
-            BoxConvention::Fractions => Kind::BoxesAreFractions,
+            BoxConvention::SizeFractions if split.box_numbers == BoxConvention::Sizes => {
+                Kind::BoxesAreFractions
+            }
+            BoxConvention::Fractions => Kind::BoxesAreUnclearFractions,
             _ => Kind::BoxesAreNoCenters,
         };
         let (_, example) = fit.evidence(convention);
@@ -151,7 +154,9 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
             corners_to_sizes(split);
             true
         }
-        BoxConvention::Fractions if split.is_whole && !is_rotated && fit.fractions_are_sizes() => {
+        BoxConvention::SizeFractions
+            if split.box_numbers == BoxConvention::Sizes && split.is_whole && !is_rotated =>
+        {
             fractions_to_pixels(split, &places);
             true
         }
@@ -522,6 +527,7 @@ pub(super) fn check_any_box(split: &CheckedSplit, is_trained: bool, diagnostics:
     let is_in_pixels = ![
         Kind::BoxesAreCorners,
         Kind::BoxesAreFractions,
+        Kind::BoxesAreUnclearFractions,
         Kind::BoxesAreNoCenters,
     ]
     .iter()

@@ -18,6 +18,7 @@ use crate::annotations::format::{DatasetFiles, SplitAnnotations, SplitFiles};
 use crate::annotations::image_files::unsupported_beside;
 use crate::annotations::joining::{hold_out, join_splits};
 use crate::annotations::layout::{CannotHoldOut, LayoutError, Split};
+use crate::annotations::reading::DecodeProgress;
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::datasets::detection::{
     DetectionDataset, alike_class_names, check_class_names, check_same_categories, missing_classes,
@@ -418,14 +419,36 @@ impl DatasetName {
         &self,
         split: Split,
         data_dir: Option<&Path>,
-        on_bad_image: OnBadImage,
     ) -> Result<OpenedSplit, RegistryError> {
         let files = self.files(data_dir)?;
         if files.is_empty() {
             return self.open_split(split, data_dir);
         }
-        let read = self.read_whole(&files, split, on_bad_image);
+        let read = self.read_whole(&files, split, OnBadImage::Error);
         self.opened(read, data_dir)
+    }
+
+    /// Opens a split as [`Self::open_whole`] after decoding all its images; those that cannot be used are errors, or are
+    /// skipped with a note. `progress` is that of
+    /// [`read_with_images`](crate::annotations::format::DatasetFiles::read_with_images).
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn open_decoded(
+        &self,
+        split: Split,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+        progress: &DecodeProgress<'_>,
+    ) -> Result<OpenedSplit, RegistryError> {
+        let files = self.files(data_dir)?;
+        if files.is_empty() {
+            return self.open_split(split, data_dir);
+        }
+        let read = self.read_with(&files, &[split], &|files, splits| {
+            files.read_splits_decoded(splits, on_bad_image, progress)
+        });
+        self.opened(read.and_then(|read| self.only(read)), data_dir)
     }
 
     /// Reads splits. Those of COCO have to be there; the error names what is missing.
@@ -435,12 +458,24 @@ impl DatasetName {
         splits: &[Split],
         on_bad_image: OnBadImage,
     ) -> Result<Vec<SplitAnnotations>, DataError> {
+        self.read_with(files, splits, &|files, splits| {
+            files.read_splits(splits, on_bad_image)
+        })
+    }
+
+    /// Reads splits as [`Self::read`]; `read` reads those of each dataset.
+    fn read_with(
+        &self,
+        files: &[DatasetFiles],
+        splits: &[Split],
+        read: &ReadSplits<'_>,
+    ) -> Result<Vec<SplitAnnotations>, DataError> {
         if let (Self::Coco, [coco]) = (self, files) {
             for split in splits {
                 find_coco(&coco.root, *split)?;
             }
         }
-        read_joined(files, splits, on_bad_image)
+        read_joined(files, splits, read)
     }
 
     fn read_whole(
@@ -449,7 +484,11 @@ impl DatasetName {
         split: Split,
         on_bad_image: OnBadImage,
     ) -> Result<SplitAnnotations, DataError> {
-        let mut read = self.read(files, &[split], on_bad_image)?;
+        self.only(self.read(files, &[split], on_bad_image)?)
+    }
+
+    /// Returns the split that was read.
+    fn only(&self, mut read: Vec<SplitAnnotations>) -> Result<SplitAnnotations, DataError> {
         read.pop().ok_or_else(|| {
             let root = self.label().into();
             LayoutError::NoImages { annotations: root }.into()
@@ -507,15 +546,19 @@ fn coco_files(directory: &Path) -> Result<DatasetFiles, DataError> {
     })
 }
 
+/// Reads some splits of the files of a dataset.
+type ReadSplits<'a> =
+    dyn Fn(&DatasetFiles, &[Split]) -> Result<Vec<SplitAnnotations>, DataError> + 'a;
+
 /// Reads splits of one dataset, or of several as one. A dataset of a list may lack a split that
 /// another has.
 fn read_joined(
     files: &[DatasetFiles],
     splits: &[Split],
-    on_bad_image: OnBadImage,
+    read_splits: &ReadSplits<'_>,
 ) -> Result<Vec<SplitAnnotations>, DataError> {
     if let [single] = files {
-        return single.read_splits(splits, on_bad_image);
+        return read_splits(single, splits);
     }
     let read: Vec<(String, Vec<SplitAnnotations>)> = files
         .iter()
@@ -524,7 +567,7 @@ fn read_joined(
             present.retain(|split| splits.contains(split));
             Ok((
                 files.root.display().to_string(),
-                files.read_splits(&present, on_bad_image)?,
+                read_splits(files, &present)?,
             ))
         })
         .collect::<Result<_, DataError>>()?;
@@ -892,8 +935,7 @@ mod tests {
         for error in [
             name.open(None).unwrap_err(),
             name.open_split(Split::Val, None).unwrap_err(),
-            name.open_whole(Split::Train, None, OnBadImage::Error)
-                .unwrap_err(),
+            name.open_whole(Split::Train, None).unwrap_err(),
         ] {
             let message = error.to_string();
             assert!(
@@ -1057,9 +1099,7 @@ mod tests {
         let skipped = |note: &&String| note.contains("skipped");
         let skipped: Vec<&String> = notes.iter().filter(skipped).collect();
         assert_eq!(skipped, [expected]);
-        let whole = name
-            .open_whole(Split::Train, None, OnBadImage::Error)
-            .unwrap();
+        let whole = name.open_whole(Split::Train, None).unwrap();
         assert_eq!(whole.dataset.notes(), [expected]);
     }
 
