@@ -196,6 +196,21 @@ fn images_that_are_skipped_for_several_reasons_are_counted_once() {
 }
 
 #[test]
+fn a_policy_on_images_of_generated_scenes_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = text(&dir.path().join("out"));
+    for command in [
+        &["data", "stats", "shapes"][..],
+        &["data", "show", "shapes", "--output", &out],
+    ] {
+        is_wrong_usage(
+            &[command, &["--on-bad-image", "skip"]].concat(),
+            &["--on-bad-image has no effect: shapes is generated"],
+        );
+    }
+}
+
+#[test]
 fn a_division_of_few_boxes_trains_first_and_says_what_has_none() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&dir.path().join(name));

@@ -206,6 +206,17 @@ fn check_data_dir(dataset: &str, data_dir: Option<&Path>) -> anyhow::Result<()> 
     ))
 }
 
+/// Refuses a policy on unreadable images for the dataset that is generated: it has none.
+fn check_on_bad_image(dataset: &str, on_bad_image: Option<OnBadImage>) -> anyhow::Result<()> {
+    if dataset == GENERATED && on_bad_image.is_some() {
+        return Err(hints::usage_with_hint(
+            format!("--on-bad-image has no effect: {dataset} is generated, not read"),
+            "omit --on-bad-image",
+        ));
+    }
+    Ok(())
+}
+
 /// The named dataset that is generated, so that no directory contains it.
 const GENERATED: &str = "shapes";
 

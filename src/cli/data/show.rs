@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::print_kind;
 use crate::cli::terminal::{fitted, width};
-use crate::cli::{ImageFormat, check_data_dir, on_bad_image, print_out};
+use crate::cli::{ImageFormat, check_data_dir, check_on_bad_image, on_bad_image, print_out};
 use crate::cli::{problem, status, stop_on_ctrl_c, whole_number, whole_number_within};
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
 use sedet_core::render::{DrawnBox, save_boxes};
@@ -69,6 +69,7 @@ pub(super) struct ShowArgs {
 /// Draws the batches of `sedet train` with the same recipe and seed.
 pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     check_data_dir(&args.dataset, args.data_dir.as_deref())?;
+    check_on_bad_image(&args.dataset, args.on_bad_image)?;
     let dataset = DatasetName::parse(&args.dataset)?;
     let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
     let mut settings = args.set.clone();

@@ -10,7 +10,7 @@ use super::anchors::AnchorCoverage;
 use super::print_kind;
 use crate::cli::progress::while_decoding;
 use crate::cli::terminal::{continued, fitted, hanging, width};
-use crate::cli::{check_data_dir, on_bad_image, print_out, status};
+use crate::cli::{check_data_dir, check_on_bad_image, on_bad_image, print_out, status};
 use sedet_core::render::plots::{Bars, save_bars};
 use sedet_data::annotations::layout::Split;
 use sedet_data::atomic::write_atomically;
@@ -54,6 +54,7 @@ pub(super) struct StatsArgs {
 
 pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     check_data_dir(&args.dataset, args.data_dir.as_deref())?;
+    check_on_bad_image(&args.dataset, args.on_bad_image)?;
     let dataset = DatasetName::parse(&args.dataset)?;
     print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
     let (split, data_dir) = (args.split, args.data_dir.as_deref());
