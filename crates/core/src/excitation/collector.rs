@@ -316,7 +316,7 @@ pub(crate) mod tests {
 
     pub(crate) fn origin(classes: usize) -> Origin {
         Origin {
-            network: serde_json::json!({"family": "resnet"}),
+            network: None,
             dataset: "pets".into(),
             split: "val".into(),
             images: 0,

@@ -15,7 +15,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::json;
 
 use super::ema::Ema;
-use super::events::EventLog;
+use super::events::{EventKind, EventLog};
 use super::observer::{Notice, Observer};
 use super::optimizer::{Optimizer, average_and_clip};
 use super::progress::{EpochEvaluation, EpochReport, StepReport};
@@ -461,8 +461,12 @@ impl<T: TrainTask> Engine<'_, T> {
                 let Some((evaluation, is_best)) = self.evaluate(&mut state, observer)? else {
                     return Ok(Outcome::Interrupted);
                 };
-                log.write("eval", state.progress.iteration, &evaluation.metrics)
-                    .map_err(|e| self.events_error(e))?;
+                log.write(
+                    EventKind::Eval,
+                    state.progress.iteration,
+                    &evaluation.metrics,
+                )
+                .map_err(|e| self.events_error(e))?;
                 observer.evaluated(epoch, &evaluation, is_best);
                 state.progress.plateau.observe(
                     evaluation.loss.unwrap_or(-evaluation.score),
@@ -676,7 +680,7 @@ impl<T: TrainTask> Engine<'_, T> {
         values.push(("gradient_norm".into(), gradient_norm));
         values.push(("images_per_second".into(), report.images_per_second));
         values.push(("data_wait".into(), report.data_wait));
-        log.write("train", report.iteration, &values)
+        log.write(EventKind::Train, report.iteration, &values)
             .map_err(|e| self.events_error(e))
     }
 

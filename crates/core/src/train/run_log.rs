@@ -52,7 +52,10 @@ impl<'a> RunLog<'a> {
 
     /// Begins to write to the directory of a run, after the lines of earlier sessions.
     pub(super) fn open(&mut self, run: &RunDir) {
-        let command: Vec<String> = std::env::args().collect();
+        let arguments = std::env::args_os();
+        let command: Vec<String> = arguments
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
         let opened = OpenOptions::new().append(true).create(true).open(run.log());
         // A run is not worth less without its log, and the same lines are on the console.
         self.file = opened.ok();

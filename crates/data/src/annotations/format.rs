@@ -47,6 +47,14 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
     /// The directory is in this format, and its description is wrong.
     fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError>;
 
+    /// Returns the splits of a file that no format [finds](Self::find) anything in, and whose problems the reader
+    /// of this format reports; None if it reports on no such file.
+    ///
+    /// An extension alone is sufficient here: a damaged `*.json` gets the messages of the COCO reader.
+    fn damaged_file(&self, _path: &Path) -> Option<FoundSplits> {
+        None
+    }
+
     /// Returns the extension of the files that contain annotations: `xml`.
     fn annotation_extension(&self) -> &'static str;
 
@@ -263,7 +271,8 @@ impl DatasetFiles {
         if !root.exists() {
             return Err(LayoutError::NoDirectory { root: root.into() }.into());
         }
-        match format.find(root)? {
+        let found = format.find(root)?;
+        match found.or_else(|| format.damaged_file(root)) {
             Some(found) => Ok(Self::of_found(format, root, found)),
             None => Err(format.not_found_in(root).into()),
         }
@@ -286,6 +295,15 @@ impl DatasetFiles {
             reason: files.annotations.display().to_string(),
             splits: vec![files],
         }
+    }
+
+    /// Looks for the images of all splits in one directory only.
+    #[must_use]
+    pub fn with_image_directory(mut self, directory: &Path) -> Self {
+        for files in &mut self.splits {
+            files.image_directories = vec![directory.to_owned()];
+        }
+        self
     }
 
     /// Returns the splits that exist.

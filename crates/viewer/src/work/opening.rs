@@ -16,8 +16,7 @@ use sedet_core::model::Dataset;
 use sedet_core::train::events::EVENTS;
 use sedet_core::train::run_dir::RunDir;
 use sedet_data::DataError;
-use sedet_data::annotations::coco_directory::CocoFormat;
-use sedet_data::annotations::format::SplitFiles;
+use sedet_data::annotations::format::DatasetFiles;
 use sedet_data::annotations::formats::{is_dataset_file, recognize};
 use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::datasets::detection::DetectionDataset;
@@ -214,7 +213,7 @@ impl Opener {
                 self.show(path.display().to_string(), None, Images::Files(vec![path]));
                 Ok(())
             }
-            Kind::Annotations(path) => self.open_annotations(&path),
+            Kind::Annotations(path) => self.open_annotations(&path, opening),
             Kind::Results(path) => {
                 // The launch file of a run names the dataset of its results.
                 if opening.dataset.is_none()
@@ -261,10 +260,15 @@ impl Opener {
         Ok(())
     }
 
-    fn open_annotations(&self, path: &Path) -> Result<(), String> {
-        let read = SplitFiles::of_file(&CocoFormat, path, None)
-            .read()
-            .map_err(|e| e.to_string())?;
+    fn open_annotations(&self, path: &Path, opening: &Opening) -> Result<(), String> {
+        let files = DatasetFiles::find(path).map_err(|e| e.to_string())?;
+        let wanted = files.split(opening.split());
+        // Most files are one split, which is shown whatever its role is.
+        let split = match (wanted, files.splits.first()) {
+            (Ok(split), _) | (Err(_), Some(split)) => split,
+            (Err(error), None) => return Err(error.to_string()),
+        };
+        let read = split.read().map_err(|e| e.to_string())?;
         for note in read.lines() {
             let name = path.display();
             self.mailbox.send(Message::Done(format!("{name}: {note}")));
@@ -375,16 +379,16 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     }
     let start = first_bytes(&path).map_err(|error| format!("{what}: {error}"))?;
     let text = String::from_utf8_lossy(&start);
-    match text.trim_start().chars().next() {
-        Some('[') => return Ok(Kind::Results(path)),
-        Some('{') => return Ok(Kind::Annotations(path)),
+    let is_recognized = matches!(recognize(&path), Ok(Some(_)));
+    match (text.trim_start().chars().next(), is_recognized) {
+        (Some('['), false) => return Ok(Kind::Results(path)),
+        // What is wrong with an object in no format is reported where it is opened.
+        (Some('['), true) | (Some('{'), _) => return Ok(Kind::Annotations(path)),
+        (_, true) => return Ok(Kind::Dataset(what.to_owned())),
         _ => {}
     }
     if text.contains(EXCITATION_KEY) {
         return Ok(Kind::Excitation(path));
-    }
-    if matches!(recognize(&path), Ok(Some(_))) {
-        return Ok(Kind::Dataset(what.to_owned()));
     }
     // The reader of checkpoints reports what is wrong with anything else.
     Ok(Kind::Checkpoint(path))

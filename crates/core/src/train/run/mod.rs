@@ -18,10 +18,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module as _;
-use serde_json::json;
 
 pub use detection::training_loader;
 pub use error::RunError;
+pub(in crate::train) use request::RecipeIdentity;
 pub use request::{RecipeOptions, Start, TrainRequest};
 
 use initial_weights::{InitialWeights, SizesOf, initialize};
@@ -32,7 +32,7 @@ use start::create;
 use super::engine::{Engine, Outcome, TrainTask as _};
 use super::memory::free_memory;
 use super::observer::{Notice, Observer};
-use super::run_dir::{Launch, RunDir, environment};
+use super::run_dir::{ENVIRONMENT, Environment, Launch, RunDir, RunDirError, TrainedOn};
 use super::run_log::RunLog;
 use super::summary::{DatasetFacts, ModelFacts, RecipeFacts, RunSummary, count_parameters};
 use crate::config::training::EngineConfig;
@@ -295,18 +295,21 @@ fn write_environment(
     facts: &TaskFacts,
     parameters: usize,
 ) -> Result<(), RunError> {
-    let mut record = json!({
-        "dataset": context.launch.dataset,
-        "train_images": facts.train_images,
-        "parameters": parameters,
-    });
-    if let Some(boxes) = facts.train_boxes {
-        record["train_boxes"] = boxes.into();
-    }
-    let environment = environment(&context.device.name, &record);
-    Ok(context
-        .run
-        .write("environment.json", &format!("{environment:#}\n"))?)
+    let environment = Environment::now(
+        &context.device.name,
+        TrainedOn {
+            dataset: context.launch.dataset.clone(),
+            train_images: facts.train_images,
+            train_boxes: facts.train_boxes,
+            parameters: parameters as u64,
+        },
+    );
+    let text = serde_json::to_string_pretty(&environment).map_err(std::io::Error::from);
+    let text = text.map_err(|source| RunDirError::Io {
+        path: context.run.path.join(ENVIRONMENT),
+        source,
+    })?;
+    Ok(context.run.write(ENVIRONMENT, &format!("{text}\n"))?)
 }
 
 /// Returns the beginnings of the names of the tensors of frozen parts.
