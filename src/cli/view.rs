@@ -14,7 +14,7 @@ use sedet_core::weights::named::NamedWeights;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::text::printable;
-use sedet_viewer::{Content, Opening, RendererChoice};
+use sedet_viewer::{Content, Opening, RendererChoice, RendererError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,10 +47,20 @@ pub(super) struct ViewArgs {
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
     /// Graphics API: auto, opengl or, if built with it, wgpu (Vulkan, Metal, DirectX)
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = renderer)]
     renderer: RendererChoice,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// Parses the name of a renderer.
+fn renderer(name: &str) -> Result<RendererChoice, String> {
+    name.parse().map_err(|error| match error {
+        RendererError::NotCompiledIn { name } => {
+            format!("{error}: build with '--features {name}'")
+        }
+        RendererError::Unknown { .. } => error.to_string(),
+    })
 }
 
 /// Environment variables that name an X11 or Wayland display.

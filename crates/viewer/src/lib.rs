@@ -22,7 +22,7 @@ pub mod work;
 use burn::tensor::Device;
 
 pub use app::ViewerApp;
-pub use renderer::RendererChoice;
+pub use renderer::{RendererChoice, RendererError};
 pub use work::{Content, Opening};
 
 /// The title of the window and the name of the settings.

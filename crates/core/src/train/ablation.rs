@@ -89,7 +89,7 @@ pub enum AblationError {
     #[error(transparent)]
     Recipe(Box<RunError>),
     /// The directory has runs of another request: a table would compare different things.
-    #[error("{}: contains runs that were trained with other options (options.json lists them)", path.display())]
+    #[error("{}: contains runs of another dataset or recipe (options.json lists theirs)", path.display())]
     OtherOptions {
         /// The directory.
         path: PathBuf,

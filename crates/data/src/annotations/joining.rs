@@ -6,7 +6,6 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::DataError;
 use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::format::{Dropped, SplitAnnotations};
 use crate::annotations::layout::{CannotHoldOut, Split};
@@ -14,6 +13,7 @@ use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::text::count;
+use crate::{DataError, Remedy};
 
 /// Joins splits with equal class names into one of the given role; `names` name them in errors.
 ///
@@ -79,7 +79,7 @@ pub(crate) fn join_with_ids(
             let image = part.store.image(index);
             let path = prefix.join(image.file_name);
             let file_name = path.to_str().ok_or_else(|| {
-                DataError::labels(&path, "its name is not Unicode (UTF-8); rename it")
+                DataError::labels(&path, "its name is not Unicode (UTF-8)").with(Remedy::RenameFile)
             })?;
             if let Some(&(first, at)) = known.get(file_name) {
                 let (first_name, first) = parts[first];

@@ -81,7 +81,7 @@ impl Checksum {
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
     /// The address is invalid.
-    #[error("{url}: not an address that can be fetched ({reason}); write it as https://HOST/PATH")]
+    #[error("{url}: not an address that can be fetched ({reason})")]
     Address {
         /// The address.
         url: String,
@@ -89,9 +89,7 @@ pub enum DownloadError {
         reason: String,
     },
     /// The server does not have the file.
-    #[error(
-        "{url}: the server has no such file ({status}); check the address, the file may have moved"
-    )]
+    #[error("{url}: the server has no such file ({status})")]
     NotFound {
         /// The address.
         url: String,
@@ -99,9 +97,7 @@ pub enum DownloadError {
         status: u16,
     },
     /// The server refused the request.
-    #[error(
-        "{url}: the server refuses with status {status}; check the address and your right to fetch it"
-    )]
+    #[error("{url}: the server refuses with status {status}")]
     Refused {
         /// The address.
         url: String,
@@ -109,9 +105,7 @@ pub enum DownloadError {
         status: u16,
     },
     /// The network or the server failed repeatedly.
-    #[error(
-        "{url}: {reason}, after {ATTEMPTS} attempts; check the network and run again, it continues where it can"
-    )]
+    #[error("{url}: {reason}, after {ATTEMPTS} attempts")]
     Network {
         /// The address.
         url: String,
@@ -119,9 +113,7 @@ pub enum DownloadError {
         reason: String,
     },
     /// The file exceeds the size limit.
-    #[error(
-        "{url}: longer than the {max_bytes} bytes allowed here; check that the address is the right file"
-    )]
+    #[error("{url}: longer than the {max_bytes} bytes allowed here")]
     TooLong {
         /// The address.
         url: String,
@@ -130,7 +122,7 @@ pub enum DownloadError {
     },
     /// The checksum is wrong; the file was removed.
     #[error(
-        "{url}: wrong checksum, expected {algorithm} {expected}, got {found}; the file was removed, run again to fetch it again"
+        "{url}: wrong checksum, expected {algorithm} {expected}, got {found}; the file was removed"
     )]
     Checksum {
         /// The address.
@@ -143,9 +135,7 @@ pub enum DownloadError {
         found: String,
     },
     /// The length is wrong; the file was removed.
-    #[error(
-        "{url}: wrong length, expected {expected} bytes, got {found}; the file was removed, check that the address is the right file and run again"
-    )]
+    #[error("{url}: wrong length, expected {expected} bytes, got {found}; the file was removed")]
     Length {
         /// The address.
         url: String,
@@ -155,7 +145,7 @@ pub enum DownloadError {
         found: u64,
     },
     /// The file could not be written.
-    #[error("{url}: cannot write {}: {source}; check free space and permissions", path.display())]
+    #[error("{url}: cannot write {}: {source}", path.display())]
     Disk {
         /// The address.
         url: String,

@@ -43,6 +43,7 @@ impl LabeledDataset {
         let wrong = |problem: String| DataError::Labels {
             origin: origin.to_owned(),
             problem,
+            remedy: None,
         };
         if labels.is_empty() {
             return Err(wrong("it has no images".to_owned()));

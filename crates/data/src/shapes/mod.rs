@@ -156,7 +156,7 @@ pub struct SceneObject {
 pub enum ShapesError {
     /// [`ShapesConfig::long_side`] is out of range.
     #[error(
-        "shapes: long_side is {long_side}, choose {} to {} pixels",
+        "shapes: long_side is {long_side}; it must be {} to {} pixels",
         LONG_SIDE_LIMITS.0,
         LONG_SIDE_LIMITS.1
     )]
@@ -165,7 +165,7 @@ pub enum ShapesError {
         long_side: u32,
     },
     /// A split has no images.
-    #[error("shapes: {split}_images is 0, choose at least 1")]
+    #[error("shapes: {split}_images is 0; it must be at least 1")]
     NoImages {
         /// The empty split.
         split: Split,

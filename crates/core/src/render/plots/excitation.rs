@@ -154,7 +154,7 @@ fn check_panels(panels: usize) -> Result<(), RenderError> {
         )),
         1..=MAX_PANELS => Ok(()),
         _ => Err(RenderError::Plot(format!(
-            "{panels} panels exceed the limit of {MAX_PANELS}; select fewer blocks or classes"
+            "{panels} panels exceed the limit of {MAX_PANELS}"
         ))),
     }
 }

@@ -39,7 +39,6 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::DataError;
 use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
@@ -51,6 +50,7 @@ use crate::boxes::BoxConvention;
 use crate::images::decode::image_size;
 use crate::text::count;
 use crate::text_file::read_text;
+use crate::{DataError, Remedy};
 
 use directory::YoloDirectory;
 use images::SplitImages;
@@ -214,8 +214,8 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         }
         let within = path.strip_prefix(&image_root).unwrap_or(path);
         if within.to_str().is_none() {
-            let advice = "its name is not Unicode (UTF-8); rename it";
-            problem(DataError::labels(path, advice));
+            let error = DataError::labels(path, "its name is not Unicode (UTF-8)");
+            problem(error.with(Remedy::RenameFile));
         }
         let size = size.map_err(|error| problem(error.into())).ok();
         if let Some(several) = found_labels.several.get(path) {
