@@ -28,15 +28,15 @@ use rayon::prelude::*;
 use crate::DataError;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, EntryProblem, FoundSplits, ImageEntry, Output,
-    PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, described_flag, last_part,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
+    Output, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, described_flag, last_part,
     without_extension,
 };
 use crate::annotations::image_files::{
     DirectoryListing, Found, files_with_extension, images_within,
 };
 use crate::annotations::layout::Split;
-use crate::annotations::voc::{self, VocImage};
+use crate::annotations::voc::{self, VocImage, VocObject};
 use crate::images::decode::{has_image_extension, image_size};
 use crate::text::count;
 use crate::text_file::read_text;
@@ -806,6 +806,33 @@ fn notes_on(names: &[String], found: &[ImageOf]) -> Vec<String> {
     notes
 }
 
+/// Returns the boxes of objects, and counts what they have besides.
+fn boxes_of(
+    objects: impl Iterator<Item = VocObject>,
+    numbers: &HashMap<&str, usize>,
+    dropped: &mut Dropped,
+) -> Vec<BoxEntry> {
+    let mut boxes = Vec::new();
+    for object in objects {
+        // The categories are the classes of these annotations.
+        let Some(&class) = numbers.get(object.name.as_str()) else {
+            continue;
+        };
+        let flags = object.flags.names().map(described_flag);
+        let others = object.others.iter();
+        let others = others.map(|name| format!("`{name}` elements"));
+        for what in flags.chain(others) {
+            dropped.add(what, "object", 1);
+        }
+        boxes.push(BoxEntry {
+            class,
+            xywh: Some(object.box_in_image.to_xywh()),
+            flags: object.flags,
+        });
+    }
+    boxes
+}
+
 fn entries(
     split: &VocSplit,
     annotations: Vec<Result<VocImage, DataError>>,
@@ -858,36 +885,18 @@ fn entries(
         // Before the problems of the image: without an annotation, its name is not known.
         let annotated = annotated.map_err(&mut problem).ok();
         let mut size = size.map_err(|error| problem(error.into())).ok();
-        let mut boxes = Vec::new();
-        if let Some(annotated) = annotated {
-            if let Some(stated) = annotated.size {
-                let differing = size.replace(stated).filter(|actual| *actual != stated);
-                if let Some(decoded) = differing {
-                    problem(DataError::SizeMismatch {
-                        image: images.root.join(&file_name).display().to_string(),
-                        decoded,
-                        annotated: stated,
-                    });
-                }
-            }
-            for object in annotated.objects {
-                // The categories are the classes of these annotations.
-                let Some(&class) = numbers.get(object.name.as_str()) else {
-                    continue;
-                };
-                let flags = object.flags.names().map(described_flag);
-                let others = object.others.iter();
-                let others = others.map(|name| format!("`{name}` elements"));
-                for what in flags.chain(others) {
-                    collected.dropped.add(what, "object", 1);
-                }
-                boxes.push(BoxEntry {
-                    class,
-                    xywh: Some(object.box_in_image.to_xywh()),
-                    flags: object.flags,
+        if let Some(stated) = annotated.as_ref().and_then(|annotated| annotated.size) {
+            let differing = size.replace(stated).filter(|actual| *actual != stated);
+            if let Some(decoded) = differing {
+                problem(DataError::SizeMismatch {
+                    image: images.root.join(&file_name).display().to_string(),
+                    decoded,
+                    annotated: stated,
                 });
             }
         }
+        let objects = annotated.into_iter().flat_map(|found| found.objects);
+        let boxes = boxes_of(objects, &numbers, &mut collected.dropped);
         collected.images.push(ImageEntry {
             file_name,
             size,
