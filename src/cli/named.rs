@@ -12,7 +12,7 @@ use super::progress::{Meter, Unit};
 use super::terminal::{fitted, width};
 use super::{print_out, problem, status};
 use sedet_core::weights::named::{
-    Downloaded, NamedError, NamedWeights, Origin, Presence, PublishedResult, Source, Store,
+    Downloaded, FileOrigin, NamedError, NamedWeights, Presence, PublishedResult, Source, Store,
     UnknownWeights,
 };
 use sedet_data::eval::table::Side;
@@ -272,7 +272,7 @@ fn file_of(weights: &'static NamedWeights) -> anyhow::Result<PathBuf> {
 
 /// Prints that a file without a record was taken for the weights whose name it has.
 fn report_adopted(found: &Downloaded) {
-    if found.origin != Origin::Adopted {
+    if found.origin != FileOrigin::Adopted {
         return;
     }
     match &found.published {

@@ -389,7 +389,7 @@ mod tests {
             let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
             assert_eq!(
                 error,
-                format!("unknown device '{text}': use auto, cpu, wgpu, cuda or cuda:N")
+                format!("unknown device '{text}'; known are auto, cpu, wgpu, cuda and cuda:N")
             );
         }
     }

@@ -1,8 +1,8 @@
-//! Creation of output directories.
+//! Directories: creation, the errors of paths, and what several have in common.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// Creates a directory and its parents, unless it exists.
 ///
@@ -21,6 +21,21 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
         };
         io::Error::new(kind, format!("cannot create the directory: {reason}"))
     })
+}
+
+/// Returns the directory that contains all of these directories.
+pub(crate) fn common_root<'a>(roots: impl IntoIterator<Item = &'a Path>) -> PathBuf {
+    let mut roots = roots.into_iter();
+    let Some(first) = roots.next() else {
+        return PathBuf::new();
+    };
+    let mut common: Vec<Component> = first.components().collect();
+    for other in roots {
+        let same = common.iter().zip(other.components());
+        let same = same.take_while(|(a, b)| **a == *b).count();
+        common.truncate(same);
+    }
+    common.iter().collect()
 }
 
 /// Describes a symbolic link whose target does not exist; None for anything else.

@@ -160,7 +160,7 @@ pub struct LoaderSection {
 }
 
 /// The name of a backbone that came with weights and is not a published one.
-pub const IMPORTED: &str = "imported";
+pub(crate) const IMPORTED: &str = "imported";
 
 impl Recipe for DetectionConfig {
     const TASK: Task = Task::Detection;

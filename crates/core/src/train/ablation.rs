@@ -322,12 +322,17 @@ fn check_options(request: &AblationRequest) -> Result<(), AblationError> {
     Ok(write_text(&path, &format!("{text}\n"))?)
 }
 
-fn run_directory(output: &Path, cell: &Cell, seed: u64) -> PathBuf {
+fn run_directory(output: &Path, cell: &GridPoint, seed: u64) -> PathBuf {
     output.join(cell.directory()).join(format!("seed-{seed}"))
 }
 
 /// Returns the request for one setting with one seed: a new run, or what an earlier call left.
-fn request_of(request: &AblationRequest, cell: &Cell, seed: u64, directory: &Path) -> TrainRequest {
+fn request_of(
+    request: &AblationRequest,
+    cell: &GridPoint,
+    seed: u64,
+    directory: &Path,
+) -> TrainRequest {
     let mut recipe = request.recipe.clone();
     recipe.settings.extend(cell.settings());
     let start = if RunDir::open(directory).is_ok() {
@@ -354,7 +359,7 @@ fn request_of(request: &AblationRequest, cell: &Cell, seed: u64, directory: &Pat
 fn measures(
     dataset: &AnyDatasetName,
     request: &AblationRequest,
-    cells: &[Cell],
+    cells: &[GridPoint],
 ) -> &'static [Measure] {
     if matches!(dataset, AnyDatasetName::Detection(_)) {
         return &DETECTOR;
@@ -390,7 +395,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 fn row(
-    cell: &Cell,
+    cell: &GridPoint,
     request: &AblationRequest,
     measures: &[Measure],
 ) -> Result<AblationRow, AblationError> {
@@ -557,9 +562,9 @@ fn split_values(list: &str) -> Vec<String> {
 
 /// One point of the grid: a key and a value per axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cell(pub Vec<(String, String)>);
+pub struct GridPoint(pub Vec<(String, String)>);
 
-impl Cell {
+impl GridPoint {
     /// Returns the settings as `KEY=VALUE`.
     pub fn settings(&self) -> Vec<String> {
         let pairs = self.0.iter();
@@ -578,20 +583,21 @@ impl Cell {
 }
 
 /// Returns all combinations; the last axis changes fastest.
-pub fn grid(axes: &[Axis]) -> Vec<Cell> {
-    axes.iter().fold(vec![Cell(Vec::new())], |cells, axis| {
-        let values = axis.values.iter();
-        cells
-            .iter()
-            .flat_map(|cell| {
-                values.clone().map(|value| {
-                    let mut pairs = cell.0.clone();
-                    pairs.push((axis.key.clone(), value.clone()));
-                    Cell(pairs)
+pub fn grid(axes: &[Axis]) -> Vec<GridPoint> {
+    axes.iter()
+        .fold(vec![GridPoint(Vec::new())], |cells, axis| {
+            let values = axis.values.iter();
+            cells
+                .iter()
+                .flat_map(|cell| {
+                    values.clone().map(|value| {
+                        let mut pairs = cell.0.clone();
+                        pairs.push((axis.key.clone(), value.clone()));
+                        GridPoint(pairs)
+                    })
                 })
-            })
-            .collect()
-    })
+                .collect()
+        })
 }
 
 /// Mean and standard deviation over the runs of one setting.
@@ -833,8 +839,8 @@ mod tests {
         let cells = grid(&axes);
         assert_eq!(cells.len(), 6);
         assert_eq!(cells[1].directory(), "model.se.gate=sigmoid,train.seed=2");
-        assert_eq!(grid(&[]), [Cell(Vec::new())]);
-        let stages = Cell(vec![("a".into(), "[true, false]/..".into())]);
+        assert_eq!(grid(&[]), [GridPoint(Vec::new())]);
+        let stages = GridPoint(vec![("a".into(), "[true, false]/..".into())]);
         assert_eq!(stages.directory(), "a=_true,_false__..");
     }
 

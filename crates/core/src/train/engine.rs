@@ -24,7 +24,7 @@ use crate::config::training::EngineConfig;
 use crate::spec::{ModelSpec, TrainingFacts};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
-use crate::weights::progress::Progress;
+use crate::weights::progress::TrainingProgress;
 use sedet_data::loading::SkippedImage;
 
 /// The losses of one batch.
@@ -295,7 +295,7 @@ struct State<M> {
     model: M,
     optimizer: Optimizer,
     ema: Option<Ema>,
-    progress: Progress,
+    progress: TrainingProgress,
 }
 
 /// The gradients of one optimizer step.
@@ -324,7 +324,7 @@ impl<T: TrainTask> Engine<'_, T> {
             model,
             optimizer: Optimizer::of(&self.config),
             ema: self.config.ema_decay.map(Ema::new),
-            progress: Progress::default(),
+            progress: TrainingProgress::default(),
         };
         self.check_config()?;
         self.save(&state)?;
@@ -502,7 +502,12 @@ impl<T: TrainTask> Engine<'_, T> {
     }
 
     /// Returns the reason why training stops before the next step, if it does.
-    fn stop_reason(&self, progress: &Progress, total: usize, session: Instant) -> Option<Stretch> {
+    fn stop_reason(
+        &self,
+        progress: &TrainingProgress,
+        total: usize,
+        session: Instant,
+    ) -> Option<Stretch> {
         let max_seconds = self.config.max_minutes.map_or(f64::INFINITY, |m| m * 60.0);
         if self.stop.load(Ordering::Relaxed) {
             Some(Stretch::Interrupted)
@@ -603,7 +608,7 @@ impl<T: TrainTask> Engine<'_, T> {
         Ok((state, Stretch::EpochDone))
     }
 
-    fn learning_rate(&self, progress: &Progress, total: usize) -> f64 {
+    fn learning_rate(&self, progress: &TrainingProgress, total: usize) -> f64 {
         let drops = progress.plateau.drops;
         let per_epoch = self.steps_per_epoch();
         let schedule = &self.config.schedule;
@@ -743,7 +748,7 @@ impl<T: TrainTask> Engine<'_, T> {
 
     fn save(&self, state: &State<T::Model>) -> Result<(), TrainError<T::Error>> {
         let (ema_updates, ema) = state.ema.as_ref().map(Ema::export).unwrap_or_default();
-        let progress = Progress {
+        let progress = TrainingProgress {
             ema_updates,
             ..state.progress.clone()
         };

@@ -21,7 +21,7 @@ const SHORT: Duration = Duration::from_secs(20);
 
 /// Passes everything on to another observer and writes it to `log.txt`. Lines from before the directory
 /// of the run exists are written when it is opened.
-pub(super) struct RunLog<'a> {
+pub(super) struct LogObserver<'a> {
     inner: &'a mut dyn Observer,
     file: Option<File>,
     waiting: Vec<String>,
@@ -39,7 +39,7 @@ enum Timing {
     Done,
 }
 
-impl<'a> RunLog<'a> {
+impl<'a> LogObserver<'a> {
     pub(super) fn new(inner: &'a mut dyn Observer) -> Self {
         Self {
             inner,
@@ -104,7 +104,7 @@ impl<'a> RunLog<'a> {
     }
 }
 
-impl Observer for RunLog<'_> {
+impl Observer for LogObserver<'_> {
     fn step(&mut self, report: &StepReport<'_>) {
         let is_due = self
             .last_step

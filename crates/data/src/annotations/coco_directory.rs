@@ -146,7 +146,7 @@ fn one_file(path: &Path) -> FoundSplits {
 ///
 /// # Errors
 /// A file or directory is missing; the message names it. The test split, which has no annotations.
-pub fn find_coco(data_dir: &Path, split: Split) -> Result<SplitFiles, LayoutError> {
+pub(crate) fn find_coco(data_dir: &Path, split: Split) -> Result<SplitFiles, LayoutError> {
     if !data_dir.is_dir() {
         return Err(LayoutError::NoDirectory {
             root: data_dir.to_owned(),

@@ -21,8 +21,8 @@ use rayon::prelude::*;
 use crate::DataError;
 use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
-    Output, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, Output,
+    PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox,
 };
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
@@ -489,7 +489,7 @@ fn entries(
                 flags: ObjectFlags::default(),
             })
         });
-        images.push(ImageEntry {
+        images.push(SplitImage {
             file_name,
             size,
             boxes: boxes.collect(),

@@ -288,7 +288,7 @@ impl DatasetFiles {
     }
 
     /// Describes one split on its own.
-    pub fn of_split(files: SplitFiles) -> Self {
+    pub(crate) fn of_split(files: SplitFiles) -> Self {
         Self {
             format: files.format,
             root: files.annotations.clone(),
@@ -334,7 +334,7 @@ pub struct SplitEntries {
     /// Class names. The category id of a class is its position plus one.
     pub categories: Vec<String>,
     /// The images. The id of an image is its position plus one.
-    pub images: Vec<ImageEntry>,
+    pub images: Vec<SplitImage>,
     /// Problems in the order of the images. A strict read fails with the first.
     pub problems: Vec<EntryProblem>,
     /// Counts of what the format expresses and an [`AnnotationStore`] does not.
@@ -345,7 +345,7 @@ pub struct SplitEntries {
 
 /// An image of [`SplitEntries`].
 #[derive(Debug)]
-pub struct ImageEntry {
+pub struct SplitImage {
     /// The path, relative to [`SplitEntries::image_root`] and separated by `/`.
     pub file_name: String,
     /// The size stated by the annotations, else that of the file. None if neither is known; a
@@ -355,7 +355,7 @@ pub struct ImageEntry {
     pub boxes: Vec<BoxEntry>,
 }
 
-/// A box of an [`ImageEntry`].
+/// A box of a [`SplitImage`].
 #[derive(Debug)]
 pub struct BoxEntry {
     /// Position in [`SplitEntries::categories`].

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,6 +12,7 @@ use crate::annotations::layout::{CannotHoldOut, Split};
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
+use crate::directory::common_root;
 use crate::text::count;
 use crate::{DataError, Remedy};
 
@@ -25,7 +26,7 @@ use crate::{DataError, Remedy};
 /// # Errors
 /// The class names differ, a class name appears twice, the path of an image is not Unicode, or an image of two
 /// splits has other boxes in each.
-pub fn join_splits(
+pub(crate) fn join_splits(
     split: Split,
     parts: &[(&str, &SplitAnnotations)],
 ) -> Result<SplitAnnotations, DataError> {
@@ -56,7 +57,7 @@ pub(crate) fn join_with_ids(
         return Err(DataError::labels(Path::new(""), "no datasets to join"));
     };
     let mut joined = JoinedSplit {
-        image_root: common_root(&roots),
+        image_root: common_root(roots.iter().map(PathBuf::as_path)),
         ..JoinedSplit::default()
     };
     for category in first.store.categories() {
@@ -277,20 +278,6 @@ fn absolute(path: &Path) -> Result<PathBuf, DataError> {
         path
     };
     std::path::absolute(path).map_err(|source| DataError::io(path, source))
-}
-
-/// Returns the directory that contains all of these directories.
-pub(crate) fn common_root(roots: &[PathBuf]) -> PathBuf {
-    let Some((first, others)) = roots.split_first() else {
-        return PathBuf::new();
-    };
-    let mut common: Vec<Component> = first.components().collect();
-    for other in others {
-        let same = common.iter().zip(other.components());
-        let same = same.take_while(|(a, b)| **a == *b).count();
-        common.truncate(same);
-    }
-    common.iter().collect()
 }
 
 /// One in this many images is held out where there is no validation split.

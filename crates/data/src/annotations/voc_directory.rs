@@ -28,9 +28,9 @@ use rayon::prelude::*;
 use crate::DataError;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
-    Output, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, described_flag, last_part,
-    without_extension,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, Output,
+    PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox, described_flag,
+    last_part, without_extension,
 };
 use crate::annotations::image_files::{
     DirectoryListing, Found, files_with_extension, images_within,
@@ -897,7 +897,7 @@ fn entries(
         }
         let objects = annotated.into_iter().flat_map(|found| found.objects);
         let boxes = boxes_of(objects, &numbers, &mut collected.dropped);
-        collected.images.push(ImageEntry {
+        collected.images.push(SplitImage {
             file_name,
             size,
             boxes,

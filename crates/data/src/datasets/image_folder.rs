@@ -297,7 +297,7 @@ fn classes_within(directory: PathBuf, name: &str) -> PathBuf {
 
 /// Returns whether a directory has annotations of boxes, in a known layout or, to be safe, anything that may be
 /// some.
-pub fn holds_annotations(root: &Path) -> bool {
+pub(crate) fn holds_annotations(root: &Path) -> bool {
     !matches!(recognize(root), Ok(None)) || FORMATS.iter().any(|format| format.may_be_in(root))
 }
 

@@ -30,7 +30,7 @@ const TRIED_IMAGES: usize = 100;
 
 /// The two sets of training images; they share the val images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlacesTrain {
+pub(crate) enum PlacesTrain {
     /// The standard set, 1.8 million images.
     Standard,
     /// The challenge set, 8 million images.
@@ -66,7 +66,7 @@ impl PlacesTrain {
 /// # Errors
 /// A list is missing, or has an invalid line or a label without a category; no directory has the
 /// images; the split is test, whose labels are not public.
-pub fn open_places365(
+pub(crate) fn open_places365(
     directory: &Path,
     train: PlacesTrain,
     split: Split,

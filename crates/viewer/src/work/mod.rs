@@ -17,11 +17,11 @@ use std::sync::mpsc::{Receiver, channel};
 
 use burn::tensor::Device;
 
-pub use messages::TextureUpdate;
+pub(crate) use messages::TextureUpdate;
 pub use opening::{Content, Opening};
 
 use super::state::{
-    Collection, Compare, Images, Pane, Request, ViewerState, score_at_recall, top_channels,
+    Collection, Compare, ImageSource, Pane, Request, ViewerState, score_at_recall, top_channels,
 };
 use counting::{Counter, CountingJob};
 use images::ImageThreads;
@@ -225,8 +225,9 @@ impl Workers {
     }
 
     fn measure_gates(&self, limit: Option<usize>, state: &mut ViewerState) {
-        let has_classes =
-            |c: &&Arc<Collection>| matches!(c.images, Images::Boxes(_) | Images::Labeled(_));
+        let has_classes = |c: &&Arc<Collection>| {
+            matches!(c.images, ImageSource::Boxes(_) | ImageSource::Labeled(_))
+        };
         if let Some(collection) = state.collection.as_ref().filter(has_classes) {
             self.network.long(LongWork::Measure {
                 collection: collection.clone(),

@@ -14,7 +14,8 @@ use image::RgbImage;
 
 use super::{Busy, CollectionMessage, Mailbox, Message};
 use crate::state::{
-    BlockGates, BlockMaps, Collection, Images, Inference, ModelTable, NetworkInfo, Pane, Progress,
+    BlockGates, BlockMaps, Collection, ImageSource, Inference, ModelTable, NetworkInfo, Pane,
+    TaskProgress,
 };
 use sedet_core::backbones::summary::Tracer;
 use sedet_core::model::{Dataset, ImageChoice, Model, NetworkConfig, Recording, Task};
@@ -370,7 +371,7 @@ impl Owner {
             let Some(network) = network.filter(|_| is_current && !self.is_canceled()) else {
                 break;
             };
-            let progress = Progress {
+            let progress = TaskProgress {
                 label: label.clone(),
                 done: index,
                 total: collection.len(),
@@ -422,11 +423,11 @@ impl Owner {
             return;
         };
         let images = match &collection.images {
-            Images::Boxes(dataset) => Dataset::Detection(OpenedSplit {
+            ImageSource::Boxes(dataset) => Dataset::Detection(OpenedSplit {
                 dataset: dataset.clone(),
             }),
-            Images::Labeled(dataset) => Dataset::Classification(dataset.clone()),
-            Images::Files(_) => return,
+            ImageSource::Labeled(dataset) => Dataset::Classification(dataset.clone()),
+            ImageSource::Files(_) => return,
         };
         let choice = ImageChoice {
             dataset: collection.name.clone(),
@@ -436,7 +437,7 @@ impl Owner {
         };
         let measured = network.record_excitation(&images, &choice, &mut |done, total| {
             self.urgent();
-            self.mailbox.send(Message::Progress(Progress {
+            self.mailbox.send(Message::Progress(TaskProgress {
                 label: label.clone(),
                 done,
                 total,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::network::NetworkThread;
 use super::{Mailbox, Message};
-use crate::state::{Collection, Images, Pane, RunLog};
+use crate::state::{Collection, ImageSource, Pane, RunLog};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
 use sedet_core::model::Dataset;
@@ -206,11 +206,19 @@ impl Opener {
                     (Err(error), None) => return Err(error),
                 };
                 files.sort();
-                self.show(directory.display().to_string(), None, Images::Files(files));
+                self.show(
+                    directory.display().to_string(),
+                    None,
+                    ImageSource::Files(files),
+                );
                 Ok(())
             }
             Kind::Image(path) => {
-                self.show(path.display().to_string(), None, Images::Files(vec![path]));
+                self.show(
+                    path.display().to_string(),
+                    None,
+                    ImageSource::Files(vec![path]),
+                );
                 Ok(())
             }
             Kind::Annotations(path) => self.open_annotations(&path, opening),
@@ -235,7 +243,7 @@ impl Opener {
         }
     }
 
-    fn show(&self, name: String, split: Option<Split>, images: Images) {
+    fn show(&self, name: String, split: Option<Split>, images: ImageSource) {
         let collection = Arc::new(Collection {
             name,
             split,
@@ -253,8 +261,8 @@ impl Opener {
             self.mailbox.send(Message::Done(format!("{name}: {note}")));
         }
         let images = match opened {
-            Dataset::Detection(split) => Images::Boxes(split.dataset),
-            Dataset::Classification(dataset) => Images::Labeled(dataset),
+            Dataset::Detection(split) => ImageSource::Boxes(split.dataset),
+            Dataset::Classification(dataset) => ImageSource::Labeled(dataset),
         };
         self.show(name.to_owned(), Some(split), images);
         Ok(())
@@ -277,7 +285,7 @@ impl Opener {
         self.show(
             path.display().to_string(),
             None,
-            Images::Boxes(Arc::new(dataset)),
+            ImageSource::Boxes(Arc::new(dataset)),
         );
         Ok(())
     }

@@ -18,7 +18,7 @@ use sedet_data::annotations::coco_directory::CocoFormat;
 use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
 use sedet_data::annotations::layout::Split;
 use sedet_data::curation::check::{
-    CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, check_dataset,
+    CheckOptions, CheckProgress, CheckedSplit, Diagnostics, FixSummary, Severity, check_dataset,
     check_hold_out, check_split, compare_splits,
 };
 use sedet_data::curation::statistics::Statistics;
@@ -80,11 +80,11 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         options,
         &mut diagnostics,
         &|split, step| match step {
-            Progress::Reading(done, all) => {
+            CheckProgress::Reading(done, all) => {
                 meter.begin(&format!("{split}: reading annotations"), Unit::Bytes, 0);
                 meter.show(done, Some(all));
             }
-            Progress::Images(done, all) => {
+            CheckProgress::Images(done, all) => {
                 meter.begin(&format!("{split}: decoding images"), Unit::Images, 0);
                 meter.show(done, Some(all));
             }

@@ -33,7 +33,7 @@ use super::engine::{Engine, Outcome, TrainTask as _};
 use super::memory::free_memory;
 use super::observer::{Notice, Observer};
 use super::run_dir::{ENVIRONMENT, Environment, Launch, RunDir, RunDirError, TrainedOn};
-use super::run_log::RunLog;
+use super::run_log::LogObserver;
 use super::summary::{DatasetFacts, ModelFacts, RecipeFacts, RunSummary, count_parameters};
 use crate::config::training::EngineConfig;
 use crate::config::{ChosenRecipe, Recipe as _};
@@ -75,7 +75,7 @@ pub struct RunResult {
 /// # Errors
 /// See [`RunError`]. A mistake in the request is found before the directory of a new run is created.
 pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainReport, RunError> {
-    let mut log = RunLog::new(observer);
+    let mut log = LogObserver::new(observer);
     let outcome = dispatch(request, &mut log);
     match &outcome {
         Ok(report) => match &report.result {
@@ -87,7 +87,7 @@ pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainR
     outcome
 }
 
-fn dispatch(request: &TrainRequest, log: &mut RunLog<'_>) -> Result<TrainReport, RunError> {
+fn dispatch(request: &TrainRequest, log: &mut LogObserver<'_>) -> Result<TrainReport, RunError> {
     let launch = match &request.start {
         Start::New {
             dataset, output, ..
@@ -161,7 +161,7 @@ fn run_kind<K: RunKind>(
     kind: &K,
     request: &TrainRequest,
     launch: Launch,
-    log: &mut RunLog<'_>,
+    log: &mut LogObserver<'_>,
 ) -> Result<TrainReport, RunError> {
     let Opened {
         run,

@@ -41,12 +41,14 @@ use rayon::prelude::*;
 
 use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
-    Output, PlacedBox, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, without_extension,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, Output,
+    PlacedBox, PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox,
+    without_extension,
 };
 use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::layout::Split;
 use crate::boxes::{BoxConvention, ImageSize};
+use crate::directory::common_root;
 use crate::images::decode::{DecodeError, image_size};
 use crate::text::count;
 use crate::text_file::read_text;
@@ -207,7 +209,7 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         })
         .collect();
     let mut collected = CollectedSplit {
-        image_root: common_directory(&paths),
+        image_root: common_root(paths.iter().filter_map(|path| path.parent())),
         ..CollectedSplit::default()
     };
     for image in read {
@@ -267,7 +269,7 @@ struct ReadImage<'a> {
 #[derive(Default)]
 struct CollectedSplit<'a> {
     image_root: PathBuf,
-    images: Vec<ImageEntry>,
+    images: Vec<SplitImage>,
     problems: Vec<EntryProblem>,
     dropped: Dropped,
     without_labels: usize,
@@ -323,7 +325,7 @@ impl<'a> CollectedSplit<'a> {
             self.without_labels += 1;
             Vec::new()
         };
-        self.images.push(ImageEntry {
+        self.images.push(SplitImage {
             file_name,
             size,
             boxes,
@@ -467,21 +469,4 @@ fn copy_outlines(
         }
     }
     Ok(kept)
-}
-
-/// Returns the directory that contains all of the given files.
-fn common_directory(paths: &[PathBuf]) -> PathBuf {
-    let mut common = paths
-        .first()
-        .and_then(|path| path.parent())
-        .unwrap_or(Path::new(""));
-    for path in paths {
-        while !path.starts_with(common) {
-            match common.parent() {
-                Some(parent) => common = parent,
-                None => return PathBuf::new(),
-            }
-        }
-    }
-    common.to_owned()
 }

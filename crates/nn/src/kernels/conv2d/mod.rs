@@ -45,7 +45,7 @@ use super::optional::OptionalTensor;
 use forward::Epilogue;
 use geometry::Geometry;
 use input_gradient::cpu_input_gradient;
-pub use packed::PackedWeights;
+pub(crate) use packed::PackedWeights;
 use packed::{Order, Weights};
 use weight_gradient::cpu_weight_gradient;
 
@@ -75,7 +75,7 @@ impl Default for Conv2dOptions {
 
 /// The weight and bias of a convolution, and the scale of the batch norm after it.
 #[derive(Clone, Debug)]
-pub struct Filters {
+pub(crate) struct Filters {
     /// `[channels_out, channels_in / groups, kernel_height, kernel_width]`.
     pub weight: Tensor<4>,
     /// Factor of each filter, `[channels_out]`. Treated as a constant by the gradient.
@@ -125,7 +125,7 @@ impl Filters {
 ///
 /// # Panics
 /// If the shapes do not match each other or the options.
-pub fn conv2d(
+pub(crate) fn conv2d(
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
@@ -156,7 +156,7 @@ pub fn conv2d(
 ///
 /// # Panics
 /// If the shapes do not match each other or the options.
-pub fn conv2d_fused(
+pub(crate) fn conv2d_fused(
     x: Tensor<4>,
     filters: Filters,
     residual: Option<Tensor<4>>,
@@ -188,7 +188,7 @@ pub fn conv2d_fused(
 ///
 /// # Panics
 /// If the shapes do not match each other or the options.
-pub fn conv2d_gated(
+pub(crate) fn conv2d_gated(
     x: Tensor<4>,
     filters: Filters,
     gates: Tensor<4>,

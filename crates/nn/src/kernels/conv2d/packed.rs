@@ -16,7 +16,7 @@ use burn::backend::flex::FlexTensor;
 ///
 /// Clones share the orders. They belong to one weight tensor: for another one they are ignored, never used.
 #[derive(Clone, Default)]
-pub struct PackedWeights(Arc<Orders>);
+pub(crate) struct PackedWeights(Arc<Orders>);
 
 #[derive(Default)]
 struct Orders {
