@@ -144,7 +144,7 @@ fn run(error: &RunError) -> Option<String> {
             quoted(checkpoint.display())
         )),
         RunError::DatasetMoved { run, .. } => Some(format!(
-            "name its new place: sedet train --resume {} --dataset PATH (--data-dir DIR for a named dataset)",
+            "give its new path: sedet train --resume {} --dataset PATH (--data-dir DIR for a named dataset)",
             quoted(run.display())
         )),
         RunError::OtherBackbone { wanted, .. } => {
@@ -167,7 +167,7 @@ fn run(error: &RunError) -> Option<String> {
     }
 }
 
-/// Returns whether training ended because of an image of another size than its annotations say.
+/// Returns whether training ended because of an image of another size than that of its annotations.
 fn is_about_size(error: &(dyn Error + Send + Sync + 'static)) -> bool {
     matches!(
         error.downcast_ref(),
@@ -881,7 +881,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// Returns whether an error, without its causes, says that the command line is wrong. As in [`hint_of`], the
+/// Returns whether an error, without its causes, is about a wrong command line. As in [`hint_of`], the
 /// errors inside of wrappers are inspected here.
 fn is_usage(cause: &(dyn Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref::<Advised>() {

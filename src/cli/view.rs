@@ -193,12 +193,12 @@ fn check_replaced(opening: &Opening, content: Option<&Content>) -> anyhow::Resul
     }
     let path = printable(opening.what.as_deref().unwrap_or_default());
     Err(usage_with_hint(
-        format!("{option} has no effect: {path} is opened in its place"),
+        format!("{option} has no effect: {path} is opened instead"),
         hint,
     ))
 }
 
-/// Returns the reason in a message of winit, which names the place in its source code:
+/// Returns the reason in a message of winit, which names the line in its source code:
 /// `winit EventLoopError: os error at /.../mod.rs:765: no display`.
 fn without_source_location(message: &str) -> String {
     let reason = message

@@ -136,7 +136,7 @@ pub enum DeviceError {
     Unavailable {
         /// The requested backend.
         backend: Backend,
-        /// What the driver says.
+        /// The message of the driver.
         reason: String,
     },
     /// An index beyond the last GPU.

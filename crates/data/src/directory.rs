@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 /// Creates a directory and its parents, unless it exists.
 ///
 /// # Errors
-/// The directory cannot be created. The message says why in plain words, without the path.
+/// The directory cannot be created. The message has the reason in plain words, without the path.
 pub fn create_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path).map_err(|error| {
         let kind = error.kind();
@@ -49,7 +49,7 @@ pub(crate) fn dangling_link(path: &Path) -> Option<String> {
     })
 }
 
-/// Returns the error of opening a file; if the file is a dangling symbolic link, one that says so.
+/// Returns the error of opening a file; for a dangling symbolic link, one that names its target.
 pub(crate) fn open_error(path: &Path, error: io::Error) -> io::Error {
     match dangling_link(path) {
         Some(link) => io::Error::new(error.kind(), link),

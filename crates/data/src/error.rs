@@ -25,7 +25,7 @@ pub enum Remedy {
     UnpackSynsets,
     /// The directory has to be given by its path: its classes are not those of the named dataset.
     GivePath,
-    /// The archives of CIFAR-10 and CIFAR-100 are in one directory, and the name tells which is meant.
+    /// The archives of CIFAR-10 and CIFAR-100 are in one directory, and the name selects one of them.
     GiveName,
     /// The file is damaged or incomplete and has to be replaced by that of its publisher.
     Original,
@@ -108,12 +108,12 @@ pub enum DataError {
         found: String,
     },
 
-    /// Two files say different things, of which only one can be right.
+    /// Two files contradict each other, and only one can be right.
     #[error("{}: {problem}", path.display())]
     Contradiction {
         /// One of the files.
         path: PathBuf,
-        /// What the files say; names the other one.
+        /// The contradiction; names the other file.
         problem: String,
     },
 

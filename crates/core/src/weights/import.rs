@@ -421,7 +421,7 @@ pub(super) fn is_variance(native: &str) -> bool {
     native.ends_with("running_var")
 }
 
-/// Names what tensors without a place in sedet's networks belong to, by the names of timm, mmdetection and
+/// Names what tensors without a counterpart in sedet's networks belong to, by the names of timm, mmdetection and
 /// torchvision.
 fn known_units(tensors: &[String]) -> Option<&'static str> {
     const UNITS: [(&str, &str); 5] = [

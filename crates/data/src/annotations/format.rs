@@ -362,7 +362,7 @@ pub struct BoxEntry {
     pub class: usize,
     /// `[x, y, width, height]` in pixels. None for a box in fractions of an image of unknown size.
     pub xywh: Option<[f32; 4]>,
-    /// What is said about the object besides its box.
+    /// The flags of the object.
     pub flags: ObjectFlags,
 }
 
@@ -527,7 +527,7 @@ pub struct PlacedBox {
     pub class: usize,
     /// `[x, y, width, height]` in pixels.
     pub xywh: [f64; 4],
-    /// What is said about the object besides its box.
+    /// The flags of the object.
     pub flags: ObjectFlags,
 }
 
@@ -542,7 +542,7 @@ pub struct Written {
     pub left_images: Option<LeftImages>,
 }
 
-/// The places of the images of a dataset that was written without them.
+/// Where the images of a dataset belong that was written without them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeftImages {
     /// All images of a directory belong into another one, under their names.
@@ -554,9 +554,9 @@ pub enum LeftImages {
     },
     /// Images of several directories, or that get other names.
     List {
-        /// The name of the CSV file in the written directory that lists the path and the place of each.
+        /// The name of the CSV file in the written directory that lists the path and the destination of each.
         file: String,
-        /// The first image, and its place below the written directory.
+        /// The first image, and its destination below the written directory.
         first: (PathBuf, String),
     },
 }

@@ -163,7 +163,7 @@ impl DatasetFiles {
     }
 }
 
-/// Names the annotations in other formats beside those that are read: whoever meant them has to know.
+/// Names the annotations in other formats beside those that are read: they may be the ones that were meant.
 fn unused_annotations(root: &Path, others: &[Format]) -> String {
     let mut unused = String::new();
     for other in others {

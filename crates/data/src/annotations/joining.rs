@@ -829,7 +829,7 @@ mod tests {
                 )
             );
         }
-        // Without any box, whoever trains says so.
+        // Without any box, training reports it.
         let images: Vec<(u64, &[u64])> = (1..=5).map(|id| (id, &[][..])).collect();
         assert!(hold_out(&part("x", &[(1, "cat")], &images)).is_ok());
     }

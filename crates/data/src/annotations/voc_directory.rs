@@ -1,6 +1,6 @@
 //! Pascal VOC in a directory: an XML file for each image.
 //!
-//! The XML files are in one of these places; names of directories are read in any capitals:
+//! The XML files are in one of these directories; names of directories are read in any capitals:
 //!
 //! ```text
 //! Annotations/NAME.xml   JPEGImages/NAME.jpg   the original layout; also annots/ or xmls/, images/ or data/
@@ -135,7 +135,7 @@ impl AnnotationFormat for VocFormat {
     }
 }
 
-/// The places of the annotations and images of a directory.
+/// The locations of the annotations and images of a directory.
 struct VocLayout {
     splits: Vec<VocSplit>,
     /// The files by which the layout was recognized.
@@ -1056,13 +1056,13 @@ mod tests {
                 "its annotations are for 9x12",
             ),
         ];
-        for (spoil, file, says) in cases {
+        for (spoil, file, expected) in cases {
             let directory = directory();
             spoil(directory.path()).unwrap();
             let message = read(directory.path()).unwrap_err().to_string();
             let file = directory.path().join(file).display().to_string();
             assert!(message.contains(&file), "{message}");
-            assert!(message.contains(says), "{message}");
+            assert!(message.contains(expected), "{message}");
             assert_eq!(message.lines().count(), 1, "{message}");
         }
     }
@@ -1120,9 +1120,9 @@ mod tests {
                         .collect();
                     assert_eq!(names, ["a.png", "b.png", "c.png"][..annotations.len()]);
                 }
-                (Err(error), Err(says)) => {
+                (Err(error), Err(expected)) => {
                     let message = error.to_string();
-                    assert!(message.contains(says), "{message}");
+                    assert!(message.contains(expected), "{message}");
                 }
                 (read, _) => panic!("{annotations:?}: {read:?}"),
             }
@@ -1140,8 +1140,9 @@ mod tests {
         assert_eq!(read_with("C:\\x\\a.jpg").unwrap(), "a.jpg");
         for stated in ["", "a", "b.jpg"] {
             let message = read_with(stated).unwrap_err();
-            let says = "a.xml: a.jpg and a.png have its name, and its <filename> is none of them";
-            assert!(message.ends_with(says), "{message}");
+            let expected =
+                "a.xml: a.jpg and a.png have its name, and its <filename> is none of them";
+            assert!(message.ends_with(expected), "{message}");
         }
     }
 

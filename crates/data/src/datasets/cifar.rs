@@ -406,7 +406,7 @@ fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
             array.element_code
         ));
     }
-    let damaged = || format!("its 'data' is damaged");
+    let damaged = || "its 'data' is damaged".to_owned();
     let (start, end) = (array.data.start as usize, array.data.end as usize);
     let pixels = if array.is_text {
         let text = bytes.get(start..end).map(std::str::from_utf8);

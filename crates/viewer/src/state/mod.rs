@@ -25,7 +25,7 @@ use image::RgbImage;
 pub use boxes::{BoxRef, CurrentBoxes};
 pub use charts::{Chart, ChartBar, charts};
 pub use classes::{ClassTable, ShownClass};
-pub use collection::{Collection, ImageSource};
+pub use collection::{Collection, ShownImages};
 pub use compare::{Compare, Pane};
 pub use filter::BoxFilter;
 pub use gallery::{GalleryQuery, Picked, SortBy, order};
@@ -364,7 +364,7 @@ pub(crate) mod tests {
         Collection {
             name: "two".into(),
             split: None,
-            images: ImageSource::Boxes(Arc::new(DetectionDataset::in_directory(store, "nowhere"))),
+            images: ShownImages::Boxes(Arc::new(DetectionDataset::in_directory(store, "nowhere"))),
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) use messages::TextureUpdate;
 pub use opening::{Content, Opening};
 
 use super::state::{
-    Collection, Compare, ImageSource, Pane, Request, ViewerState, score_at_recall, top_channels,
+    Collection, Compare, Pane, Request, ShownImages, ViewerState, score_at_recall, top_channels,
 };
 use counting::{Counter, CountingJob};
 use images::ImageThreads;
@@ -226,7 +226,7 @@ impl Workers {
 
     fn measure_gates(&self, limit: Option<usize>, state: &mut ViewerState) {
         let has_classes = |c: &&Arc<Collection>| {
-            matches!(c.images, ImageSource::Boxes(_) | ImageSource::Labeled(_))
+            matches!(c.images, ShownImages::Boxes(_) | ShownImages::Labeled(_))
         };
         if let Some(collection) = state.collection.as_ref().filter(has_classes) {
             self.network.long(LongWork::Measure {

@@ -14,7 +14,7 @@ use image::RgbImage;
 
 use super::{Busy, CollectionMessage, Mailbox, Message};
 use crate::state::{
-    BlockGates, BlockMaps, Collection, ImageSource, Inference, ModelTable, NetworkInfo, Pane,
+    BlockGates, BlockMaps, Collection, Inference, ModelTable, NetworkInfo, Pane, ShownImages,
     TaskProgress,
 };
 use sedet_core::backbones::summary::Tracer;
@@ -423,11 +423,11 @@ impl Owner {
             return;
         };
         let images = match &collection.images {
-            ImageSource::Boxes(dataset) => Dataset::Detection(OpenedSplit {
+            ShownImages::Boxes(dataset) => Dataset::Detection(OpenedSplit {
                 dataset: dataset.clone(),
             }),
-            ImageSource::Labeled(dataset) => Dataset::Classification(dataset.clone()),
-            ImageSource::Files(_) => return,
+            ShownImages::Labeled(dataset) => Dataset::Classification(dataset.clone()),
+            ShownImages::Files(_) => return,
         };
         let choice = ImageChoice {
             dataset: collection.name.clone(),

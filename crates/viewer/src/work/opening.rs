@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::network::NetworkThread;
 use super::{Mailbox, Message};
-use crate::state::{Collection, ImageSource, Pane, RunLog};
+use crate::state::{Collection, Pane, RunLog, ShownImages};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
 use sedet_core::model::Dataset;
@@ -53,7 +53,7 @@ impl Opening {
         }
     }
 
-    /// Returns the files of weights that are named, so that they can be checked before a window opens.
+    /// Returns the weight files that are named, so that they can be checked before a window opens.
     pub fn checkpoints(&self) -> Vec<PathBuf> {
         let named = match self.kind() {
             Some(Kind::Checkpoint(path)) => Some(path),
@@ -209,7 +209,7 @@ impl Opener {
                 self.show(
                     directory.display().to_string(),
                     None,
-                    ImageSource::Files(files),
+                    ShownImages::Files(files),
                 );
                 Ok(())
             }
@@ -217,7 +217,7 @@ impl Opener {
                 self.show(
                     path.display().to_string(),
                     None,
-                    ImageSource::Files(vec![path]),
+                    ShownImages::Files(vec![path]),
                 );
                 Ok(())
             }
@@ -243,7 +243,7 @@ impl Opener {
         }
     }
 
-    fn show(&self, name: String, split: Option<Split>, images: ImageSource) {
+    fn show(&self, name: String, split: Option<Split>, images: ShownImages) {
         let collection = Arc::new(Collection {
             name,
             split,
@@ -261,8 +261,8 @@ impl Opener {
             self.mailbox.send(Message::Done(format!("{name}: {note}")));
         }
         let images = match opened {
-            Dataset::Detection(split) => ImageSource::Boxes(split.dataset),
-            Dataset::Classification(dataset) => ImageSource::Labeled(dataset),
+            Dataset::Detection(split) => ShownImages::Boxes(split.dataset),
+            Dataset::Classification(dataset) => ShownImages::Labeled(dataset),
         };
         self.show(name.to_owned(), Some(split), images);
         Ok(())
@@ -285,7 +285,7 @@ impl Opener {
         self.show(
             path.display().to_string(),
             None,
-            ImageSource::Boxes(Arc::new(dataset)),
+            ShownImages::Boxes(Arc::new(dataset)),
         );
         Ok(())
     }

@@ -382,6 +382,6 @@ fn check_memory(
     if is_cpu {
         step.check(config, || facts.advice.clone())?;
     }
-    // The memory of the machine says nothing about that of a GPU.
+    // The memory of the machine is not that of a GPU.
     Ok(Some((step.bytes(config), free_memory().filter(|_| is_cpu))))
 }

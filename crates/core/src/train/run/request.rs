@@ -28,7 +28,7 @@ pub enum Start {
     Resume {
         /// The directory of the run, or its last checkpoint.
         run: PathBuf,
-        /// The dataset, where it is not at the place where the run began; its contents must be the same.
+        /// The dataset, where it is not at the path where the run began; its contents must be the same.
         dataset: Option<String>,
     },
 }

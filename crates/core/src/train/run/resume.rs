@@ -66,7 +66,7 @@ pub(super) fn reopen<K: RunKind>(
 fn store_changes<C: Recipe>(run: &RunDir, config: &C) -> Result<(), RunError> {
     let before = C::load(&run.config().display().to_string(), &[])?;
     let text = config.to_toml()?;
-    // A file that says the same is left as it is, with the comments that it may have.
+    // A file with the same keys is left as it is, with the comments that it may have.
     if text != before.to_toml()? {
         run.write(CONFIG, &text)?;
     }

@@ -294,7 +294,7 @@ impl ClassifierNames {
                     || backbone.se.is_some_and(|se| se.after_relu != after_relu)
                 {
                     return Err(
-                        "its legacy networks have the strides and the SE units at other places"
+                        "its legacy networks have the strides and the SE units in other positions"
                             .into(),
                     );
                 }

@@ -248,7 +248,7 @@ impl Store {
         if self.files(weights).any(is_unchanged) {
             return Presence::Verified;
         }
-        // A use adopts such a file and says so.
+        // A use adopts such a file and reports it.
         let cannot_be_compared = |(source, path): (&Source, PathBuf)| {
             path.is_file() && source.checksum().is_none() && Record::of(&path).is_none()
         };
@@ -263,7 +263,7 @@ impl Store {
         }
     }
 
-    /// Returns the places of the file of these weights.
+    /// Returns the paths where the file of these weights may be.
     fn files<'a>(
         &'a self,
         weights: &'a NamedWeights,

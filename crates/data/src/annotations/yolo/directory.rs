@@ -429,7 +429,7 @@ impl YoloDirectory {
     }
 }
 
-/// Returns the note on images that are not where `path` of a description says: another copy of the dataset may be there.
+/// Returns the note on images that are not where `path` of a description leads: another copy of the dataset may be there.
 fn other_base(
     description: &Path,
     path: Option<&str>,

@@ -16,12 +16,12 @@
 //! `images/`, or in the directory itself. A `data.yaml` can be given on its own.
 //!
 //! Label files are found where the usual programs put them: in `labels` in the place of the directory of
-//! images (`images`, `JPEGImages`), beside the images, or in `labels/`. The place where most images of a
+//! images (`images`, `JPEGImages`), beside the images, or in `labels/`. The location where most images of a
 //! split have a label file is used for the whole split; if no image has any, that is an error. Names may differ
 //! from those of the images in capitals.
 //!
 //! Files that contradict each other are errors: lists of class names with other names, label files of one image
-//! in two places with other boxes, one label file for two images.
+//! in two locations with other boxes, one label file for two images.
 //!
 //! With `kpt_shape` in `data.yaml`, a line is a box followed by key points, which are dropped.
 
