@@ -158,7 +158,7 @@ mod viewer {
                     &creation.egui_ctx,
                     settings,
                     opening,
-                    Device::flex(),
+                    Device::flex().into(),
                 )
                 .in_window(creation),
                 phase: Phase::Empty,

@@ -124,6 +124,104 @@ fn the_instruction_set_can_be_limited_and_an_unknown_one_is_refused() {
     );
 }
 
+/// Returns the detections of the shipped detector on an image, as `[x, y, width, height, score]`, and the messages.
+/// `set` limits the instruction set of the kernels; empty is no limit.
+fn detections(image: &str, precision: &str, set: &str) -> (Vec<Vec<f64>>, String) {
+    let shipped = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"));
+    let command = command.args(["predict", image, "--checkpoint", shipped, "--json"]);
+    let command = command.args(["--precision", precision, "--device", "cpu"]);
+    let output = command.env("SEDET_MAX_CPU_ISA", set).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let row = |row: &serde_json::Value| {
+        let sides = row["bbox"].as_array().unwrap().iter();
+        let numbers = sides.chain([&row["score"]]);
+        numbers.map(|number| number.as_f64().unwrap()).collect()
+    };
+    let rows = rows.as_array().unwrap().iter().map(row).collect();
+    (rows, String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn bf16_finds_the_objects_of_f32_and_is_f32_where_the_cpu_does_not_have_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenes = text(&dir.path().join("scenes"));
+    let counts = ["--train-images", "1", "--val-images", "1"];
+    let done = sedet(&[&["data", "shapes", "--output", &scenes][..], &counts].concat());
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let mut images: Vec<_> = images_below(Path::new(&scenes));
+    images.sort();
+    let image = text(&images[0]);
+
+    let (f32, message) = detections(&image, "f32", "");
+    assert!(!f32.is_empty() && !message.contains("note:"), "{message}");
+    let (bf16, message) = detections(&image, "bf16", "");
+    assert_eq!(bf16.len(), f32.len());
+    if message.contains("note: computing in f32: bf16 needs a CPU with AVX512-BF16") {
+        assert_eq!(bf16, f32);
+    } else {
+        assert_ne!(bf16, f32);
+        for (bf16, f32) in bf16.iter().zip(&f32) {
+            let differences: Vec<f64> = bf16.iter().zip(f32).map(|(a, b)| (a - b).abs()).collect();
+            let [sides @ .., score] = differences.as_slice() else {
+                panic!("{differences:?}")
+            };
+            assert!(
+                sides.iter().all(|side| *side < 1.5) && *score < 0.03,
+                "{differences:?}"
+            );
+        }
+    }
+
+    let (f32, _) = detections(&image, "f32", "baseline");
+    let (bf16, message) = detections(&image, "bf16", "baseline");
+    assert!(message.contains("note: computing in f32: bf16 needs a CPU with AVX512-BF16"));
+    assert_eq!(bf16, f32);
+}
+
+#[test]
+fn a_precision_without_effect_is_refused() {
+    is_wrong_usage(
+        &["bench", "resnet18", "--train", "--precision", "bf16"],
+        &["--precision has no effect on --train"],
+    );
+    is_wrong_usage(
+        &[
+            "eval",
+            "--results",
+            "a.json",
+            "--annotations",
+            "b.json",
+            "--precision",
+            "f32",
+        ],
+        &["--precision has no effect on --results"],
+    );
+}
+
+/// Returns the JPEG and PNG files below a directory.
+fn images_below(directory: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let files = entries.flat_map(|path| {
+        if path.is_dir() {
+            images_below(&path)
+        } else {
+            vec![path]
+        }
+    });
+    let is_image = |path: &std::path::PathBuf| {
+        path.extension()
+            .is_some_and(|extension| extension == "jpg" || extension == "png")
+    };
+    files.filter(is_image).collect()
+}
+
 #[test]
 fn a_measurement_without_a_model_or_of_an_impossible_input_is_refused() {
     is_wrong_usage(

@@ -76,7 +76,7 @@ fn viewer_of_size(size: [f32; 2], settings: Settings, opening: Opening) -> Viewe
         .with_size(size)
         .with_max_steps(200)
         .build_eframe(|creation| {
-            ViewerApp::with_settings(&creation.egui_ctx, settings, opening, Device::flex())
+            ViewerApp::with_settings(&creation.egui_ctx, settings, opening, Device::flex().into())
         });
     settle(&mut viewer);
     viewer

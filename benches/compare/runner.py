@@ -31,8 +31,9 @@ def build_sedet():
 class Runner:
     """Measures cases with both sides on the same files."""
 
-    def __init__(self, sedet, threads, rounds, work, images):
+    def __init__(self, sedet, threads, rounds, work, images, precision):
         self.sedet, self.threads, self.rounds, self.work, self.images = sedet, threads, rounds, work, images
+        self.precision = precision
         self.environment = {name: value for name, value in os.environ.items() if name not in UNSET}
         for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             self.environment[name] = str(threads)
@@ -87,7 +88,7 @@ class Runner:
 
     def command(self, case, side, files, outputs):
         if side == "sedet":
-            command = [self.sedet, "--kind", case.kind]
+            command = [self.sedet, "--kind", case.kind, "--precision", self.precision]
             if case.kind == "load":
                 command += ["--workers", max(case.workers, 1)]
         elif side.startswith("torchvision"):

@@ -21,6 +21,7 @@ use sedet_core::weights::named::NamedWeights;
 use sedet_data::boxes::ImageSize;
 use sedet_data::loading::transforms::preprocess::Preprocess;
 use sedet_data::text::count;
+use sedet_nn::kernels::bf16::ComputePrecision;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,6 +77,7 @@ struct Report {
     task: &'static str,
     work: &'static str,
     device: String,
+    precision: String,
     threads: usize,
     batch_size: usize,
     height: usize,
@@ -96,6 +98,13 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         .third_party
         .need("--checkpoint", args.model.checkpoint.is_some())?;
     let device = args.model.device.resolve()?;
+    if args.train && args.model.precision.is_given() {
+        return Err(usage_with_hint(
+            "--precision has no effect on --train: training computes in f32",
+            "omit --precision",
+        ));
+    }
+    let precision = args.model.precision.resolve(&device)?;
     let subject = Subject::of(&args)?;
     let input = BatchSize {
         images: args.batch_size.into(),
@@ -118,19 +127,19 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     let (name, task) = (subject.name.clone(), subject.spec.task());
     let [height, width] = input.size;
     status!(
-        "measuring {name}: {work}, {} of {height}x{width}, {}",
+        "measuring {name}: {work} in {precision}, {} of {height}x{width}, {}",
         count(input.images, "image"),
         device.name
     );
     let (times, macs) = if args.train {
         let autodiff = device.device.clone().autodiff();
-        let network = subject.network(&autodiff, true)?;
+        let network = subject.network(&autodiff, None)?;
         let times = with_bar_of(Unit::Runs, "measuring", |progress| {
             training(network, input, &autodiff, repeats, progress)
         })?;
         (times.map_err(advised)?, None)
     } else {
-        let network = subject.network(&device.device, false)?;
+        let network = subject.network(&device.device, Some(precision))?;
         let times = with_bar_of(Unit::Runs, "measuring", |progress| {
             inference(&network, input, &device.device, repeats, progress)
         })?;
@@ -138,7 +147,8 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         let macs = macs(&network, input, &device.device)?;
         (times, Some(macs))
     };
-    let report = Report::new(name, task, work, device.name, input, &times, macs);
+    let on = (device.name, precision);
+    let report = Report::new(name, task, work, on, input, &times, macs);
     print_out(&if args.model.json {
         serde_json::to_string_pretty(&report)?
     } else {
@@ -189,10 +199,18 @@ impl Subject {
         }
     }
 
-    /// Returns the network as predictions use it, or as training begins with it on a device with autodiff.
-    fn network(self, device: &Device, is_trained: bool) -> anyhow::Result<Network> {
+    /// Returns the network as predictions in a precision use it, or without one, as training begins with it on a
+    /// device with autodiff.
+    fn network(
+        self,
+        device: &Device,
+        precision: Option<ComputePrecision>,
+    ) -> anyhow::Result<Network> {
         let network = Network::init(&self.spec.network, device);
-        let network = if is_trained { network } else { network.valid() };
+        let network = match precision {
+            Some(_) => network.valid(),
+            None => network,
+        };
         let network = match self.weights {
             Some((weights, path)) if weights.spec.missing.is_empty() => network
                 .filled(weights.weights)
@@ -210,10 +228,9 @@ impl Subject {
             }
             None => network,
         };
-        Ok(if is_trained {
-            network
-        } else {
-            network.folded()
+        Ok(match precision {
+            Some(precision) => network.folded(precision),
+            None => network,
         })
     }
 }
@@ -278,7 +295,7 @@ impl Report {
         model: String,
         task: Task,
         work: &'static str,
-        device: String,
+        (device, precision): (String, ComputePrecision),
         input: BatchSize,
         times: &Times,
         macs: Option<u64>,
@@ -293,6 +310,7 @@ impl Report {
             },
             work,
             device,
+            precision: precision.to_string(),
             threads: rayon::current_num_threads(),
             batch_size: input.images,
             height: input.size[0],

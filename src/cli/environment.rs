@@ -16,7 +16,7 @@ pub(super) const VARIABLES: [(&str, &str); 9] = [
     ),
     (
         MAX_CPU_ISA_VARIABLE,
-        "Limit of the CPU's vector instructions: baseline, avx2, avx512 (x86-64) or neon (AArch64)",
+        "Limit of the CPU's vector instructions: baseline, avx2, avx512, avx512bf16 (x86-64) or neon (AArch64)",
     ),
     ("NO_COLOR", "Disables colors in help and error messages"),
     (

@@ -239,6 +239,7 @@ impl EvalArgs {
             ("--on-bad-image", self.on_bad_image.is_some()),
             ("--ten-crop", self.ten_crop),
             ("--device", self.model.device.device.is_some()),
+            ("--precision", self.model.precision.is_given()),
         ];
         match given.into_iter().find(|(_, is_given)| *is_given) {
             Some((option, _)) => Err(usage_with_hint(

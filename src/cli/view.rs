@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 
 use super::hints::{advise, usage_with_hint};
+use super::model::PrecisionArgs;
 use super::named::path_or_named;
 use super::train::check_data_dir_of_run;
 use super::{DeviceArgs, check_data_dir};
+use sedet_core::device::Execution;
 use sedet_core::weights::load::check_weights;
 use sedet_core::weights::named::NamedWeights;
 use sedet_data::annotations::layout::Split;
@@ -51,6 +53,8 @@ pub(super) struct ViewArgs {
     renderer: RendererChoice,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
 }
 
 /// Parses the name of a renderer.
@@ -92,7 +96,11 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
     check_combination(&opening)?;
     check_display()?;
     let device = args.device.resolve()?;
-    sedet_viewer::run(opening, device.device, args.renderer).map_err(|error| {
+    let execution = Execution {
+        precision: args.precision.resolve(&device)?,
+        device: device.device,
+    };
+    sedet_viewer::run(opening, execution, args.renderer).map_err(|error| {
         let reason = without_source_location(&error.to_string());
         anyhow!("the viewer's window cannot be opened: {reason}")
     })?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow, bail};
+use sedet::kernels::bf16::ComputePrecision;
 
 /// Arguments of a measuring process; `main.rs` lists the kinds.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Arguments {
     pub images: usize,
     pub side: u32,
     pub seed: u64,
+    /// ComputePrecision of inference.
+    pub precision: ComputePrecision,
     weights: Option<PathBuf>,
     inputs: Option<PathBuf>,
     data: Option<PathBuf>,
@@ -56,6 +59,7 @@ impl Arguments {
                 "--images" => parsed.images = number(&option, &value)?,
                 "--side" => parsed.side = number(&option, &value)?,
                 "--seed" => parsed.seed = number(&option, &value)?,
+                "--precision" => parsed.precision = precision(&value)?,
                 "--threads" => check_threads(number(&option, &value)?)?,
                 "--weights" => parsed.weights = Some(value.into()),
                 "--inputs" => parsed.inputs = Some(value.into()),
@@ -87,6 +91,16 @@ impl Arguments {
 
     pub fn results(&self) -> anyhow::Result<&Path> {
         required("--results", self.results.as_deref())
+    }
+}
+
+/// Returns a precision that the CPU has: f32 under the name of bf16 would be a wrong comparison.
+fn precision(name: &str) -> anyhow::Result<ComputePrecision> {
+    match name {
+        "f32" => Ok(ComputePrecision::F32),
+        "bf16" if ComputePrecision::Bf16.is_available() => Ok(ComputePrecision::Bf16),
+        "bf16" => bail!("this CPU has no AVX512-BF16"),
+        _ => bail!("unknown precision {name}"),
     }
 }
 

@@ -22,20 +22,21 @@ use crate::measure::timed;
 use crate::tensors::{Inputs, Named, write};
 
 /// Returns a classifier, folded for inference.
-fn classifier_for_inference(path: &Path) -> anyhow::Result<Classifier> {
+fn classifier_for_inference(arguments: &Arguments) -> anyhow::Result<Classifier> {
+    let path = arguments.weights()?;
     let loaded = whole(path)?;
     let NetworkConfig::Classification(config) = &loaded.spec.network else {
         bail!("{}: not a classifier", path.display());
     };
     let model = config.init(&Device::flex());
-    Ok(fill_with_tensors(model, loaded.weights)?.folded())
+    Ok(fill_with_tensors(model, loaded.weights)?.folded(arguments.precision))
 }
 
 /// Returns a detector, folded for inference.
-fn detector_for_inference(path: &Path) -> anyhow::Result<FasterRcnn> {
-    let loaded = whole(path)?;
+fn detector_for_inference(arguments: &Arguments) -> anyhow::Result<FasterRcnn> {
+    let loaded = whole(arguments.weights()?)?;
     let model = detector_config(&loaded)?.init(&Device::flex());
-    Ok(fill_with_tensors(model, loaded.weights)?.folded())
+    Ok(fill_with_tensors(model, loaded.weights)?.folded(arguments.precision))
 }
 
 /// Returns a detector for training; `change` modifies the configuration of the file.
@@ -78,7 +79,7 @@ pub fn export(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Computes logits from pixels.
 pub fn classify(arguments: &Arguments) -> anyhow::Result<Value> {
-    let model = classifier_for_inference(arguments.weights()?)?;
+    let model = classifier_for_inference(arguments)?;
     let pixels = Inputs::open(arguments.inputs()?)?.pixels()?;
     let found = timed(arguments, |_| {
         model.forward(pixels.clone()).into_data();
@@ -101,7 +102,7 @@ pub fn full_batch(pixels: Tensor<4>) -> ImageBatch {
 
 /// Computes detections from pixels.
 pub fn detect(arguments: &Arguments) -> anyhow::Result<Value> {
-    let model = detector_for_inference(arguments.weights()?)?;
+    let model = detector_for_inference(arguments)?;
     let pixels = Inputs::open(arguments.inputs()?)?.pixels()?;
     let found = timed(arguments, |_| {
         model.detect(full_batch(pixels.clone()));
@@ -118,6 +119,7 @@ pub fn detect(arguments: &Arguments) -> anyhow::Result<Value> {
 pub fn predict(arguments: &Arguments) -> anyhow::Result<Value> {
     let path = arguments.weights()?;
     let model = Model::from_weights(whole(path)?, path, &Device::flex())?;
+    let model = model.with_precision(arguments.precision);
     let files: Vec<PathBuf> = std::fs::read_dir(arguments.data()?)?
         .map(|entry| Ok(entry?.path()))
         .collect::<std::io::Result<_>>()?;

@@ -398,6 +398,8 @@ fn spread_boxes([height, width]: [usize; 2]) -> Vec<BoxXyxy> {
 mod tests {
     use std::convert::Infallible;
 
+    use sedet_nn::kernels::bf16::ComputePrecision;
+
     use super::*;
     use crate::backbones::zoo;
     use crate::classification::classifier::ClassifierConfig;
@@ -416,7 +418,9 @@ mod tests {
     }
 
     fn for_inference(config: &NetworkConfig, device: &Device) -> Network {
-        Network::init(config, device).valid().folded()
+        Network::init(config, device)
+            .valid()
+            .folded(ComputePrecision::F32)
     }
 
     fn small_detector() -> NetworkConfig {

@@ -11,6 +11,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use sedet_data::text::count;
+use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::kernels::vectorized::InstructionSet;
 
 /// A kind of device.
@@ -50,6 +51,25 @@ impl Backend {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// The device and the precision of inference.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// The device.
+    pub device: Device,
+    /// The precision of multiplications; see [`Model::with_precision`](crate::model::Model::with_precision).
+    pub precision: ComputePrecision,
+}
+
+impl From<Device> for Execution {
+    /// 32-bit floats.
+    fn from(device: Device) -> Self {
+        Self {
+            device,
+            precision: ComputePrecision::F32,
+        }
     }
 }
 
@@ -218,6 +238,9 @@ pub fn probe() -> Vec<DeviceReport> {
 /// Adds the instruction set of the kernels to the name of the CPU.
 fn with_instructions(name: &str) -> String {
     match InstructionSet::in_use() {
+        Ok(set) if ComputePrecision::Bf16.is_available() => {
+            format!("{name}, {set} instructions: inference is faster in bf16")
+        }
         Ok(set) => format!("{name}, {set} instructions"),
         Err(error) => format!("{name}; {error}"),
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
 use egui::epaint::text::{FontInsert, FontPriority, InsertFontFamily};
 use egui::{Color32, Context, Ui};
 
@@ -12,6 +11,7 @@ use super::state::{Request, Settings, ViewerState};
 use super::textures::Textures;
 use super::work::{Opening, Workers};
 use super::{chrome, shortcuts};
+use sedet_core::device::Execution;
 
 /// The key of the settings in the storage of eframe.
 const SETTINGS: &str = "settings";
@@ -31,8 +31,8 @@ pub struct ViewerApp {
 }
 
 impl ViewerApp {
-    /// Creates the viewer with the stored settings. Networks run on `device`.
-    pub fn new(creation: &eframe::CreationContext, opening: Opening, device: Device) -> Self {
+    /// Creates the viewer with the stored settings. `execution` is that of the networks.
+    pub fn new(creation: &eframe::CreationContext, opening: Opening, execution: Execution) -> Self {
         let settings = creation.storage.and_then(|storage| {
             // Settings of an incompatible version are replaced by the defaults.
             eframe::get_value::<Settings>(storage, SETTINGS)
@@ -41,17 +41,17 @@ impl ViewerApp {
             &creation.egui_ctx,
             settings.unwrap_or_default(),
             opening,
-            device,
+            execution,
         )
         .in_window(creation)
     }
 
-    /// Creates the viewer with these settings. Networks run on `device`.
+    /// Creates the viewer with these settings. `execution` is that of the networks.
     pub fn with_settings(
         context: &Context,
         settings: Settings,
         opening: Opening,
-        device: Device,
+        execution: Execution,
     ) -> Self {
         // A fallback for arrows, Greek, Cyrillic and more, which the fonts of egui lack.
         let families = [egui::FontFamily::Proportional, egui::FontFamily::Monospace];
@@ -68,7 +68,7 @@ impl ViewerApp {
         // Selectable text would intercept clicks on its row.
         context.all_styles_mut(|style| style.interaction.selectable_labels = false);
         let wake = context.clone();
-        let workers = Workers::new(device, Arc::new(move || wake.request_repaint()));
+        let workers = Workers::new(execution, Arc::new(move || wake.request_repaint()));
         workers.open(opening);
         Self {
             state: ViewerState::new(settings),

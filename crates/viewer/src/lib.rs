@@ -19,10 +19,9 @@ mod style;
 mod textures;
 pub mod work;
 
-use burn::tensor::Device;
-
 pub use app::ViewerApp;
 pub use renderer::{RendererChoice, RendererError};
+use sedet_core::device::Execution;
 pub use work::{Content, Opening};
 
 /// The title of the window and the name of the settings.
@@ -34,7 +33,7 @@ const NAME: &str = "sedet";
 /// There is no display or no renderer for it.
 pub fn run(
     opening: Opening,
-    device: Device,
+    execution: Execution,
     renderer: RendererChoice,
 ) -> Result<(), eframe::Error> {
     let options = eframe::NativeOptions {
@@ -46,6 +45,6 @@ pub fn run(
         ..eframe::NativeOptions::default()
     };
     renderer.run(NAME, &options, &|creation| {
-        Box::new(ViewerApp::new(creation, opening.clone(), device.clone()))
+        Box::new(ViewerApp::new(creation, opening.clone(), execution.clone()))
     })
 }

@@ -3,6 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use sedet_nn::kernels::bf16::ComputePrecision;
+
 use super::HeadConfig;
 use super::summary::{LayerSummary, TooSmall, Tracer};
 use super::validation::BackboneConfigError;
@@ -96,11 +98,16 @@ pub trait Backbone: Module {
     /// Records the layers of one part.
     fn trace_part(&self, part: usize, tracer: &mut Tracer);
 
+    /// Whether [`folded`](Self::folded) folds the norms and takes the precision over.
+    const FOLDS: bool = true;
+
     /// Returns the network for inference, with each norm folded into the convolution before it.
     /// Families that keep their norms multiply the scale in as they compute, which costs one pass
     /// over the weights.
+    ///
+    /// `precision` is that of the multiplications of the folded convolutions; see [`FOLDS`](Self::FOLDS).
     #[must_use]
-    fn folded(self) -> Self {
+    fn folded(self, _precision: ComputePrecision) -> Self {
         self
     }
 

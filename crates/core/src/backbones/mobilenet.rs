@@ -20,6 +20,7 @@ use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common};
 use super::zoo::Published;
 use super::{Backbone, BackboneFamily, Part};
+use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::nn::conv::Conv2dConfig;
 use sedet_nn::nn::conv_norm::{ConvNorm, ConvNormConfig};
 use sedet_nn::nn::norm::NormConfig;
@@ -185,14 +186,14 @@ pub(crate) fn blocks_of(part: usize) -> Range<usize> {
 impl Backbone for Mobilenet {
     const PARTS: usize = PARTS.len();
 
-    fn folded(self) -> Self {
+    fn folded(self, precision: ComputePrecision) -> Self {
         let blocks = self.blocks.into_iter().map(|block| SeparableBlock {
-            depthwise: block.depthwise.folded(),
-            pointwise: block.pointwise.folded(),
+            depthwise: block.depthwise.folded(precision),
+            pointwise: block.pointwise.folded(precision),
             ..block
         });
         Self {
-            stem: self.stem.folded(),
+            stem: self.stem.folded(precision),
             blocks: blocks.collect(),
         }
     }

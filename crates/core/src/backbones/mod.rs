@@ -34,6 +34,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use family::PYRAMID_STRIDES;
 pub use family::{Backbone, BackboneFamily, Part};
+use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::nn::norm::NormConfig;
 use sedet_nn::nn::se::SeConfig;
 use summary::Tracer;
@@ -220,9 +221,16 @@ macro_rules! families {
         impl AnyBackbone {
             /// Returns the network for inference; see [`Backbone::folded`].
             #[must_use]
-            pub fn folded(self) -> Self {
+            pub fn folded(self, precision: ComputePrecision) -> Self {
                 match self {
-                    $(Self::$variant(network) => Self::$variant(network.folded()),)+
+                    $(Self::$variant(network) => Self::$variant(network.folded(precision)),)+
+                }
+            }
+
+            /// Returns whether [`folded`](Self::folded) takes the precision over.
+            pub const fn has_precision(&self) -> bool {
+                match self {
+                    $(Self::$variant(_) => <$module::$network as Backbone>::FOLDS,)+
                 }
             }
 

@@ -19,6 +19,7 @@ use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common, check_counts};
 use super::zoo::Published;
 use super::{Backbone, BackboneFamily, HeadConfig, Part};
+use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::conv_norm::{fold, fold_all, forward_normed};
 use sedet_nn::nn::norm::{Norm, NormConfig, NormKind};
@@ -706,10 +707,10 @@ impl ResidualBlock {
         }
     }
 
-    fn folded(self) -> Self {
-        let (convs, norms) = fold_all(self.convs, self.norms);
+    fn folded(self, precision: ComputePrecision) -> Self {
+        let (convs, norms) = fold_all(self.convs, self.norms, precision);
         let downsample = self.downsample.map(|downsample| {
-            let (conv, norm) = fold(downsample.conv, downsample.norm);
+            let (conv, norm) = fold(downsample.conv, downsample.norm, precision);
             Downsample { conv, norm }
         });
         Self {
@@ -837,11 +838,14 @@ impl Backbone for ResNet {
         blocks.iter().fold(x, |x, block| block.forward(x))
     }
 
-    fn folded(self) -> Self {
-        let (conv1, bn1) = fold(self.conv1, self.bn1);
-        let (stem_convs, stem_norms) = fold_all(self.stem_convs, self.stem_norms);
+    fn folded(self, precision: ComputePrecision) -> Self {
+        let (conv1, bn1) = fold(self.conv1, self.bn1, precision);
+        let (stem_convs, stem_norms) = fold_all(self.stem_convs, self.stem_norms, precision);
         let stage = |blocks: Vec<ResidualBlock>| -> Vec<ResidualBlock> {
-            blocks.into_iter().map(ResidualBlock::folded).collect()
+            blocks
+                .into_iter()
+                .map(|block| block.folded(precision))
+                .collect()
         };
         Self {
             conv1,
@@ -928,9 +932,14 @@ mod tests {
                 }
                 let x = Tensor::random([2, 3, 70, 90], Distribution::Normal(0.0, 1.0), &device);
                 let plain = unfolded(&network, x.clone());
-                let folded = network.clone().folded();
+                let folded = network.clone().folded(ComputePrecision::F32);
                 assert_close(&folded.forward_features(x.clone(), 0), &plain);
-                assert_close(&folded.folded().forward_features(x.clone(), 0), &plain);
+                assert_close(
+                    &folded
+                        .folded(ComputePrecision::F32)
+                        .forward_features(x.clone(), 0),
+                    &plain,
+                );
                 assert_close(&network.forward_features(x, 0), &plain);
             }
         }

@@ -20,6 +20,7 @@ use super::validation::{BackboneConfigError, check_common, check_counts};
 use super::zoo::Published;
 use super::{Backbone, BackboneFamily, Part};
 use sedet_nn::kernels::affine::{add_relu, relu};
+use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::nn::conv::Conv2dConfig;
 use sedet_nn::nn::conv_norm::{ConvNorm, ConvNormConfig};
 use sedet_nn::nn::norm::NormConfig;
@@ -259,15 +260,15 @@ pub(crate) fn units_of(part: usize) -> std::ops::Range<usize> {
 impl Backbone for Shufflenet {
     const PARTS: usize = 5;
 
-    fn folded(self) -> Self {
+    fn folded(self, precision: ComputePrecision) -> Self {
         let units = self.units.into_iter().map(|unit| ShuffleUnit {
-            reduce: unit.reduce.folded(),
-            depthwise: unit.depthwise.folded(),
-            expand: unit.expand.folded(),
+            reduce: unit.reduce.folded(precision),
+            depthwise: unit.depthwise.folded(precision),
+            expand: unit.expand.folded(precision),
             ..unit
         });
         Self {
-            stem: self.stem.folded(),
+            stem: self.stem.folded(precision),
             units: units.collect(),
         }
     }

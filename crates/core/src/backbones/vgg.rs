@@ -18,6 +18,7 @@ use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common, check_counts};
 use super::zoo::Published;
 use super::{Backbone, BackboneFamily, HeadConfig, Part};
+use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::nn::conv::Conv2dConfig;
 use sedet_nn::nn::conv_norm::{ConvNorm, ConvNormConfig};
 use sedet_nn::nn::init::WeightInit;
@@ -192,9 +193,9 @@ impl Vgg {
 impl Backbone for Vgg {
     const PARTS: usize = 5;
 
-    fn folded(self) -> Self {
+    fn folded(self, precision: ComputePrecision) -> Self {
         let layer = |layer: VggLayer| VggLayer {
-            conv_norm: layer.conv_norm.folded(),
+            conv_norm: layer.conv_norm.folded(precision),
             se: layer.se,
         };
         let stages = self.stages.into_iter().map(|stage| VggStage {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbones::summary::{Summary, TooSmall, Tracer};
 use crate::backbones::{AnyBackbone, BackboneConfig, HeadConfig};
+use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::nn::conv::linear;
 use sedet_nn::nn::init::WeightInit;
 use sedet_nn::nn::recording::on_thread_pool;
@@ -116,9 +117,9 @@ impl Classifier {
 
     /// Returns the classifier for inference; see [`AnyBackbone::folded`].
     #[must_use]
-    pub fn folded(self) -> Self {
+    pub fn folded(self, precision: ComputePrecision) -> Self {
         Self {
-            backbone: self.backbone.folded(),
+            backbone: self.backbone.folded(precision),
             ..self
         }
     }

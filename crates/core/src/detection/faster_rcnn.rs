@@ -23,6 +23,7 @@ use crate::backbones::summary::{TooSmall, Tracer};
 use crate::backbones::validation::{BackboneConfigError, LARGEST_COUNT};
 use crate::backbones::{AnyBackbone, BackboneConfig};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
+use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::nn::norm::{NormConfig, NormKind};
 use sedet_nn::nn::recording::on_thread_pool;
 
@@ -533,11 +534,11 @@ impl FasterRcnn {
     /// Returns the detector for inference, with the norms folded into the convolutions. Its detections
     /// differ by rounding.
     #[must_use]
-    pub fn folded(self) -> Self {
+    pub fn folded(self, precision: ComputePrecision) -> Self {
         Self {
-            backbone: self.backbone.folded(),
-            fpn: self.fpn.folded(),
-            box_head: self.box_head.folded(),
+            backbone: self.backbone.folded(precision),
+            fpn: self.fpn.folded(precision),
+            box_head: self.box_head.folded(precision),
             ..self
         }
     }

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::conv_norm::{fold_all, forward_normed};
 use sedet_nn::nn::init::WeightInit;
@@ -113,9 +114,9 @@ impl Fpn {
 
     /// Returns the pyramid for inference, with the norms folded into the convolutions.
     #[must_use]
-    pub fn folded(self) -> Self {
-        let (inner_blocks, inner_norms) = fold_all(self.inner_blocks, self.inner_norms);
-        let (layer_blocks, layer_norms) = fold_all(self.layer_blocks, self.layer_norms);
+    pub fn folded(self, precision: ComputePrecision) -> Self {
+        let (inner_blocks, inner_norms) = fold_all(self.inner_blocks, self.inner_norms, precision);
+        let (layer_blocks, layer_norms) = fold_all(self.layer_blocks, self.layer_norms, precision);
         Self {
             inner_blocks,
             inner_norms,

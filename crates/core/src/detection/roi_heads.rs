@@ -19,7 +19,9 @@ use super::rpn::{is_unweighted, unweighted};
 use super::sampler::{BalancedSampler, SampleOrder};
 use super::{Detection, Target, host};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
-use sedet_nn::nn::conv::{Conv2d, Conv2dConfig, forward_linear, linear};
+use sedet_nn::kernels::bf16::ComputePrecision;
+use sedet_nn::kernels::conv2d::PackedWeights;
+use sedet_nn::nn::conv::{Conv2d, Conv2dConfig, forward_linear, forward_packed_linear, linear};
 use sedet_nn::nn::conv_norm::{fold_all, forward_normed};
 use sedet_nn::nn::init::WeightInit;
 use sedet_nn::nn::norm::{Norm, NormConfig};
@@ -153,6 +155,7 @@ impl RoiHeadsConfig {
             fc7,
             cls_score: linear(size, num_classes + 1, classes, device),
             bbox_pred: linear(size, regressors * 4, boxes, device),
+            packed: None,
         }
     }
 }
@@ -173,6 +176,9 @@ pub struct BoxHead {
     /// Four deltas for each of `num_classes + 1` classes, where those of the background are unused, or
     /// four for all classes.
     pub bbox_pred: Linear,
+    /// Where the weights of the hidden layers are kept in the order of the CPU kernel, for inference.
+    #[module(skip)]
+    packed: Option<[PackedWeights; 2]>,
 }
 
 /// Outputs of the heads for every proposal.
@@ -204,13 +210,19 @@ impl BoxHead {
 
     /// Returns the heads for inference, with the norms folded into the convolutions.
     #[must_use]
-    pub fn folded(self) -> Self {
-        let (convs, norms) = fold_all(self.convs, self.norms);
+    pub fn folded(self, precision: ComputePrecision) -> Self {
+        let (convs, norms) = fold_all(self.convs, self.norms, precision);
         Self {
             convs,
             norms,
+            packed: Some([PackedWeights::new(precision), PackedWeights::new(precision)]),
             ..self
         }
+    }
+
+    /// Returns where the weight of a hidden layer is kept.
+    fn packed(&self, layer: usize) -> Option<&PackedWeights> {
+        self.packed.as_ref().map(|packed| &packed[layer])
     }
 
     fn hidden(&self, pooled: Tensor<4>) -> Tensor<2> {
@@ -221,12 +233,16 @@ impl BoxHead {
                 None => conv.forward_relu(x),
             };
         }
-        relu(forward_linear(&self.fc6, x.flatten(1, 3)))
+        relu(forward_packed_linear(
+            &self.fc6,
+            self.packed(0),
+            x.flatten(1, 3),
+        ))
     }
 
     fn forward_hidden(&self, mut x: Tensor<2>) -> BoxHeadOutput {
         if let Some(fc7) = &self.fc7 {
-            x = relu(forward_linear(fc7, x));
+            x = relu(forward_packed_linear(fc7, self.packed(1), x));
         }
         BoxHeadOutput {
             class_logits: forward_linear(&self.cls_score, x.clone()),

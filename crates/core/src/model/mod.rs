@@ -41,6 +41,8 @@ pub use recording::{BlockRecording, Recording, gates_csv};
 pub use crate::excitation::ChannelMap;
 pub use crate::spec::{ImportFacts, ModelSpec, NetworkConfig, SpecError, Task, TrainingFacts};
 
+use sedet_nn::kernels::bf16::ComputePrecision;
+
 use crate::backbones::summary::{TooSmall, Tracer};
 use crate::classification::classifier::Classifier;
 use crate::detection::faster_rcnn::FasterRcnn;
@@ -178,10 +180,10 @@ impl Network {
 
     /// Returns the network for inference, with batch norms folded into their convolutions.
     #[must_use]
-    pub fn folded(self) -> Self {
+    pub fn folded(self, precision: ComputePrecision) -> Self {
         match self {
-            Self::Detector(network) => Self::Detector(network.folded()),
-            Self::Classifier(network) => Self::Classifier(network.folded()),
+            Self::Detector(network) => Self::Detector(network.folded(precision)),
+            Self::Classifier(network) => Self::Classifier(network.folded(precision)),
         }
     }
 }
@@ -263,7 +265,9 @@ impl Model {
             });
         }
         let network = Network::init(&spec.network, device).valid();
-        let network = network.filled(weights).map(Network::folded);
+        let network = network
+            .filled(weights)
+            .map(|network| network.folded(ComputePrecision::F32));
         let network = network.map_err(|source| ModelError::Parameters {
             path: path.to_path_buf(),
             source,
@@ -278,6 +282,29 @@ impl Model {
             spec,
             path: path.to_path_buf(),
             device: device.clone(),
+        }
+    }
+
+    /// Returns the model with multiplications in this precision, or in 32-bit floats where it is not
+    /// [available](ComputePrecision::is_available). A model is loaded with 32-bit floats.
+    ///
+    /// In bf16 the convolutions and the hidden layers of box heads that profit from it round their inputs and weights;
+    /// 3x3 convolutions by Winograd's algorithm, grouped and depthwise ones do not. Backbones that keep their norms
+    /// stay as they are; see [`has_precision`](Self::has_precision).
+    #[must_use]
+    pub fn with_precision(self, precision: ComputePrecision) -> Self {
+        Self {
+            network: self.network.folded(precision),
+            ..self
+        }
+    }
+
+    /// Returns whether the convolutions of the backbone take over the precision of
+    /// [`with_precision`](Self::with_precision).
+    pub fn has_precision(&self) -> bool {
+        match &self.network {
+            Network::Detector(network) => network.backbone.has_precision(),
+            Network::Classifier(network) => network.backbone.has_precision(),
         }
     }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
 
+use sedet_nn::kernels::bf16::ComputePrecision;
+
 use super::batches::LoaderBatches;
 use super::engine::{BackwardPass, Losses, OpenedEpoch, TrainTask, goes_on};
 use super::progress::EpochEvaluation;
@@ -155,7 +157,7 @@ impl TrainTask for DetectionTask {
         stop: &AtomicBool,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<EpochEvaluation>, ModelError> {
-        let network = Network::Detector(model.clone().folded());
+        let network = Network::Detector(model.clone().folded(ComputePrecision::F32));
         let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
         let Some((evaluation, _)) = self.measure(&model, stop, progress)? else {
             return Ok(None);

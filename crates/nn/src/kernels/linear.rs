@@ -1,9 +1,10 @@
 //! Fully connected layers.
 //!
-//! The forward product is burn's. The CPU gradients are not: burn zeroes a buffer, writes the
+//! The forward product in 32-bit floats is burn's. The CPU gradients are not: burn zeroes a buffer, writes the
 //! product and copies it into an aligned buffer, which for the first weight of a box head costs
 //! 51 MB at the memory peak of a training step.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -15,10 +16,14 @@ use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
+use pulp::Simd;
 use rayon::prelude::*;
 
 use super::autodiff::{needs_gradient, tracked};
-use super::cpu::{Contiguous, Matrix, Output, all_f32, dims, multiply, tensor};
+use super::bf16::{Bf16Cpu, Pair, PairPanels, ROWS};
+use super::conv2d::PackedWeights;
+use super::cpu::{Contiguous, Matrix, Output, all_f32, dims, multiply, tensor, with_scratch};
+use super::panels::{PANEL, Sink};
 
 /// Computes `x * weight + bias`. Differentiable in all tensors.
 ///
@@ -43,6 +48,33 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     ))
 }
 
+/// Computes [`linear`] in the precision of `packed`, which keeps the weight in the order of the CPU kernel. Not
+/// differentiable in bf16.
+///
+/// # Panics
+/// If the shapes do not match.
+pub fn packed_linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    packed: PackedWeights,
+) -> Tensor<2> {
+    if packed.bf16().is_none() {
+        return linear(x, weight, bias);
+    }
+    let ([_, d_in], shape) = (x.dims(), weight.dims());
+    assert!(
+        shape[0] == d_in && bias.dims() == [shape[1]],
+        "linear: weight {shape:?} and bias do not fit {d_in} inputs"
+    );
+    Tensor::from_dispatch(<Dispatch as LinearOps>::packed_linear(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        packed,
+    ))
+}
+
 /// The operation of this module and its gradients.
 #[backend_extension(Autodiff, Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")))]
 pub(super) trait LinearOps: Backend {
@@ -53,6 +85,16 @@ pub(super) trait LinearOps: Backend {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         <Self as ModuleOps<Self>>::linear(x, weight, Some(bias))
+    }
+
+    /// See [`packed_linear`].
+    fn packed_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        _packed: PackedWeights,
+    ) -> FloatTensor<Self> {
+        <Self as LinearOps>::linear(x, weight, bias)
     }
 
     /// The gradient of [`linear`] for its input.
@@ -73,6 +115,20 @@ pub(super) trait LinearOps: Backend {
 }
 
 impl LinearOps for Flex {
+    fn packed_linear(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        packed: PackedWeights,
+    ) -> FlexTensor {
+        match packed.bf16() {
+            Some(cpu) if all_f32([&x, &weight, &bias]) => {
+                cpu_bf16_forward(x, weight, bias, cpu, &packed)
+            }
+            _ => <Self as LinearOps>::linear(x, weight, bias),
+        }
+    }
+
     fn linear_input_gradient(output_gradient: FlexTensor, weight: FlexTensor) -> FlexTensor {
         if all_f32([&output_gradient, &weight]) {
             cpu_input_gradient(output_gradient, weight)
@@ -199,13 +255,118 @@ fn cpu_weight_gradient(x: FlexTensor, output_gradient: FlexTensor) -> FlexTensor
     unsafe { output.into_tensor([d_in, d_out]) }
 }
 
+/// Pairs of inputs that are multiplied at a time: a panel of the weight then has 96 KiB, which stay in the
+/// second-level cache while all rows read them.
+const PAIRS_PER_PART: usize = 512;
+
+/// Computes the layer in bf16, with sums of 32 bits.
+fn cpu_bf16_forward(
+    x: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+    cpu: Bf16Cpu,
+    packed: &PackedWeights,
+) -> FlexTensor {
+    let ([rows, d_in], [_, d_out]): ([usize; 2], [usize; 2]) = (dims(&x), dims(&weight));
+    let (x, elements, bias) = (
+        Contiguous::new(x),
+        Contiguous::new(weight.clone()),
+        Contiguous::new(bias),
+    );
+    let depth = d_in.div_ceil(2);
+    let of_part = PAIRS_PER_PART * PANEL;
+    let compute = || pack_weight_pairs(cpu, elements.data(), [d_in, d_out]);
+    let kept = packed.pairs(&weight, compute);
+    let panels = kept.map_or_else(|| Cow::Owned(compute()), Cow::Borrowed);
+    let left = pack_input_pairs(cpu, x.data(), rows, d_in);
+    let mut output = Output::new(rows * d_out);
+    let shared = output.shared();
+    let panels_of_weight = panels.par_chunks((depth * PANEL).max(1));
+    panels_of_weight.enumerate().for_each(|(index, panel)| {
+        let first = index * PANEL;
+        let columns = PANEL.min(d_out - first);
+        with_scratch([rows * PANEL], |[sums]| {
+            for (sums, bias) in sums.chunks_exact_mut(PANEL).map(|sums| (sums, bias.data())) {
+                sums[..columns].copy_from_slice(&bias[first..first + columns]);
+                sums[columns..].fill(0.0);
+            }
+            for (part, panel) in panel.chunks(of_part).enumerate() {
+                let right = PairPanels {
+                    data: panel,
+                    depth: panel.len() / PANEL,
+                    columns,
+                };
+                let left = &left[part * PAIRS_PER_PART * ROWS..];
+                cpu.multiply((left, depth * ROWS), rows, right, &mut Add { sums });
+            }
+            for (row, sums) in sums.chunks_exact(PANEL).enumerate() {
+                // SAFETY: no other task has these columns.
+                unsafe { shared.write(row * d_out + first, &sums[..columns]) };
+            }
+        });
+    });
+    // SAFETY: the tasks have all columns, and each wrote them in every row.
+    unsafe { output.into_tensor([rows, d_out]) }
+}
+
+/// Adds a product to rows of one panel.
+struct Add<'a> {
+    sums: &'a mut [f32],
+}
+
+impl Sink for Add<'_> {
+    #[inline(always)]
+    fn take<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        column: usize,
+        sums: [S::f32s; V],
+    ) {
+        let at = row * PANEL + column;
+        let (vectors, _) = S::as_mut_simd_f32s(&mut self.sums[at..at + V * S::F32_LANES]);
+        for (to, sum) in vectors.iter_mut().zip(sums) {
+            *to = simd.add_f32s(*to, sum);
+        }
+    }
+}
+
+/// Copies a weight `[d_in, d_out]` to panels of pairs.
+fn pack_weight_pairs(cpu: Bf16Cpu, weight: &[f32], [d_in, d_out]: [usize; 2]) -> Vec<Pair> {
+    let depth = d_in.div_ceil(2);
+    let mut panels = vec![0; d_out.div_ceil(PANEL) * depth * PANEL];
+    let of_panel = panels.par_chunks_mut((depth * PANEL).max(1));
+    of_panel.enumerate().for_each(|(index, panel)| {
+        let columns = index * PANEL..((index + 1) * PANEL).min(d_out);
+        let rows = weight.chunks((2 * d_out).max(1));
+        for (line, rows) in panel.chunks_exact_mut(PANEL).zip(rows) {
+            let (even, odd) = rows.split_at(d_out);
+            let odd = (!odd.is_empty()).then(|| &odd[columns.clone()]);
+            cpu.pair(&even[columns.clone()], odd, &mut line[..columns.len()]);
+        }
+    });
+    panels
+}
+
+/// Copies an input `[rows, d_in]` to the left matrix of a product of pairs.
+fn pack_input_pairs(cpu: Bf16Cpu, x: &[f32], rows: usize, d_in: usize) -> Vec<Pair> {
+    let of_block = d_in.div_ceil(2) * ROWS;
+    let mut packed = vec![0; rows.div_ceil(ROWS) * of_block];
+    packed
+        .par_chunks_mut(of_block.max(1))
+        .zip(x.par_chunks((ROWS * d_in).max(1)))
+        .for_each(|(packed, rows)| cpu.pack_block(rows, d_in, packed));
+    packed
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::bf16::ComputePrecision;
     use super::super::fixture::{
         assert_close, assert_same_bits_on_any_thread_count, noise, values,
     };
     use super::*;
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
 
     #[test]
     fn the_layer_and_its_gradients_equal_those_of_burn_s_operation() {
@@ -235,6 +396,59 @@ mod tests {
                 assert_close(name, &native, &burn);
             }
         }
+    }
+
+    /// Sums over more than one part of the depth, of products that bf16 and 32-bit floats hold exactly.
+    #[test]
+    fn a_layer_in_bf16_is_exact_on_small_whole_numbers() {
+        let device = Device::flex();
+        for [rows, d_in, d_out] in [
+            [1, 1, 1],
+            [7, 1030, 50],
+            [19, 33, 97],
+            [8, 2050, 48],
+            [0, 4, 3],
+        ] {
+            let numbers = |count: usize, step: usize| -> Vec<f32> {
+                let whole = |i: usize| ((i * step) % 23) as f32 - 11.0;
+                (0..count).map(whole).collect()
+            };
+            let matrix = |shape: [usize; 2], step| {
+                let elements = numbers(shape[0] * shape[1], step);
+                Tensor::<2>::from_data(TensorData::new(elements, shape), &device)
+            };
+            let (x, weight) = (matrix([rows, d_in], 7), matrix([d_in, d_out], 5));
+            let bias = Tensor::from_data(TensorData::new(numbers(d_out, 3), [d_out]), &device);
+            let expected = linear(x.clone(), weight.clone(), bias.clone());
+            let packed = PackedWeights::new(ComputePrecision::Bf16);
+            for _ in 0..2 {
+                let packed = packed.clone();
+                let actual = packed_linear(x.clone(), weight.clone(), bias.clone(), packed);
+                assert_eq!(values(actual), values(expected.clone()));
+            }
+            // The kept order belongs to the first weight.
+            let other = matrix([d_in, d_out], 11);
+            let expected = linear(x.clone(), other.clone(), bias.clone());
+            assert_eq!(
+                values(packed_linear(x, other, bias, packed)),
+                values(expected)
+            );
+        }
+    }
+
+    #[test]
+    fn a_layer_in_bf16_does_not_depend_on_the_number_of_threads() {
+        assert_same_bits_on_any_thread_count(|| {
+            let device = Device::flex();
+            let packed = PackedWeights::new(ComputePrecision::Bf16);
+            let weight = noise(2, [1300, 90], &device);
+            values(packed_linear(
+                noise(1, [37, 1300], &device),
+                weight,
+                noise(3, [90], &device),
+                packed,
+            ))
+        });
     }
 
     #[test]

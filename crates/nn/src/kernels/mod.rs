@@ -38,6 +38,7 @@
 pub mod affine;
 mod autodiff;
 pub mod batch_norm;
+pub mod bf16;
 pub mod conv2d;
 mod cpu;
 pub mod excite;

@@ -126,13 +126,6 @@ pub(super) const fn panels_length(depth: usize, columns: usize) -> usize {
     columns.div_ceil(PANEL) * depth * PANEL
 }
 
-/// Copies `values` into row `row` of a right matrix, from column `first` on.
-pub(super) fn put_row(panels: &mut [f32], depth: usize, row: usize, first: usize, values: &[f32]) {
-    for_each_piece(depth, row, first, values, |at, piece| {
-        panels[at..at + piece.len()].copy_from_slice(piece);
-    });
-}
-
 /// Splits `values` at the panels of a right matrix and calls `put(offset, piece)` for each piece.
 #[inline(always)]
 pub(super) fn for_each_piece(
@@ -495,6 +488,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Copies `values` into row `row` of a right matrix, from column `first` on.
+    fn put_row(panels: &mut [f32], depth: usize, row: usize, first: usize, values: &[f32]) {
+        for_each_piece(depth, row, first, values, |at, piece| {
+            panels[at..at + piece.len()].copy_from_slice(piece);
+        });
     }
 
     fn numbers(count: usize, step: usize) -> Vec<f32> {

@@ -20,6 +20,9 @@ pub enum InstructionSet {
     /// AVX-512 (F, BW, CD, DQ, VL): vectors of 16 floats.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 with products of bf16 (AVX512-BF16), which only networks in bf16 use.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
     /// NEON: vectors of 4 floats.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -43,6 +46,8 @@ impl InstructionSet {
         Self::Avx2,
         #[cfg(target_arch = "x86_64")]
         Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512Bf16,
         #[cfg(target_arch = "aarch64")]
         Self::Neon,
     ];
@@ -54,7 +59,25 @@ impl InstructionSet {
     /// The variable names no set. The kernels, which cannot refuse it, take it as not set: a program that wants to
     /// refuse it calls this function first.
     pub fn in_use() -> Result<Self, UnknownInstructionSet> {
-        requested().clone().map(|limit| Self::of(arch_below(limit)))
+        requested().clone().map(Self::below)
+    }
+
+    /// As [`in_use`](Self::in_use), where a variable that names no set is taken as not set.
+    pub(super) fn in_effect() -> Self {
+        Self::below(limit())
+    }
+
+    /// Returns the best set of this CPU that is not above `limit`.
+    fn below(limit: Option<Self>) -> Self {
+        let set = Self::of(arch_below(limit));
+        #[cfg(target_arch = "x86_64")]
+        if set == Self::Avx512
+            && limit.is_none_or(|limit| limit >= Self::Avx512Bf16)
+            && std::arch::is_x86_feature_detected!("avx512bf16")
+        {
+            return Self::Avx512Bf16;
+        }
+        set
     }
 
     fn of(arch: Arch) -> Self {
@@ -92,6 +115,8 @@ impl fmt::Display for InstructionSet {
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => "avx512bf16",
             #[cfg(target_arch = "aarch64")]
             Self::Neon => "neon",
         })
@@ -110,9 +135,14 @@ fn requested() -> &'static Result<Option<InstructionSet>, UnknownInstructionSet>
     })
 }
 
+/// Returns the limit that the environment sets, if it names a set.
+fn limit() -> Option<InstructionSet> {
+    requested().as_ref().ok().copied().flatten()
+}
+
 /// Returns the instructions that the kernels of this process use.
 pub(super) fn arch() -> Arch {
-    arch_below(requested().as_ref().ok().copied().flatten())
+    arch_below(limit())
 }
 
 fn arch_below(limit: Option<InstructionSet>) -> Arch {
@@ -155,11 +185,13 @@ mod tests {
     fn a_limit_is_never_exceeded() {
         for limit in InstructionSet::ALL {
             assert!(InstructionSet::of(arch_below(Some(*limit))) <= *limit);
+            assert!(InstructionSet::below(Some(*limit)) <= *limit);
         }
         assert_eq!(
             InstructionSet::of(arch_below(None)),
             InstructionSet::of(Arch::new())
         );
+        assert!(InstructionSet::below(None) >= InstructionSet::of(Arch::new()));
     }
 
     #[test]
@@ -180,8 +212,9 @@ mod tests {
         let limit = std::env::var(MAX_CPU_ISA_VARIABLE).unwrap_or_default();
         if !limit.is_empty() {
             let limit = InstructionSet::parse(&limit).unwrap();
+            assert!(InstructionSet::in_effect() <= limit);
             assert!(InstructionSet::of(arch()) <= limit);
         }
-        assert_eq!(InstructionSet::in_use(), Ok(InstructionSet::of(arch())));
+        assert_eq!(InstructionSet::in_use(), Ok(InstructionSet::in_effect()));
     }
 }

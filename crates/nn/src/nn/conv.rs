@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::init::WeightInit;
 use crate::kernels;
+use crate::kernels::bf16::ComputePrecision;
 use crate::kernels::conv2d::{Conv2dOptions, Filters, PackedWeights, conv2d, conv2d_fused};
 
 /// Configuration of a [`Conv2d`]; every field has PyTorch's meaning. The pairs are (vertical,
@@ -118,11 +119,11 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// Returns the layer for inference: the weights are brought into the orders of the CPU kernels once, by
-    /// the first forward passes, and kept.
+    /// the first forward passes, and kept. `precision` is that of its multiplications.
     #[must_use]
-    pub fn for_inference(self) -> Self {
+    pub fn for_inference(self, precision: ComputePrecision) -> Self {
         Self {
-            packed: Some(PackedWeights::default()),
+            packed: Some(PackedWeights::new(precision)),
             ..self
         }
     }
@@ -215,6 +216,21 @@ pub fn linear(d_in: usize, d_out: usize, init: WeightInit, device: &Device) -> L
         // burn keeps the weight as `[d_in, d_out]`, the transpose of PyTorch's.
         weight: init.weight([d_in, d_out], d_in, d_out, device),
         bias: Some(init.bias(d_out, d_in, device)),
+    }
+}
+
+/// A linear layer for inference in a precision. The weight is brought into the order of the CPU kernel once, by the
+/// first forward pass, and kept.
+pub fn forward_packed_linear(
+    layer: &Linear,
+    packed: Option<&PackedWeights>,
+    x: Tensor<2>,
+) -> Tensor<2> {
+    match (&layer.bias, packed) {
+        (Some(bias), Some(packed)) => {
+            kernels::linear::packed_linear(x, layer.weight.val(), bias.val(), packed.clone())
+        }
+        _ => forward_linear(layer, x),
     }
 }
 

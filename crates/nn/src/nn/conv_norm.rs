@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::conv::{Conv2d, Conv2dConfig};
 use super::norm::{Norm, NormConfig};
+use crate::kernels::bf16::ComputePrecision;
 use crate::kernels::conv2d::{Filters, conv2d_fused};
 
 /// Computes `norm(conv(x)) + residual`, then ReLU if `relu`.
@@ -54,28 +55,40 @@ pub(super) fn filters(conv: &Conv2d, norm: &Norm, device: &Device) -> Filters {
 }
 
 /// Folds the norm into the convolution, for inference, and has the weights kept in the orders of the CPU
-/// kernels. Outputs differ by rounding, about 1e-6 of the
-/// largest value.
-pub fn fold(conv: Conv2d, norm: Norm) -> (Conv2d, Norm) {
+/// kernels. `precision` is that of its multiplications. In 32-bit floats, outputs differ by rounding, about 1e-6 of
+/// the largest value.
+pub fn fold(conv: Conv2d, norm: Norm, precision: ComputePrecision) -> (Conv2d, Norm) {
     if norm.is_folded() {
-        return (conv, norm);
+        return (conv.for_inference(precision), norm);
     }
     let device = conv.weight.val().device();
     let (weight, bias) = filters(&conv, &norm, &device).folded();
-    let mut conv = conv.for_inference();
+    let mut conv = conv.for_inference(precision);
     conv.weight = Param::from_tensor(weight);
     conv.bias = Some(Param::from_tensor(bias));
     (conv, norm.into_folded())
 }
 
 /// Applies [`fold`] to convolutions that are each followed by one of the norms. Without norms, the
-/// convolutions stay as they are.
-pub fn fold_all(convs: Vec<Conv2d>, norms: Vec<Norm>) -> (Vec<Conv2d>, Vec<Norm>) {
+/// convolutions stay as they are, apart from the precision.
+pub fn fold_all(
+    convs: Vec<Conv2d>,
+    norms: Vec<Norm>,
+    precision: ComputePrecision,
+) -> (Vec<Conv2d>, Vec<Norm>) {
+    let convs = convs.into_iter();
     if norms.is_empty() {
-        return (convs, norms);
+        // In 32-bit floats, kept weights would cost more memory than time: these are the few layers of a pyramid.
+        let convs = convs.map(|conv| match precision {
+            ComputePrecision::F32 => conv,
+            ComputePrecision::Bf16 => conv.for_inference(precision),
+        });
+        return (convs.collect(), norms);
     }
-    let pairs = convs.into_iter().zip(norms);
-    pairs.map(|(conv, norm)| fold(conv, norm)).unzip()
+    let pairs = convs.zip(norms);
+    pairs
+        .map(|(conv, norm)| fold(conv, norm, precision))
+        .unzip()
 }
 
 /// Configuration of a [`ConvNorm`].
@@ -130,8 +143,8 @@ impl ConvNorm {
     }
 
     /// Folds the batch norm into the convolution; see [`fold`].
-    pub fn folded(self) -> Self {
-        let (conv, norm) = fold(self.conv, self.norm);
+    pub fn folded(self, precision: ComputePrecision) -> Self {
+        let (conv, norm) = fold(self.conv, self.norm, precision);
         Self { conv, norm }
     }
 }

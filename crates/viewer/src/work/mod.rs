@@ -15,8 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use burn::tensor::Device;
-
 pub(crate) use messages::TextureUpdate;
 pub use opening::{Content, Opening};
 
@@ -27,6 +25,7 @@ use counting::{Counter, CountingJob};
 use images::ImageThreads;
 use messages::{Busy, CollectionMessage, Mailbox, Message, Wake};
 use network::{LongWork, NetworkThread};
+use sedet_core::device::Execution;
 
 /// All worker threads.
 pub(crate) struct Workers {
@@ -52,14 +51,14 @@ struct Requested {
 }
 
 impl Workers {
-    /// Starts the threads. Networks run on `device`.
-    pub fn new(device: Device, wake: Wake) -> Self {
+    /// Starts the threads. `execution` is that of the networks.
+    pub fn new(execution: Execution, wake: Wake) -> Self {
         let (sender, messages) = channel();
         let mailbox = Mailbox::new(sender, wake);
         let generation = Arc::new(AtomicU64::new(0));
         Self {
             images: ImageThreads::start(mailbox.clone(), generation.clone()),
-            network: NetworkThread::start(mailbox.clone(), generation.clone(), device),
+            network: NetworkThread::start(mailbox.clone(), generation.clone(), execution),
             counter: Counter::start(mailbox.clone()),
             mailbox,
             messages,

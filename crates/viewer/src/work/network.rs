@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-use burn::tensor::Device;
 use image::RgbImage;
 
 use super::{Busy, CollectionMessage, Mailbox, Message};
@@ -18,6 +17,7 @@ use crate::state::{
     TaskProgress,
 };
 use sedet_core::backbones::summary::Tracer;
+use sedet_core::device::Execution;
 use sedet_core::model::{Dataset, ImageChoice, Model, NetworkConfig, Recording, Task};
 use sedet_core::weights::load::weights_file;
 use sedet_data::annotations::layout::Split;
@@ -102,13 +102,17 @@ pub(super) struct NetworkThread {
 }
 
 impl NetworkThread {
-    pub(super) fn start(mailbox: Mailbox, generation: Arc<AtomicU64>, device: Device) -> Self {
+    pub(super) fn start(
+        mailbox: Mailbox,
+        generation: Arc<AtomicU64>,
+        execution: Execution,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let mut owner = Owner {
             shared: shared.clone(),
             mailbox: mailbox.clone(),
             generation,
-            device,
+            execution,
             networks: [None, None],
             last: None,
         };
@@ -202,7 +206,7 @@ struct Owner {
     shared: Arc<Shared>,
     mailbox: Mailbox,
     generation: Arc<AtomicU64>,
-    device: Device,
+    execution: Execution,
     networks: [Option<Arc<Model>>; 2],
     /// The latest input of the first pane, with its feature maps.
     last: Option<(u64, usize, Recording)>,
@@ -255,19 +259,20 @@ impl Owner {
     }
 
     fn load(&mut self, pane: Pane, source: Source) {
+        let Execution { device, precision } = &self.execution;
         let (name, network) = match source {
             Source::Shipped => (
                 PathBuf::from(SHIPPED_NAME),
-                Model::from_bytes(SHIPPED, SHIPPED_NAME, &self.device),
+                Model::from_bytes(SHIPPED, SHIPPED_NAME, device),
             ),
             Source::File(path) => {
                 // The directory of a run denotes one of its checkpoints, which is shown.
                 let file = weights_file(&path).unwrap_or(path);
-                let network = Model::load(&file, &self.device);
+                let network = Model::load(&file, device);
                 (file, network)
             }
         };
-        match network {
+        match network.map(|network| network.with_precision(*precision)) {
             Ok(network) => {
                 let info = info(&network, &name);
                 let table = model_table(&network, &info).map(Arc::new);

@@ -50,6 +50,22 @@ impl Bordered {
         )
     }
 
+    /// Returns the offsets of the inputs that the kernel elements read for the first output, row by row.
+    pub(super) fn starts(&self, geometry: &Geometry) -> Vec<usize> {
+        let [height, width] = geometry.kernel;
+        let elements = (0..height).flat_map(|y| (0..width).map(move |x| (y, x)));
+        elements.map(|(y, x)| self.start(geometry, y, x)).collect()
+    }
+
+    /// Returns the number of outputs, with the surplus columns between their rows.
+    pub(super) fn outputs(&self, geometry: &Geometry) -> usize {
+        // The last row of outputs has no surplus columns.
+        match geometry.output {
+            [0, _] | [_, 0] => 0,
+            [height, width] => (height - 1) * self.columns() + width,
+        }
+    }
+
     /// Copies a plane into `bordered`, whose border is zero already.
     #[inline(always)]
     pub(super) fn copy_in(&self, plane: &[f32], geometry: &Geometry, bordered: &mut [f32]) {
@@ -58,9 +74,23 @@ impl Bordered {
         for (y, line) in plane.chunks_exact(width.max(1)).enumerate() {
             for first in 0..self.phases[1].min(width) {
                 let at = self.at(y + top, first + left);
-                let values = line[first..].iter().step_by(self.phases[1]);
-                for (to, value) in bordered[at..].iter_mut().zip(values) {
-                    *to = *value;
+                let line = &line[first..];
+                let to = &mut bordered[at..][..line.len().div_ceil(self.phases[1])];
+                match self.phases[1] {
+                    1 => to.copy_from_slice(line),
+                    2 => {
+                        // The usual stride, in a form that compiles to vector shuffles.
+                        let (pairs, last) = line.as_chunks::<2>();
+                        for (to, pair) in to.iter_mut().zip(pairs) {
+                            *to = pair[0];
+                        }
+                        to[pairs.len()..].copy_from_slice(last);
+                    }
+                    stride => {
+                        for (to, value) in to.iter_mut().zip(line.iter().step_by(stride)) {
+                            *to = *value;
+                        }
+                    }
                 }
             }
         }

@@ -4,10 +4,11 @@
 //! A plane is copied with a border of zeros, so that the inputs a kernel element reads for a row of
 //! outputs are contiguous.
 
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::cpu::{Output, with_scratch};
-use super::super::vectorized::vectorized;
+use super::super::vectorized::{arch, vectorized};
 use super::bordered::Bordered;
 use super::forward::Epilogue;
 use super::geometry::Geometry;
@@ -16,6 +17,12 @@ use super::geometry::Geometry;
 pub(super) fn is_possible(geometry: &Geometry) -> bool {
     geometry.groups > 1 && geometry.channels == 1 && geometry.filters == 1
 }
+
+/// Vectors of outputs whose sums are in registers at a time: their loads and multiply-adds are independent, which
+/// covers the latency.
+const VECTORS: usize = 4;
+/// The most floats of [`VECTORS`] vectors, which a product may read and write after the last one.
+const SURPLUS: usize = VECTORS * 16;
 
 pub(super) fn convolve(
     x: &[f32],
@@ -26,38 +33,98 @@ pub(super) fn convolve(
     let bordered = Bordered::new(geometry);
     let (pixels, width) = (geometry.output_pixels(), geometry.output[1]);
     let kernel = geometry.kernel_elements();
+    let starts = bordered.starts(geometry);
+    // All outputs of a plane in one row, with the surplus columns between the rows. Rows of 7 or 14 would fill the
+    // vectors less well.
+    let columns = bordered.outputs(geometry);
+    let lengths = [bordered.elements() + SURPLUS, columns + SURPLUS];
     let mut output = Output::new(geometry.output_shape().iter().product());
     let shared = output.shared();
-    (0..geometry.batch * geometry.groups)
+    let planes = geometry.batch * geometry.groups;
+    let per_task = planes_per_task(geometry);
+    (0..planes.div_ceil(per_task))
         .into_par_iter()
-        .with_min_len(planes_per_task(geometry))
-        .for_each(|plane| {
-            let channel = plane % geometry.groups;
-            let input = &x[plane * geometry.input_pixels()..][..geometry.input_pixels()];
-            let weight = &weight[channel * kernel..][..kernel];
-            with_scratch([bordered.elements(), pixels], |[source, sums]| {
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        source.fill(0.0);
-                        bordered.copy_in(input, geometry, source);
-                        sums.fill(0.0);
-                        bordered.visit(geometry, |element, row, first| {
-                            let factor = weight[element];
-                            let sums = &mut sums[row * width..][..width];
-                            for (sum, value) in sums.iter_mut().zip(&source[first..][..width]) {
-                                *sum += factor * value;
+        .for_each(|task| {
+            with_scratch(lengths, |[source, sums]| {
+                // The border stays zero from plane to plane.
+                source.fill(0.0);
+                for plane in task * per_task..((task + 1) * per_task).min(planes) {
+                    let (image, channel) = (plane / geometry.groups, plane % geometry.groups);
+                    let input = &x[plane * geometry.input_pixels()..][..geometry.input_pixels()];
+                    vectorized(
+                        #[inline(always)]
+                        || bordered.copy_in(input, geometry, source),
+                    );
+                    arch().dispatch(Sums {
+                        weight: &weight[channel * kernel..][..kernel],
+                        starts: &starts,
+                        source,
+                        columns,
+                        sums,
+                    });
+                    vectorized(
+                        #[inline(always)]
+                        || {
+                            let rows = sums.chunks_mut(bordered.columns());
+                            for (y, row) in rows.take(geometry.output[0]).enumerate() {
+                                let at = plane * pixels + y * width;
+                                let row = &mut row[..width];
+                                epilogue.apply_to_row((image, channel), at, row);
+                                // SAFETY: no other task has this plane.
+                                unsafe { shared.write(at, row) };
                             }
-                        });
-                        let image = plane / geometry.groups;
-                        epilogue.apply_to_row((image, channel), plane * pixels, sums);
-                    },
-                );
-                // SAFETY: no other task has this plane.
-                unsafe { shared.write(plane * pixels, sums) };
+                        },
+                    );
+                }
             });
         });
     output
+}
+
+/// The sums over the kernel elements for all outputs of a plane.
+struct Sums<'a> {
+    weight: &'a [f32],
+    /// The offset of each kernel element in `source`.
+    starts: &'a [usize],
+    source: &'a [f32],
+    columns: usize,
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let step = VECTORS * S::F32_LANES;
+        let whole = self.columns / step * step;
+        for column in (0..whole).step_by(step) {
+            self.block::<S, VECTORS>(simd, column);
+        }
+        for column in (whole..self.columns).step_by(S::F32_LANES) {
+            self.block::<S, 1>(simd, column);
+        }
+    }
+}
+
+impl Sums<'_> {
+    /// Computes `V` vectors of outputs.
+    #[inline(always)]
+    fn block<S: Simd, const V: usize>(&mut self, simd: S, column: usize) {
+        let length = V * S::F32_LANES;
+        let mut sums = [simd.splat_f32s(0.0); V];
+        for (weight, start) in self.weight.iter().zip(self.starts) {
+            let factor = simd.splat_f32s(*weight);
+            let (vectors, _) = S::as_simd_f32s(&self.source[start + column..][..length]);
+            for v in 0..V {
+                sums[v] = simd.mul_add_f32s(factor, vectors[v], sums[v]);
+            }
+        }
+        let (to, _) = S::as_mut_simd_f32s(&mut self.sums[column..column + length]);
+        for (to, sum) in to.iter_mut().zip(sums) {
+            *to = sum;
+        }
+    }
 }
 
 pub(super) fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {

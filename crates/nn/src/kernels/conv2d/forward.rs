@@ -7,9 +7,8 @@ use pulp::bytemuck::cast_slice;
 use rayon::prelude::*;
 
 use super::super::cpu::{Output, SharedOutput, with_scratch};
-use super::super::panels::{
-    Left, PANEL, Right, Sink, for_each_piece, multiply_into, pack, panels_length, put_row,
-};
+use super::super::panels::{Left, PANEL, Right, Sink, for_each_piece, pack, panels_length};
+use super::arithmetic::{Arithmetic, Bf16, F32, Unfolding, pack_pairs};
 use super::geometry::{Geometry, TASKS, Tile};
 use super::packed::{Order, Weights};
 use super::unfold::unfold_tile;
@@ -166,17 +165,25 @@ pub(super) fn convolve_rows(
     weights: Weights<'_>,
 ) -> Output {
     let rows = geometry.rows();
+    let pack_pairs = |cpu, weight: &[f32]| pack_pairs(cpu, weight, geometry.filters, rows);
+    if geometry.groups == 1
+        && let Some((cpu, weights)) = weights.pairs(pack_pairs)
+    {
+        return convolve(x, geometry, epilogue, &Bf16 { cpu, weights });
+    }
     let is_read_often = geometry.batch * geometry.output_pixels() >= PACKED_FROM;
     if geometry.groups == 1 && (is_read_often || weights.are_kept()) {
         let packed = weights.order(Order::Rows, |weight| pack(weight, geometry.filters, rows));
-        return convolve(x, geometry, epilogue, |filters| Left::Packed {
+        let packed = |filters: Range<usize>| Left::Packed {
             data: &packed[filters.start * rows..],
-        });
+        };
+        return convolve(x, geometry, epilogue, &F32(packed));
     }
-    convolve(x, geometry, epilogue, |filters| Left::Rows {
+    let in_place = |filters: Range<usize>| Left::Rows {
         data: &weights.data[filters.start * rows..],
         stride: rows,
-    })
+    };
+    convolve(x, geometry, epilogue, &F32(in_place))
 }
 
 /// Output pixels of an image up to which the whole input is unfolded once, by all threads, and the
@@ -190,24 +197,23 @@ const WHOLE_UP_TO: usize = 384;
 /// of a task read them.
 const PART: usize = 2 * PANEL;
 
-/// Computes the convolution. `weights` returns the matrix `[filters, rows]` of a range of filters,
-/// which are counted over all groups and never cross a group.
-pub(super) fn convolve<'w>(
+/// Computes the convolution.
+pub(super) fn convolve<A: Arithmetic>(
     x: &[f32],
     geometry: &Geometry,
     epilogue: Epilogue<'_>,
-    weights: impl Fn(Range<usize>) -> Left<'w> + Sync,
+    arithmetic: &A,
 ) -> Output {
     let pixels = geometry.output_pixels();
-    let rows = geometry.rows();
+    let lines = A::lines(geometry.rows());
     let is_small = match geometry.batch {
         1 => pixels <= WHOLE_UP_TO,
         batch => batch * pixels <= PART,
     };
     if geometry.groups == 1 && is_small {
-        return convolve_whole(x, geometry, epilogue, weights);
+        return convolve_whole(x, geometry, epilogue, arithmetic);
     }
-    let tiles = geometry.tiles(rows);
+    let tiles = geometry.tiles(lines);
     // Too few tiles to keep the threads busy: split the filters too. Each split unfolds the tile
     // again, so it has at least 32 filters to use it for.
     let wanted = match tiles.len() * geometry.groups {
@@ -234,20 +240,22 @@ pub(super) fn convolve<'w>(
             })
             .collect();
         let first = group * geometry.filters + filters.start;
-        let lengths = [panels_length(rows, columns), tile.pixels.len()];
-        with_scratch(lengths, |[unfolded, line]| {
-            let channels = 0..geometry.channels;
-            unfold_tile(
+        let line = tile.pixels.len();
+        with_scratch([panels_length(lines, columns), line, line], |scratch| {
+            let [unfolded, scratch @ ..] = scratch;
+            let put = |at: usize, piece: &[f32]| {
+                unfolded[at..at + piece.len()].copy_from_slice(piece);
+            };
+            let input = Unfolding {
                 x,
                 geometry,
                 group,
-                &channels,
+                channels: 0..geometry.channels,
                 tile,
-                line,
-                |row, first, values| {
-                    put_row(unfolded, rows, row, first, values);
-                },
-            );
+                first_row: 0,
+                lines,
+            };
+            arithmetic.unfold(&input, scratch, put);
             let mut writer = Writer {
                 output: shared,
                 epilogue,
@@ -261,8 +269,7 @@ pub(super) fn convolve<'w>(
                 data: unfolded,
                 columns,
             };
-            let left = weights(first..first + filters.len());
-            multiply_into(left, filters.len(), rows, right, &mut writer);
+            arithmetic.multiply(first..first + filters.len(), lines, right, &mut writer);
         });
     };
 
@@ -280,19 +287,19 @@ pub(super) fn convolve<'w>(
 }
 
 /// Computes [`convolve`] for few output pixels; see [`WHOLE_UP_TO`].
-fn convolve_whole<'w>(
+fn convolve_whole<A: Arithmetic>(
     x: &[f32],
     geometry: &Geometry,
     epilogue: Epilogue<'_>,
-    weights: impl Fn(Range<usize>) -> Left<'w> + Sync,
+    arithmetic: &A,
 ) -> Output {
-    let (rows, pixels) = (geometry.rows(), geometry.output_pixels());
+    let (lines, pixels) = (A::lines(geometry.rows()), geometry.output_pixels());
     let tile = Tile {
         images: 0..geometry.batch,
         pixels: 0..pixels,
     };
     let columns = tile.columns();
-    let panels = unfold_to_panels(x, geometry, &tile);
+    let panels = unfold_to_panels(x, geometry, &tile, arithmetic);
     let mut output = Output::new(geometry.output_shape().iter().product());
     let shared = output.shared();
     // A batch of several images has at most `PART` columns.
@@ -319,11 +326,10 @@ fn convolve_whole<'w>(
             pixels,
         };
         let right = Right {
-            data: &panels[from * rows..],
+            data: &panels[from * lines..],
             columns,
         };
-        let left = weights(filters.clone());
-        multiply_into(left, filters.len(), rows, right, &mut writer);
+        arithmetic.multiply(filters, lines, right, &mut writer);
     };
     let splits = geometry.filters.div_ceil(per_task.max(1));
     (0..parts * splits)
@@ -334,32 +340,46 @@ fn convolve_whole<'w>(
 
 /// Returns the unfolded tile in the order of a right matrix, with zeros in the missing columns of the
 /// last panel.
-fn unfold_to_panels(x: &[f32], geometry: &Geometry, tile: &Tile) -> Vec<f32> {
-    let (rows, columns) = (geometry.rows(), tile.columns());
-    let mut panels = Output::new(panels_length(rows, columns));
+fn unfold_to_panels<A: Arithmetic>(
+    x: &[f32],
+    geometry: &Geometry,
+    tile: &Tile,
+    arithmetic: &A,
+) -> Vec<f32> {
+    let (lines, columns) = (A::lines(geometry.rows()), tile.columns());
+    let mut panels = Output::new(panels_length(lines, columns));
     let shared = panels.shared();
     let per_task = geometry.channels.div_ceil(TASKS).max(1);
+    // A task begins at a line.
+    let per_task = per_task.next_multiple_of(A::ROWS_IN_LINE);
     (0..geometry.channels.div_ceil(per_task))
         .into_par_iter()
         .for_each(|index| {
             let first = index * per_task;
             let channels = first..(first + per_task).min(geometry.channels);
             let first_row = first * geometry.kernel_elements();
-            let put = |row: usize, column: usize, values: &[f32]| {
-                for_each_piece(rows, first_row + row, column, values, |at, piece| {
-                    // SAFETY: no other task has the rows of these channels.
-                    unsafe { shared.write(at, piece) };
-                });
+            let end_row = channels.end * geometry.kernel_elements();
+            // SAFETY: no other task has the lines of these channels.
+            let put = |at: usize, piece: &[f32]| unsafe { shared.write(at, piece) };
+            let input = Unfolding {
+                x,
+                geometry,
+                group: 0,
+                channels,
+                tile,
+                first_row,
+                lines,
             };
-            with_scratch([tile.pixels.len()], |[line]| {
-                unfold_tile(x, geometry, 0, &channels, tile, line, put);
+            let line = tile.pixels.len();
+            with_scratch([line, line], |scratch| {
+                arithmetic.unfold(&input, scratch, put)
             });
             let missing = &[0.0; PANEL][..columns.next_multiple_of(PANEL) - columns];
-            for row in 0..channels.len() * geometry.kernel_elements() {
-                put(row, columns, missing);
+            for line in first_row / A::ROWS_IN_LINE..A::lines(end_row) {
+                for_each_piece(lines, line, columns, missing, put);
             }
         });
-    // SAFETY: the tasks have all rows, and each wrote its rows from the first column to the last.
+    // SAFETY: the tasks have all lines, and each wrote its lines from the first column to the last.
     unsafe { panels.into_vec() }
 }
 

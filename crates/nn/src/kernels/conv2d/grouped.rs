@@ -42,13 +42,8 @@ struct Unfolded {
 impl Unfolded {
     fn new(geometry: &Geometry) -> Self {
         let bordered = Bordered::new(geometry);
-        // The last row of outputs has no surplus columns.
-        let columns = (geometry.output[0] - 1) * bordered.columns() + geometry.output[1];
-        let [height, width] = geometry.kernel;
-        let elements = (0..height).flat_map(|y| (0..width).map(move |x| (y, x)));
-        let elements: Vec<_> = elements
-            .map(|(y, x)| bordered.start(geometry, y, x))
-            .collect();
+        let columns = bordered.outputs(geometry);
+        let elements = bordered.starts(geometry);
         let starts = (0..geometry.channels)
             .flat_map(|channel| {
                 let plane = channel * bordered.elements();

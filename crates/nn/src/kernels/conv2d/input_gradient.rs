@@ -1,12 +1,15 @@
 //! The gradient of the input. With stride 1 it is a convolution of the output's gradient with the
 //! rotated kernels, filters and channels exchanged; else it is a product that is folded back.
 
+use std::ops::Range;
+
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::super::cpu::{Contiguous, Matrix, Output, SharedOutput, dims, multiply, with_scratch};
 use super::super::panels::Left;
 use super::Conv2dOptions;
+use super::arithmetic::F32;
 use super::forward::{Epilogue, convolve, convolve_rows};
 use super::geometry::{Geometry, MIN_TILE_PIXELS, TASKS, TILE_ELEMENTS};
 use super::packed::Weights;
@@ -61,13 +64,14 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
     }
     if geometry.is_pointwise() {
         let (channels, filters) = (geometry.channels, geometry.filters);
-        return convolve(dy, &mirrored, epilogue, |range| {
+        let columns = |range: Range<usize>| {
             let (group, channel) = (range.start / channels, range.start % channels);
             Left::Columns {
                 data: &weight[group * filters * channels + channel..],
                 stride: channels,
             }
-        });
+        };
+        return convolve(dy, &mirrored, epilogue, &F32(columns));
     }
     if geometry.batch * geometry.output_pixels() >= ROTATED_FROM {
         let rotated = rotate_weights(weight, geometry);

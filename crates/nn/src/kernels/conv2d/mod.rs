@@ -12,11 +12,13 @@
 //!
 //! Each of the last three reads the weights in an order of its own. For inference, `packed` keeps these
 //! orders from call to call; without it Winograd's algorithm is used for large feature maps only, and
-//! `few_pixels` not at all.
+//! `few_pixels` not at all. Kept weights in bf16 are for `forward` only (`arithmetic`), which then takes the shapes of
+//! `few_pixels` too.
 //!
 //! `input_gradient` and `weight_gradient` choose among the same algorithms; `autodiff` records the
 //! gradients.
 
+mod arithmetic;
 mod autodiff;
 mod bordered;
 mod depthwise;
@@ -45,7 +47,7 @@ use super::optional::OptionalTensor;
 use forward::Epilogue;
 use geometry::Geometry;
 use input_gradient::cpu_input_gradient;
-pub(crate) use packed::PackedWeights;
+pub use packed::PackedWeights;
 use packed::{Order, Weights};
 use weight_gradient::cpu_weight_gradient;
 
@@ -473,7 +475,7 @@ fn cpu_forward(inputs: Conv2dInputs<Flex>, options: Conv2dOptions) -> FlexTensor
             winograd::transform_weights(weight, shape, winograd::Layout::Given)
         });
         winograd::convolve(x, &geometry, epilogue, &transformed)
-    } else if weights.are_kept() && few_pixels::is_profitable(&geometry) {
+    } else if weights.are_kept() && !weights.are_bf16() && few_pixels::is_profitable(&geometry) {
         few_pixels::convolve(x, &geometry, epilogue, weights)
     } else {
         forward::convolve_rows(x, &geometry, epilogue, weights)

@@ -6,17 +6,23 @@ use std::sync::{Arc, OnceLock};
 
 use burn::backend::flex::FlexTensor;
 
+use super::super::bf16::{Bf16Cpu, ComputePrecision, Pair};
+
 /// The weights of one convolution in the orders that its kernels read, for inference.
 ///
 /// A kernel that reads weights in another order computes that order in each call: a pass over the weights,
 /// and for Winograd's transform several. On the small feature maps of a classifier's last stages that takes
 /// as long as the products. With this value the first call keeps the order for the calls after it. Each
 /// order has the size of the weights, Winograd's four times that; which of them are kept depends on the
-/// sizes of the feature maps that occur.
+/// sizes of the feature maps that occur. In bf16, the orders are those of pairs of bf16 and half as large, except
+/// for Winograd's.
 ///
 /// Clones share the orders. They belong to one weight tensor: for another one they are ignored, never used.
-#[derive(Clone, Default)]
-pub(crate) struct PackedWeights(Arc<Orders>);
+#[derive(Clone)]
+pub struct PackedWeights {
+    precision: ComputePrecision,
+    orders: Arc<Orders>,
+}
 
 #[derive(Default)]
 struct Orders {
@@ -26,23 +32,61 @@ struct Orders {
     rows: OnceLock<Vec<f32>>,
     vectors: OnceLock<Vec<f32>>,
     winograd: OnceLock<Vec<f32>>,
+    pairs: OnceLock<Vec<Pair>>,
 }
 
 impl fmt::Debug for PackedWeights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Orders {
+            rows,
+            vectors,
+            winograd,
+            pairs,
+            ..
+        } = &*self.orders;
         let elements = |order: &OnceLock<Vec<f32>>| order.get().map_or(0, Vec::len);
         f.debug_struct("PackedWeights")
-            .field("rows", &elements(&self.0.rows))
-            .field("vectors", &elements(&self.0.vectors))
-            .field("winograd", &elements(&self.0.winograd))
+            .field("precision", &self.precision)
+            .field("rows", &elements(rows))
+            .field("vectors", &elements(vectors))
+            .field("winograd", &elements(winograd))
+            .field("pairs", &pairs.get().map_or(0, Vec::len))
             .finish()
     }
 }
 
 impl PackedWeights {
+    /// Weights of which no order is computed yet, for multiplications in this precision, or in 32-bit floats where it
+    /// is not available.
+    pub fn new(precision: ComputePrecision) -> Self {
+        Self {
+            precision: precision.or_f32(),
+            orders: Arc::default(),
+        }
+    }
+
+    /// Returns the proof that this CPU multiplies bf16, if the weights are for that.
+    pub(in crate::kernels) fn bf16(&self) -> Option<Bf16Cpu> {
+        match self.precision {
+            ComputePrecision::F32 => None,
+            ComputePrecision::Bf16 => Bf16Cpu::get(),
+        }
+    }
+
+    /// Returns the pairs of bf16 that a kernel reads, computed by `compute` for the first call. None if they belong to
+    /// another tensor.
+    pub(in crate::kernels) fn pairs(
+        &self,
+        weight: &FlexTensor,
+        compute: impl FnOnce() -> Vec<Pair>,
+    ) -> Option<&[Pair]> {
+        self.are_of(weight)
+            .then(|| kept(&self.orders.pairs, compute))
+    }
+
     /// Returns whether the orders are those of `weight`. The first tensor that is asked for is their tensor.
     fn are_of(&self, weight: &FlexTensor) -> bool {
-        let source = self.0.source.get_or_init(|| weight.clone());
+        let source = self.orders.source.get_or_init(|| weight.clone());
         std::ptr::eq(source.storage::<f32>(), weight.storage::<f32>())
             && source.layout() == weight.layout()
     }
@@ -90,13 +134,18 @@ impl<'a> Weights<'a> {
         self.kept.is_some()
     }
 
+    /// Returns whether products are those of bf16.
+    pub(super) fn are_bf16(&self) -> bool {
+        self.kept.is_some_and(|kept| kept.bf16().is_some())
+    }
+
     /// Returns the weights in an order, computed by `compute` unless they are kept.
     pub(super) fn order(
         &self,
         order: Order,
         compute: impl FnOnce(&[f32]) -> Vec<f32>,
     ) -> Cow<'a, [f32]> {
-        let Some(PackedWeights(orders)) = self.kept else {
+        let Some(PackedWeights { orders, .. }) = self.kept else {
             return Cow::Owned(compute(self.data));
         };
         let cell = match order {
@@ -104,12 +153,29 @@ impl<'a> Weights<'a> {
             Order::Vectors => &orders.vectors,
             Order::Winograd => &orders.winograd,
         };
-        if let Some(kept) = cell.get() {
-            return Cow::Borrowed(kept);
-        }
-        // Outside of `get_or_init`: a thread that waits for the tasks of `compute` may run another forward
-        // pass of the same network, which would wait for this lock forever.
-        let computed = compute(self.data);
-        Cow::Borrowed(cell.get_or_init(|| computed))
+        Cow::Borrowed(kept(cell, || compute(self.data)))
     }
+
+    /// Returns the weights as pairs of bf16, computed by `compute` for the first call, and the proof that this CPU
+    /// multiplies them; none if the precision is another one.
+    pub(super) fn pairs(
+        &self,
+        compute: impl FnOnce(Bf16Cpu, &[f32]) -> Vec<Pair>,
+    ) -> Option<(Bf16Cpu, &'a [Pair])> {
+        let packed = self.kept?;
+        let cpu = packed.bf16()?;
+        let pairs = kept(&packed.orders.pairs, || compute(cpu, self.data));
+        Some((cpu, pairs))
+    }
+}
+
+/// Returns the order of a cell, computed by `compute` if it is empty.
+fn kept<T>(cell: &OnceLock<Vec<T>>, compute: impl FnOnce() -> Vec<T>) -> &[T] {
+    if let Some(kept) = cell.get() {
+        return kept;
+    }
+    // Outside of `get_or_init`: a thread that waits for the tasks of `compute` may run another forward pass of the
+    // same network, which would wait for this lock forever.
+    let computed = compute();
+    cell.get_or_init(|| computed)
 }

@@ -1,11 +1,12 @@
 //! Tests of the convolution: against PyTorch, against burn, and of the fused operations.
 
+use super::super::bf16::ComputePrecision;
 use super::super::fixture::{
     assert_same_bits_on_any_thread_count, assert_within, cases, noise, values,
 };
 use super::*;
 use burn::backend::Flex;
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
 use proptest::prelude::*;
 
 fn pair(value: &serde_json::Value) -> [usize; 2] {
@@ -422,7 +423,12 @@ fn inference(
 }
 
 fn assert_packed_equals_unpacked(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) {
-    let packed = inference(x, weight, options, Some(PackedWeights::default()));
+    let packed = inference(
+        x,
+        weight,
+        options,
+        Some(PackedWeights::new(ComputePrecision::F32)),
+    );
     let unpacked = inference(x, weight, options, None);
     for (packed, unpacked) in packed.iter().zip(&unpacked) {
         let name = format!("{x:?} {weight:?} {options:?}");
@@ -465,6 +471,131 @@ proptest! {
     }
 }
 
+/// Returns the outputs in bf16, and those of 32-bit floats for the same inputs and weights after rounding to bf16.
+fn bf16_and_expected(
+    x: [usize; 4],
+    weight: [usize; 4],
+    options: Conv2dOptions,
+) -> (Vec<f32>, Vec<f32>) {
+    let device = Device::flex();
+    let rounded = |tensor: Tensor<4>| {
+        let shape = tensor.dims();
+        let values = values(tensor).into_iter().map(round_to_bf16);
+        Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), shape), &device)
+    };
+    let filters = Filters::new(
+        rounded(noise(2, weight, &device)),
+        noise(3, [weight[0]], &device),
+    );
+    let x = rounded(noise(1, x, &device));
+    let packed = Filters {
+        packed: Some(PackedWeights::new(ComputePrecision::Bf16)),
+        ..filters.clone()
+    };
+    let of = |filters| values(conv2d_fused(x.clone(), filters, None, false, options));
+    (of(packed), of(filters))
+}
+
+/// Rounds to the nearest bf16, ties to even.
+fn round_to_bf16(value: f32) -> f32 {
+    let bits = value.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Products of bf16 are exact in 32 bits, so only the order of the sums differs. On CPUs without AVX512-BF16 this
+    /// is a test of 32-bit floats.
+    #[test]
+    fn sums_of_bf16_products_are_those_of_32_bit_floats(
+        batch in 1usize..3,
+        channels in 1usize..40,
+        filters in 1usize..70,
+        input in [1usize..24, 1usize..24],
+        (kernel, stride, padding) in (1usize..4, 1usize..3, 1usize..3),
+    ) {
+        let (actual, expected) = bf16_and_expected(
+            [batch, channels, input[0], input[1]],
+            [filters, channels, kernel, kernel],
+            options(stride, padding, 1),
+        );
+        assert_within(1e-5, "bf16", &actual, &expected);
+    }
+}
+
+#[test]
+fn bf16_rounds_inputs_and_weights_and_nothing_else() {
+    // 64 inputs of 1 + 2^-9, which bf16 rounds to 1, and one factor of 1 + 2^-7, which it holds.
+    let device = Device::flex();
+    let x = Tensor::full([1, 64, 3, 3], 1.0 + 2f32.powi(-9), &device);
+    let weight = Tensor::full([8, 64, 1, 1], 1.0 + 2f32.powi(-7), &device);
+    let bias = Tensor::full([8], 2f32.powi(-12), &device);
+    let outputs = [ComputePrecision::F32, ComputePrecision::Bf16].map(|precision| {
+        let filters = Filters {
+            packed: Some(PackedWeights::new(precision)),
+            ..Filters::new(weight.clone(), bias.clone())
+        };
+        values(conv2d_fused(
+            x.clone(),
+            filters,
+            None,
+            false,
+            options(1, 0, 1),
+        ))
+    });
+    let [f32, bf16] = outputs.map(|values| values[0]);
+    let exact = 64.0 * (1.0 + 2f32.powi(-7)) + 2f32.powi(-12);
+    if ComputePrecision::Bf16.is_available() {
+        assert_eq!(bf16, exact);
+        assert!((f32 - exact).abs() > 0.1);
+    } else {
+        assert_eq!(bf16, f32);
+    }
+}
+
+#[test]
+fn bf16_keeps_nan_and_infinity() {
+    let device = Device::flex();
+    for odd in [f32::NAN, f32::INFINITY] {
+        let mut x = vec![1.0; 5 * 20];
+        x[3] = odd;
+        let x = Tensor::from_data(TensorData::new(x, [1, 5, 4, 5]), &device);
+        let filters = Filters {
+            packed: Some(PackedWeights::new(ComputePrecision::Bf16)),
+            ..Filters::new(
+                Tensor::ones([9, 5, 1, 1], &device),
+                Tensor::zeros([9], &device),
+            )
+        };
+        let y = values(conv2d_fused(x, filters, None, true, options(1, 0, 1)));
+        for (at, value) in y.iter().enumerate() {
+            let is_odd = at % 20 == 3;
+            assert!(
+                if is_odd {
+                    !value.is_finite()
+                } else {
+                    *value == 5.0
+                },
+                "{at}: {value}"
+            );
+        }
+    }
+}
+
+#[test]
+fn bf16_gives_the_same_bits_on_any_number_of_threads() {
+    for (x, weight) in [
+        ([1, 71, 7, 7], [85, 71, 3, 3]),
+        ([1, 33, 40, 40], [100, 33, 1, 1]),
+        ([2, 20, 60, 60], [100, 20, 1, 1]),
+    ] {
+        assert_same_bits_on_any_thread_count(|| {
+            let packed = Some(PackedWeights::new(ComputePrecision::Bf16));
+            inference(x, weight, options(1, 1, 1), packed).concat()
+        });
+    }
+}
+
 #[test]
 fn few_pixels_give_the_bits_of_the_other_product() {
     for (x, weight, stride) in [
@@ -477,7 +608,12 @@ fn few_pixels_give_the_bits_of_the_other_product() {
         assert!(few_pixels::is_profitable(&Geometry::new(
             x, weight, options
         )));
-        let [one, two] = inference(x, weight, options, Some(PackedWeights::default()));
+        let [one, two] = inference(
+            x,
+            weight,
+            options,
+            Some(PackedWeights::new(ComputePrecision::F32)),
+        );
         assert!(
             [one, two] == inference(x, weight, options, None),
             "{weight:?}"
@@ -493,7 +629,7 @@ fn kept_weights_give_the_same_bits_on_any_number_of_threads() {
         ([2, 20, 60, 60], [100, 20, 3, 3]),
     ] {
         assert_same_bits_on_any_thread_count(|| {
-            let packed = Some(PackedWeights::default());
+            let packed = Some(PackedWeights::new(ComputePrecision::F32));
             inference(x, weight, options(1, 1, 1), packed).concat()
         });
     }
@@ -504,7 +640,7 @@ fn kept_weights_are_not_used_for_another_tensor() {
     let device = Device::flex();
     let x = noise::<4>(1, [1, 30, 14, 14], &device);
     let bias = noise::<1>(3, [40], &device);
-    let packed = PackedWeights::default();
+    let packed = PackedWeights::new(ComputePrecision::F32);
     for (seed, kernel) in [(2, 3), (4, 3), (5, 1)] {
         let filters = Filters::new(noise(seed, [40, 30, kernel, kernel], &device), bias.clone());
         let options = options(1, kernel / 2, 1);
@@ -528,7 +664,7 @@ fn weights_are_not_kept_with_a_scale_or_on_an_autodiff_device() {
             Device::flex().autodiff()
         };
         let x = noise::<4>(1, [1, 30, 14, 14], &device);
-        let packed = PackedWeights::default();
+        let packed = PackedWeights::new(ComputePrecision::F32);
         let plain = Filters {
             weight: noise(2, [40, 30, 3, 3], &device),
             scale: has_scale.then(|| noise(4, [40], &device)),
@@ -543,6 +679,8 @@ fn weights_are_not_kept_with_a_scale_or_on_an_autodiff_device() {
         let actual = values(conv2d_fused(x, with_packed, None, true, options));
         assert!(actual == expected);
         let debug = format!("{packed:?}");
-        assert_eq!(debug, "PackedWeights { rows: 0, vectors: 0, winograd: 0 }");
+        let nothing =
+            "PackedWeights { precision: F32, rows: 0, vectors: 0, winograd: 0, pairs: 0 }";
+        assert_eq!(debug, nothing);
     }
 }
