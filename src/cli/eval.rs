@@ -327,7 +327,7 @@ fn comparable_results(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<Re
     Ok(rows)
 }
 
-/// Reads a results file, and says how many images it has no detection in: it may be of another split, or incomplete.
+/// Reads a results file, and prints how many images it has no detection in: it may be of another split, or incomplete.
 fn read_rows(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<ResultRow>> {
     let rows = read_results(path)?;
     if rows.is_empty() {

@@ -156,6 +156,7 @@ impl Model {
             return Err(ModelError::Data(DataError::Labels {
                 origin: first.reason.clone(),
                 problem: format!("and no other of the {total} images can be read either"),
+                remedy: None,
             }));
         }
         Ok(Some((scores.evaluation(&names), skipped)))

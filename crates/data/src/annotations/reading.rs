@@ -34,7 +34,7 @@ impl DatasetFiles {
 
     /// Reads all splits to write their images somewhere else. Images that training and evaluation skip are skipped with a
     /// note: those that cannot be decoded, or have another size than annotated. If they are errors, only the sizes are
-    /// compared: whoever copies the images notices what is missing.
+    /// compared: copying the images reports what is missing.
     ///
     /// # Errors
     /// As [`Self::read`]; an image has another size; no image can be used.

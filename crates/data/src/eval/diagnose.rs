@@ -25,7 +25,7 @@ const CONVINCING_FACTOR: f64 = 3.0;
 /// AP50.
 const EXPLAINED_SHARE: f64 = 0.5;
 
-/// The cause that a [`Diagnostic`] reports.
+/// The cause that a [`Diagnosis`] reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The ground truth has no objects: AP is undefined, not zero.
@@ -56,14 +56,14 @@ pub enum Cause {
 
 /// A cause of a low AP.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Diagnostic {
+pub struct Diagnosis {
     /// The kind of the cause.
     pub cause: Cause,
     /// The explanation, with the numbers that support it and the recommended change.
     pub sentence: String,
 }
 
-impl std::fmt::Display for Diagnostic {
+impl std::fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.sentence)
     }
@@ -81,7 +81,7 @@ impl CocoEvaluation {
 ///
 /// Rows of unknown images are reported and skipped, so that this also works on results that
 /// [`evaluate`](super::evaluate) refuses. Evaluates at most 200 images.
-pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagnostic> {
+pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagnosis> {
     let objects = ground_truth
         .annotations()
         .iter()
@@ -150,11 +150,11 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
     diagnostics
 }
 
-fn diagnostic(cause: Cause, sentence: String) -> Diagnostic {
-    Diagnostic { cause, sentence }
+fn diagnostic(cause: Cause, sentence: String) -> Diagnosis {
+    Diagnosis { cause, sentence }
 }
 
-fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagnostic> {
+fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagnosis> {
     let with_objects: HashSet<u64> = ground_truth
         .annotations()
         .iter()
@@ -174,7 +174,7 @@ fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagn
     })
 }
 
-fn equal_scores(results: &[ResultRow]) -> Option<Diagnostic> {
+fn equal_scores(results: &[ResultRow]) -> Option<Diagnosis> {
     let (first, rest) = results.split_first()?;
     (!rest.is_empty() && rest.iter().all(|row| row.score == first.score)).then(|| {
         diagnostic(
@@ -270,7 +270,7 @@ impl Sample {
 
     /// Tests alternative interpretations of the boxes, ignoring classes. Returns the rows converted
     /// by the best one.
-    fn other_boxes(&self) -> Option<(Diagnostic, Vec<ResultRow>)> {
+    fn other_boxes(&self) -> Option<(Diagnosis, Vec<ResultRow>)> {
         let one_class = self.without_classes()?;
         let as_written = one_class.ap50(&one_class.rows);
         let interpretations = self.formats().into_iter().chain(self.resized_frames());
@@ -437,7 +437,7 @@ impl Sample {
     }
 
     /// Tests alternative meanings of the category ids.
-    fn other_categories(&self) -> Option<Diagnostic> {
+    fn other_categories(&self) -> Option<Diagnosis> {
         let categories = self.ground_truth.categories();
         let mut by_name: Vec<&GtCategory> = categories.iter().collect();
         by_name.sort_by(|a, b| a.name.cmp(&b.name));
@@ -562,7 +562,7 @@ impl Sample {
         )
     }
 
-    fn detector_at_fault(&self) -> Diagnostic {
+    fn detector_at_fault(&self) -> Diagnosis {
         let mut rows_of: HashMap<u64, Vec<&ResultRow>> = HashMap::new();
         for row in &self.rows {
             rows_of.entry(row.image_id).or_default().push(row);
