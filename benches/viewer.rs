@@ -39,7 +39,7 @@ mod viewer {
     use sedet::datasets::detection::DetectionDataset;
     use sedet::eval::matching::FoundBox;
     use sedet::images::ImageSource;
-    use sedet::viewer::state::{Collection, Images, Settings};
+    use sedet::viewer::state::{Collection, Settings, ShownImages};
     use sedet::viewer::{Opening, RendererChoice, ViewerApp};
 
     const IMAGES: usize = 100_000;
@@ -99,7 +99,7 @@ mod viewer {
         Collection {
             name: "painted".into(),
             split: None,
-            images: Images::Boxes(Arc::new(DetectionDataset::new(store, Painted))),
+            images: ShownImages::Boxes(Arc::new(DetectionDataset::new(store, Painted))),
         }
     }
 

@@ -238,7 +238,7 @@ fn train(config: &ClassificationConfig, directory: &Path, pause: Option<usize>) 
         device: task.device.clone().autodiff(),
         stop: &stop,
     };
-    let fresh = || {
+    let untrained = || {
         engine.device.seed(config.train.seed);
         let model = config.classifier(4).unwrap().init(&engine.device);
         drop(named_tensors(&model));
@@ -248,11 +248,11 @@ fn train(config: &ClassificationConfig, directory: &Path, pause: Option<usize>) 
         stop: &stop,
         steps: pause.unwrap_or(usize::MAX),
     };
-    let mut outcome = engine.train(fresh(), &mut observer).unwrap();
+    let mut outcome = engine.train(untrained(), &mut observer).unwrap();
     if pause.is_some() {
         assert_eq!(outcome, Outcome::Interrupted);
         stop.store(false, std::sync::atomic::Ordering::Relaxed);
-        outcome = engine.resume(fresh(), &mut observer).unwrap();
+        outcome = engine.resume(untrained(), &mut observer).unwrap();
     }
     assert_eq!(outcome, Outcome::Finished);
 }

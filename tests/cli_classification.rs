@@ -245,7 +245,7 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
     assert_eq!(csv.lines().count(), 3);
     fails_with(
         &[&all[..], &["--lr", "0.01"]].concat(),
-        &["ablation", "trained with other options", "--output"],
+        &["ablation", "runs of another dataset or recipe", "--output"],
     );
     let checkpoint = Path::new(&output).join("model.se.reduction=4/seed-1/config.toml");
     let config = std::fs::read_to_string(checkpoint).unwrap();

@@ -830,7 +830,7 @@ fn a_label_file_that_is_a_link_to_nothing_is_an_error_and_no_image_without_objec
 
 #[test]
 fn text_in_an_encoding_that_json_cannot_have_is_named() {
-    for (bytes, says) in [
+    for (bytes, expected) in [
         (
             "\u{feff}{}"
                 .encode_utf16()
@@ -856,7 +856,7 @@ fn text_in_an_encoding_that_json_cannot_have_is_named() {
             set.write("train.json", &bytes);
         });
         let detail = checked.places("file-broken")[0]["detail"].clone();
-        assert!(detail.as_str().unwrap().contains(says), "{detail}");
+        assert!(detail.as_str().unwrap().contains(expected), "{detail}");
     }
 }
 

@@ -125,9 +125,9 @@ fn attribute<'a>(node: &'a NodeProto, name: &str) -> &'a AttributeProto {
 
 fn shape(value: &ValueInfoProto) -> Vec<String> {
     let tensor = value.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
-    let text = |extent: &DimensionProto| match extent.dim_value {
+    let text = |dimension: &DimensionProto| match dimension.dim_value {
         Some(number) => number.to_string(),
-        None => extent.dim_param.clone().unwrap(),
+        None => dimension.dim_param.clone().unwrap(),
     };
     let dim = &tensor.shape.as_ref().unwrap().dim;
     dim.iter().map(text).collect()
@@ -159,8 +159,8 @@ fn a_file_has_free_sizes_every_weight_under_its_own_name_and_nodes_in_order() {
         assert_eq!(initializers.len(), graph.initializer.len(), "{file}");
         for (name, values) in &imported.weights {
             let tensor = initializers[name.as_str()];
-            let extents: Vec<i64> = values.shape().iter().map(|&e| e as i64).collect();
-            assert_eq!(tensor.dims, extents, "{file}: {name}");
+            let sizes: Vec<i64> = values.shape().iter().map(|&e| e as i64).collect();
+            assert_eq!(tensor.dims, sizes, "{file}: {name}");
             let bytes: Vec<u8> = values.iter::<f32>().flat_map(f32::to_le_bytes).collect();
             assert!(tensor.raw_data == bytes, "{file}: {name}");
         }

@@ -101,7 +101,7 @@ fn a_dataset_that_moved_is_verified_and_the_run_ends_with_the_same_weights() {
     fs::rename(&old, &new).unwrap();
     fails_with(
         &words(&resume(&run)),
-        &["its dataset is not at its place", "--dataset PATH"],
+        &["its dataset is no longer at its path", "--dataset PATH"],
     );
     let other = classifier.dir.path().join("other");
     write_cifar(&other, 70, 30);

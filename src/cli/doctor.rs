@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::hints::device_remedy;
 use super::terminal::{width, wrapped};
 use super::{print_out, version};
-use sedet_core::device::probe;
+use sedet_core::device::{DeviceReport, probe};
 use sedet_data::datasets::registry::{DATA_DIR_VARIABLE, data_dir_of_user};
 
 const EXAMPLES: &str = "\
@@ -24,6 +25,17 @@ pub(super) struct DoctorArgs {
 
 /// Width of the name and the state before the details of a device.
 const DETAIL_INDENT: usize = 13;
+
+/// Describes a device, or why it does not work and what to do about it.
+fn detail(device: &DeviceReport) -> String {
+    match &device.found {
+        Ok(description) => description.clone(),
+        Err(error) => match device_remedy(error) {
+            Some(remedy) => format!("{error}; {remedy}"),
+            None => error.to_string(),
+        },
+    }
+}
 
 pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let devices = probe();
@@ -44,7 +56,11 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
             "architecture": std::env::consts::ARCH,
             "threads": rayon::current_num_threads(),
             "data_dir": data,
-            "devices": devices,
+            "devices": devices.iter().map(|device| json!({
+                "backend": device.backend.name(),
+                "works": device.found.is_ok(),
+                "detail": detail(device),
+            })).collect::<Vec<_>>(),
         });
         print_out(&format!("{report:#}"))?;
         return Ok(ExitCode::SUCCESS);
@@ -60,10 +76,18 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
         std::env::consts::OS,
         std::env::consts::ARCH,
     );
-    for device in devices {
-        let state = if device.works { "works" } else { "no   " };
-        let detail = wrapped(&device.detail, DETAIL_INDENT, width());
-        text += &format!("{:<5} {state}  {}", device.backend, detail.trim_start());
+    for device in &devices {
+        let state = if device.found.is_ok() {
+            "works"
+        } else {
+            "no   "
+        };
+        let detail = wrapped(&detail(device), DETAIL_INDENT, width());
+        text += &format!(
+            "{:<5} {state}  {}",
+            device.backend.name(),
+            detail.trim_start()
+        );
     }
     text += &match data {
         Some(path) if std::path::Path::new(&path).is_dir() => format!("data  works  {path}\n"),

@@ -18,7 +18,7 @@ use super::{dataset_argument, quoted};
 use sedet_core::backbones::summary::TooSmall;
 use sedet_core::backbones::zoo::ZooError;
 use sedet_core::config::ConfigError;
-use sedet_core::device::DeviceError;
+use sedet_core::device::{Backend, DeviceError};
 use sedet_core::excitation::ExcitationError;
 use sedet_core::excitation::selection::SelectionError;
 use sedet_core::model::{ModelError, Task};
@@ -34,15 +34,16 @@ use sedet_core::weights::load::LoadError;
 use sedet_core::weights::named::{Attempt, AttemptFailure, NamedError, NamedWeights};
 use sedet_core::weights::onnx::OnnxError;
 use sedet_core::weights::third_party::{OtherContent, ThirdPartyError};
-use sedet_data::DataError;
 use sedet_data::annotations::formats::is_dataset_file;
 use sedet_data::annotations::layout::LayoutError;
 use sedet_data::boxes::BoxConvention;
 use sedet_data::curation::convert::ConvertError;
+use sedet_data::datasets::download::DownloadError;
 use sedet_data::datasets::registry::{AnyDatasetName, DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::{FetchError, data_source};
 use sedet_data::eval::EvalError;
 use sedet_data::images::decode::DecodeError;
+use sedet_data::{ChangedMeanwhile, DataError, Remedy};
 
 /// Returns the hint of the outermost error in the chain that has one.
 pub(super) fn hint_for(error: &anyhow::Error) -> Option<String> {
@@ -81,6 +82,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(image_kind_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
     |cause| cause.downcast_ref().and_then(fetch_hint),
+    |cause| cause.downcast_ref().map(transfer_hint),
     |cause| cause.downcast_ref().and_then(ground_truth_hint),
     |cause| cause.downcast_ref().and_then(excitation),
 ];
@@ -152,7 +154,7 @@ fn run(error: &RunError) -> Option<String> {
             quoted(checkpoint.display())
         )),
         RunError::DatasetMoved { run, .. } => Some(format!(
-            "name its new place: sedet train --resume {} --dataset PATH (--data-dir DIR for a named dataset)",
+            "give its new path: sedet train --resume {} --dataset PATH (--data-dir DIR for a named dataset)",
             quoted(run.display())
         )),
         RunError::FewerEpochs { finished, .. } => Some(format!(
@@ -190,7 +192,7 @@ fn is_without_images(error: &(dyn Error + Send + Sync + 'static)) -> bool {
     )
 }
 
-/// Returns whether training ended because of an image of another size than its annotations say.
+/// Returns whether training ended because of an image of another size than that of its annotations.
 fn is_about_size(error: &(dyn Error + Send + Sync + 'static)) -> bool {
     matches!(
         error.downcast_ref(),
@@ -345,7 +347,8 @@ fn named_weights(error: &NamedError) -> Option<String> {
             attempts,
         } => Some(unavailable(weights, mirror.as_deref(), attempts)),
         NamedError::NoDirectory => Some(format!("set {DATA_DIR_VARIABLE} to a directory")),
-        NamedError::Download(_) | NamedError::File { .. } => None,
+        NamedError::Download(inner) => Some(transfer_hint(inner)),
+        NamedError::File { .. } => None,
     }
 }
 
@@ -474,8 +477,28 @@ fn onnx(error: &OnnxError) -> Option<String> {
 }
 
 fn device(error: &DeviceError) -> Option<String> {
-    let remedy = error.remedy()?;
+    let remedy = device_remedy(error)?;
     Some(format!("{remedy}, or use --device cpu"))
+}
+
+/// Returns what makes a device work, where that is known.
+pub(super) fn device_remedy(error: &DeviceError) -> Option<String> {
+    Some(match error {
+        DeviceError::Unknown { .. } | DeviceError::NoSuchCard { .. } => return None,
+        DeviceError::NotCompiledIn { backend } => {
+            format!("build sedet with 'cargo install --path . --features {backend}'")
+        }
+        DeviceError::Unavailable { backend, .. } => match backend {
+            Backend::Cpu => return None,
+            Backend::Wgpu => {
+                "install the GPU's Vulkan driver (Debian: mesa-vulkan-drivers libvulkan1)".into()
+            }
+            Backend::Cuda => {
+                "install NVIDIA's driver and the CUDA toolkit, and check that 'nvidia-smi' lists the GPU".into()
+            }
+        },
+        DeviceError::Broken { .. } => "update its driver".into(),
+    })
 }
 
 fn dataset_hint(error: &RegistryError) -> Option<String> {
@@ -492,12 +515,16 @@ fn dataset_hint(error: &RegistryError) -> Option<String> {
             name,
             data_dir,
             source,
-        } => data_hint(source).or_else(|| {
+        } => {
             let download = download_hint(name, data_dir.as_deref());
-            let hints = [local_directory(name), download].into_iter().flatten();
-            let hints: Vec<String> = hints.collect();
+            let hints = match (data_hint(source), is_damaged(source)) {
+                (Some(hint), true) => [Some(hint), download],
+                (Some(hint), false) => [Some(hint), None],
+                (None, _) => [local_directory(name), download],
+            };
+            let hints: Vec<String> = hints.into_iter().flatten().collect();
             (!hints.is_empty()).then(|| hints.join("; "))
-        }),
+        }
         RegistryError::NoTestSplit => Some("use --split val".into()),
         RegistryError::TwiceInList { .. } => Some("name each dataset once".into()),
         RegistryError::EmptyInList { name } => {
@@ -510,6 +537,12 @@ fn dataset_hint(error: &RegistryError) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Returns whether a file of a dataset is not the one that its publisher offers.
+fn is_damaged(error: &DataError) -> bool {
+    let original = Some(Remedy::Original);
+    matches!(error, DataError::Labels { remedy, .. } if *remedy == original)
 }
 
 /// Returns how to name a directory that has the name of a known dataset, if there is one.
@@ -549,6 +582,16 @@ fn data_hint(error: &DataError) -> Option<String> {
         DataError::SameClassName { .. } => {
             Some("give each class a name of its own, or merge the two under one id".into())
         }
+        DataError::Labels { remedy, .. } => Some(labels_hint((*remedy)?).into()),
+        DataError::Io { source, .. } if source.get_ref().is_some_and(|e| e.is::<ChangedMeanwhile>()) => {
+            Some("run the command again".into())
+        }
+        DataError::ClassesDiffer { other, .. } => {
+            Some(format!("give every class of {other} a directory in train"))
+        }
+        DataError::CategoriesDiffer { .. } => {
+            Some("list the same ids and names in both".into())
+        }
         DataError::NoValidationLabels { .. } => {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }
@@ -582,6 +625,34 @@ fn data_hint(error: &DataError) -> Option<String> {
 /// The hint for a dataset of which no image can be used.
 const REPLACE_IMAGES: &str =
     "replace the images; `sedet data check DATASET` says what is wrong with each";
+/// Returns what to do about a dataset whose files are not as expected.
+fn labels_hint(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::ValSplit => "use --split val",
+        Remedy::UnpackImages => "unpack the archive of the images there",
+        Remedy::UnpackSynsets => {
+            "unpack each archive nXXXXXXXX.tar into a directory of the same name"
+        }
+        Remedy::GivePath => {
+            "to use other classes, give the path of the directory instead of the name imagenet"
+        }
+        Remedy::GiveName => {
+            "give cifar10 or cifar100 as the dataset, and this directory as --data-dir"
+        }
+        Remedy::Original => "replace it by the original of its publisher",
+        Remedy::RemoveFile => "remove or rename the file",
+        Remedy::RenameFile => "rename the file",
+        Remedy::ClassDirectories => "move each image into the directory of its class",
+        Remedy::MoveAnnotations => {
+            "move the files of annotations away if the directories are the classes"
+        }
+        Remedy::AddSplit => "add the directory, or use another --split",
+        Remedy::RenameClass => "rename the directory if it is a class",
+        Remedy::AddImages => "add images, or remove the empty directories",
+        Remedy::RemoveLinks => "remove links that lead in a circle",
+        Remedy::GiveOneFile => "give one of them as the dataset",
+    }
+}
 
 /// Returns what to do about an image that cannot be used.
 fn image_hint(kind: ErrorKind) -> String {
@@ -727,8 +798,33 @@ fn fetch_hint(error: &FetchError) -> Option<String> {
             Some("run the command again, without --mirror if it was given".into())
         }
         FetchError::OtherDataset { .. } => Some("choose another --data-dir".into()),
-        _ => None,
+        FetchError::Occupied { .. } => Some("move or remove it, and run the command again".into()),
+        FetchError::Disk { .. } => Some(DISK.into()),
+        FetchError::Download(inner) => Some(transfer_hint(inner)),
+        FetchError::UnknownPart { .. } => None,
     }
+}
+
+/// The hint for a file that could not be written.
+const DISK: &str = "check free space and permissions, and run the command again";
+
+/// Returns what to do about a file that could not be downloaded.
+fn transfer_hint(error: &DownloadError) -> String {
+    match error {
+        DownloadError::Address { .. } => "write the address as https://HOST/PATH",
+        DownloadError::NotFound { .. } => "check the address: the file may have moved",
+        DownloadError::Refused { .. } => "check the address and your right to download the file",
+        DownloadError::Network { .. } => {
+            "check the network and run the command again; it continues where it can"
+        }
+        DownloadError::TooLong { .. } => "check that the address is that of the file",
+        DownloadError::Checksum { .. } => "run the command again to download the file again",
+        DownloadError::Length { .. } => {
+            "check that the address is that of the file, and run the command again"
+        }
+        DownloadError::Disk { .. } => DISK,
+    }
+    .to_owned()
 }
 
 fn ground_truth_hint(error: &EvalError) -> Option<String> {
@@ -812,7 +908,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// Returns whether an error, without its causes, says that the command line is wrong. As in [`hint_of`], the
+/// Returns whether an error, without its causes, is about a wrong command line. As in [`hint_of`], the
 /// errors inside of wrappers are inspected here.
 fn is_usage(cause: &(dyn Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref::<Advised>() {
@@ -872,7 +968,6 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
-    use sedet_core::device::Backend;
     use sedet_data::boxes::ImageSize;
 
     #[test]
@@ -1038,6 +1133,7 @@ mod tests {
                 source: Box::new(DataError::Labels {
                     origin: "data".into(),
                     problem: "empty".into(),
+                    remedy: None,
                 }),
             })
         };
@@ -1050,6 +1146,56 @@ mod tests {
         ] {
             assert_eq!(hint_for(&error(data_dir)).as_deref(), Some(command));
         }
+    }
+
+    #[test]
+    fn a_damaged_file_of_a_named_dataset_is_replaced_or_downloaded() {
+        let error = |name: &str, remedy| RegistryError::Data {
+            name: name.into(),
+            data_dir: None,
+            source: Box::new(DataError::Labels {
+                origin: "data".into(),
+                problem: "truncated".into(),
+                remedy: Some(remedy),
+            }),
+        };
+        let original = "replace it by the original of its publisher";
+        let downloaded = format!("{original}; `sedet data download cifar10` downloads it");
+        for (error, expected) in [
+            (error("cifar10", Remedy::Original), downloaded.as_str()),
+            (error("photos/", Remedy::Original), original),
+            (error("cifar10", Remedy::ValSplit), "use --split val"),
+        ] {
+            assert_eq!(hint_for(&error.into()).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_failed_download_has_a_hint_wherever_it_happened() {
+        let network = || DownloadError::Network {
+            url: "https://a/b".into(),
+            reason: "connection lost".into(),
+        };
+        for error in [
+            anyhow::Error::from(network()),
+            FetchError::from(network()).into(),
+            NamedError::from(network()).into(),
+        ] {
+            let hint = hint_for(&error).unwrap();
+            assert!(hint.starts_with("check the network"), "{hint}");
+        }
+    }
+
+    #[test]
+    fn annotations_that_changed_meanwhile_are_read_again() {
+        let error = DataError::Io {
+            path: "a.json".into(),
+            source: ChangedMeanwhile.into(),
+        };
+        let message = "a.json: the annotations changed while they were read";
+        assert_eq!(error.to_string(), message);
+        let hint = hint_for(&ConvertError::Data(error).into());
+        assert_eq!(hint.as_deref(), Some("run the command again"));
     }
 
     #[test]

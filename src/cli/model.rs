@@ -9,8 +9,8 @@ use sedet_core::device::{Backend, WorkingDevice};
 use sedet_core::model::Model;
 use sedet_nn::kernels::bf16::ComputePrecision;
 
-/// Options of every subcommand that loads a model and prints what it computes. A subcommand whose JSON is another
-/// one says so with `mut_arg`.
+/// Options of every subcommand that loads a model and prints what it computes. A subcommand with other JSON
+/// describes it with `mut_arg`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ModelArgs {
     /// Model: a sedet checkpoint, a run, a file from torchvision, timm, detectron2, ..., or the name of

@@ -12,7 +12,7 @@ use super::progress::{Meter, Unit};
 use super::terminal::{fitted, width};
 use super::{print_out, problem, status};
 use sedet_core::weights::named::{
-    Downloaded, NamedError, NamedWeights, Origin, Presence, PublishedResult, Source, Store,
+    Downloaded, FileOrigin, NamedError, NamedWeights, Presence, PublishedResult, Source, Store,
     UnknownWeights,
 };
 use sedet_data::eval::table::Side;
@@ -60,7 +60,7 @@ fn weights_of_name(name: &str) -> Result<&'static NamedWeights, UnknownWeights> 
 
 /// Prints the table of named weights.
 pub(super) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    // Without a place for downloads the table is of use, too.
+    // Without a directory for downloads the table is of use, too.
     let store = Store::of_user().ok();
     let presence = |weights| {
         let store = store.as_ref();
@@ -146,7 +146,7 @@ fn size(weights: &NamedWeights) -> String {
     format!("{} MB", weights.megabytes)
 }
 
-/// Returns what the table tells, as JSON.
+/// Returns the entry of the table as JSON.
 fn facts(weights: &NamedWeights, presence: Presence) -> Value {
     let source = |source: &Source| {
         let checksum = source.checksum();
@@ -272,7 +272,7 @@ fn file_of(weights: &'static NamedWeights) -> anyhow::Result<PathBuf> {
 
 /// Prints that a file without a record was taken for the weights whose name it has.
 fn report_adopted(found: &Downloaded) {
-    if found.origin != Origin::Adopted {
+    if found.origin != FileOrigin::Adopted {
         return;
     }
     match &found.published {

@@ -135,7 +135,7 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
                 None => check_data_dir_of_run(
                     &run,
                     data_dir,
-                    "if it has moved, name its new place: --dataset PATH",
+                    "if it has moved, give its new path: --dataset PATH",
                 )?,
             }
             Start::Resume {
@@ -191,8 +191,8 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Refuses a directory of named datasets for a run on a dataset that is not in it. `hint` tells what to do about a
-/// dataset that is at another place than at the beginning of the run.
+/// Refuses a directory of named datasets for a run on a dataset that is not in it. `hint` is what to do about a
+/// dataset that is at another path than at the beginning of the run.
 pub(super) fn check_data_dir_of_run(
     run: &Path,
     data_dir: Option<&Path>,

@@ -16,7 +16,7 @@ use sedet_core::weights::named::NamedWeights;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::text::printable;
-use sedet_viewer::{Content, Opening, RendererChoice};
+use sedet_viewer::{Content, Opening, RendererChoice, RendererError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,12 +49,22 @@ pub(super) struct ViewArgs {
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
     /// Graphics API: auto, opengl or, if built with it, wgpu (Vulkan, Metal, DirectX)
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = renderer)]
     renderer: RendererChoice,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
+}
+
+/// Parses the name of a renderer.
+fn renderer(name: &str) -> Result<RendererChoice, String> {
+    name.parse().map_err(|error| match error {
+        RendererError::NotCompiledIn { name } => {
+            format!("{error}: build with '--features {name}'")
+        }
+        RendererError::Unknown { .. } => error.to_string(),
+    })
 }
 
 /// Environment variables that name an X11 or Wayland display.
@@ -191,12 +201,12 @@ fn check_replaced(opening: &Opening, content: Option<&Content>) -> anyhow::Resul
     }
     let path = printable(opening.what.as_deref().unwrap_or_default());
     Err(usage_with_hint(
-        format!("{option} has no effect: {path} is opened in its place"),
+        format!("{option} has no effect: {path} is opened instead"),
         hint,
     ))
 }
 
-/// Returns the reason in a message of winit, which names the place in its source code:
+/// Returns the reason in a message of winit, which names the line in its source code:
 /// `winit EventLoopError: os error at /.../mod.rs:765: no display`.
 fn without_source_location(message: &str) -> String {
     let reason = message

@@ -5,7 +5,7 @@ Run from the repository's root, then compare with sedet:
     python tests/oracle/layouts_full.py DIR
     SEDET_FULL_LAYOUTS=DIR cargo test --release --test networks full_layouts -- --ignored
 
-Writes about 1.7 GB to DIR: a weights file for each network, and outputs.safetensors with logits for an input of
+Writes about 1.9 GB to DIR: a weights file for each network, and outputs.safetensors with logits for an input of
 3x203x317 pixels (odd sizes reveal padding and pooling mistakes) and the detections of an image.
 """
 

@@ -140,7 +140,7 @@ impl TryFrom<String> for DeviceChoice {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// Not a name of a device.
-    #[error("unknown device '{given}': use auto, cpu, wgpu, cuda or cuda:N")]
+    #[error("unknown device '{given}'; known are auto, cpu, wgpu, cuda and cuda:N")]
     Unknown {
         /// The name.
         given: String,
@@ -156,10 +156,8 @@ pub enum DeviceError {
     Unavailable {
         /// The requested backend.
         backend: Backend,
-        /// What the driver says.
+        /// The message of the driver.
         reason: String,
-        /// What to install or check.
-        remedy: &'static str,
     },
     /// An index beyond the last GPU.
     #[error("no cuda:{index}: this machine has {}, numbered from 0", sedet_data::text::count(*count, "CUDA device"))]
@@ -177,20 +175,6 @@ pub enum DeviceError {
         /// What happened.
         reason: String,
     },
-}
-
-impl DeviceError {
-    /// Returns what the user can do so that the device works, where that is known.
-    pub fn remedy(&self) -> Option<String> {
-        match self {
-            Self::Unknown { .. } | Self::NoSuchCard { .. } => None,
-            Self::NotCompiledIn { backend } => Some(format!(
-                "build sedet with 'cargo install --path . --features {backend}'"
-            )),
-            Self::Unavailable { remedy, .. } => Some((*remedy).to_string()),
-            Self::Broken { .. } => Some("update its driver".to_string()),
-        }
-    }
 }
 
 /// A device that has computed correctly.
@@ -230,43 +214,25 @@ pub fn resolve(choice: DeviceChoice) -> Result<WorkingDevice, DeviceError> {
 }
 
 /// The state of one kind of device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceReport {
-    /// `cpu`, `wgpu` or `cuda`.
-    pub backend: &'static str,
-    /// Whether it works.
-    pub works: bool,
-    /// Its name, or the error with its remedy.
-    pub detail: String,
+    /// The kind.
+    pub backend: Backend,
+    /// Its description, or why it does not work.
+    pub found: Result<String, DeviceError>,
 }
 
 /// Tests every kind of device, from the slowest to the fastest.
 pub fn probe() -> Vec<DeviceReport> {
-    Backend::ALL
-        .into_iter()
-        .map(|backend| {
-            let (works, detail) = match open(backend, 0) {
-                Ok(found) if found.is_software => (
-                    true,
-                    format!("{}; a software adapter, slower than cpu", found.name),
-                ),
-                Ok(found) if backend == Backend::Cpu => (true, with_instructions(&found.name)),
-                Ok(found) => (true, found.name),
-                Err(error) => (
-                    false,
-                    match error.remedy() {
-                        Some(remedy) => format!("{error}; {remedy}"),
-                        None => error.to_string(),
-                    },
-                ),
-            };
-            DeviceReport {
-                backend: backend.name(),
-                works,
-                detail,
-            }
-        })
-        .collect()
+    let report = |backend| DeviceReport {
+        backend,
+        found: open(backend, 0).map(|found| match (backend, found.is_software) {
+            (_, true) => format!("{}; a software adapter, slower than cpu", found.name),
+            (Backend::Cpu, false) => with_instructions(&found.name),
+            (Backend::Wgpu | Backend::Cuda, false) => found.name,
+        }),
+    };
+    Backend::ALL.into_iter().map(report).collect()
 }
 
 /// Adds the instruction set of the kernels to the name of the CPU.
@@ -316,7 +282,6 @@ fn open_wgpu() -> Result<WorkingDevice, DeviceError> {
             let unavailable = |reason: String| DeviceError::Unavailable {
                 backend: Backend::Wgpu,
                 reason,
-                remedy: "install the GPU's Vulkan driver (Debian: mesa-vulkan-drivers libvulkan1)",
             };
             // `init` reports a missing adapter; the guard is for drivers that panic.
             let opened = guarded(|| Device::wgpu_options().init_with_setup())
@@ -348,8 +313,6 @@ fn open_cuda(index: usize) -> Result<WorkingDevice, DeviceError> {
     let unavailable = |reason: String| DeviceError::Unavailable {
         backend: Backend::Cuda,
         reason,
-        remedy: "install NVIDIA's driver and the CUDA toolkit, and check that 'nvidia-smi' lists the \
-                 GPU",
     };
     // Enumerating looks for the driver first; opening a device without one panics.
     let devices = guarded(|| Device::enumerate(DeviceType::Cuda)).map_err(unavailable)?;
@@ -449,7 +412,7 @@ mod tests {
             let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
             assert_eq!(
                 error,
-                format!("unknown device '{text}': use auto, cpu, wgpu, cuda or cuda:N")
+                format!("unknown device '{text}'; known are auto, cpu, wgpu, cuda and cuda:N")
             );
         }
     }
@@ -483,20 +446,14 @@ mod tests {
     }
 
     #[test]
-    fn the_report_covers_every_backend_and_how_to_build_missing_ones() {
+    fn the_report_covers_every_backend() {
         let reports = probe();
-        assert_eq!(
-            reports.iter().map(|r| r.backend).collect::<Vec<_>>(),
-            ["cpu", "wgpu", "cuda"]
-        );
-        assert!(reports[0].works);
-        for (report, backend) in reports.iter().zip(Backend::ALL) {
-            if !backend.is_compiled_in() {
-                let hint = format!("--features {backend}");
-                assert!(report.detail.contains(&hint), "{}", report.detail);
-            } else if !report.works {
-                assert!(report.detail.contains("; install"), "{}", report.detail);
-            }
+        let backends: Vec<Backend> = reports.iter().map(|report| report.backend).collect();
+        assert_eq!(backends, Backend::ALL);
+        assert!(reports[0].found.is_ok());
+        for DeviceReport { backend, found } in reports {
+            let is_missing = found == Err(DeviceError::NotCompiledIn { backend });
+            assert_eq!(is_missing, !backend.is_compiled_in(), "{found:?}");
         }
     }
 

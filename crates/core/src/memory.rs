@@ -294,7 +294,7 @@ pub fn peak_resident() -> Option<u64> {
 
 /// Sets the peak of [`peak_resident`] to the memory that the process holds now. Returns whether the system
 /// allows it.
-pub fn forget_peak() -> bool {
+pub(crate) fn forget_peak() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 

@@ -1,13 +1,13 @@
-//! Creation of output directories.
+//! Directories: creation, the errors of paths, and what several have in common.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// Creates a directory and its parents, unless it exists.
 ///
 /// # Errors
-/// The directory cannot be created. The message says why in plain words, without the path.
+/// The directory cannot be created. The message has the reason in plain words, without the path.
 pub fn create_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path).map_err(|error| {
         let kind = error.kind();
@@ -23,6 +23,21 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     })
 }
 
+/// Returns the directory that contains all of these directories.
+pub(crate) fn common_root<'a>(roots: impl IntoIterator<Item = &'a Path>) -> PathBuf {
+    let mut roots = roots.into_iter();
+    let Some(first) = roots.next() else {
+        return PathBuf::new();
+    };
+    let mut common: Vec<Component> = first.components().collect();
+    for other in roots {
+        let same = common.iter().zip(other.components());
+        let same = same.take_while(|(a, b)| **a == *b).count();
+        common.truncate(same);
+    }
+    common.iter().collect()
+}
+
 /// Describes a symbolic link whose target does not exist; None for anything else.
 pub(crate) fn dangling_link(path: &Path) -> Option<String> {
     let target = std::fs::read_link(path).ok()?;
@@ -34,7 +49,7 @@ pub(crate) fn dangling_link(path: &Path) -> Option<String> {
     })
 }
 
-/// Returns the error of opening a file; if the file is a dangling symbolic link, one that says so.
+/// Returns the error of opening a file; for a dangling symbolic link, one that names its target.
 pub(crate) fn open_error(path: &Path, error: io::Error) -> io::Error {
     match dangling_link(path) {
         Some(link) => io::Error::new(error.kind(), link),

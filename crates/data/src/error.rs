@@ -14,6 +14,53 @@ use crate::annotations::layout::LayoutError;
 use crate::directory::open_error;
 use crate::images::decode::DecodeError;
 
+/// What would make a dataset usable whose files are not as expected; see [`DataError::Labels`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The labels of this split are not public; those of val are.
+    ValSplit,
+    /// The archive of the images has to be unpacked in this directory.
+    UnpackImages,
+    /// Each archive of a synset has to be unpacked in a directory of its name.
+    UnpackSynsets,
+    /// The directory has to be given by its path: its classes are not those of the named dataset.
+    GivePath,
+    /// The archives of CIFAR-10 and CIFAR-100 are in one directory, and the name selects one of them.
+    GiveName,
+    /// The file is damaged or incomplete and has to be replaced by that of its publisher.
+    Original,
+    /// The file does not belong here.
+    RemoveFile,
+    /// The name of the file has to be changed.
+    RenameFile,
+    /// Each image has to be in the directory of its class.
+    ClassDirectories,
+    /// Files of annotations are beside images that are labeled by their directories.
+    MoveAnnotations,
+    /// The split needs a directory with a directory for each class.
+    AddSplit,
+    /// A class has the name of a split.
+    RenameClass,
+    /// A class needs images.
+    AddImages,
+    /// Links lead in a circle.
+    RemoveLinks,
+    /// One of several files has to be named.
+    GiveOneFile,
+}
+
+/// A file changed between two reads of one operation. It is the inner error of an
+/// [`std::io::Error`], which [`DataError::Io`] has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the annotations changed while they were read")]
+pub struct ChangedMeanwhile;
+
+impl From<ChangedMeanwhile> for std::io::Error {
+    fn from(error: ChangedMeanwhile) -> Self {
+        Self::new(std::io::ErrorKind::InvalidData, error)
+    }
+}
+
 /// An error of annotations, datasets or loading. Its message is one line that names the file or image.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -61,12 +108,12 @@ pub enum DataError {
         found: String,
     },
 
-    /// Two files say different things, of which only one can be right.
+    /// Two files contradict each other, and only one can be right.
     #[error("{}: {problem}", path.display())]
     Contradiction {
         /// One of the files.
         path: PathBuf,
-        /// What the files say; names the other one.
+        /// The contradiction; names the other file.
         problem: String,
     },
 
@@ -103,7 +150,7 @@ pub enum DataError {
 
     /// Two splits of a classification dataset have different classes.
     #[error(
-        "{}: the classes of train and {other} differ: {difference}; every class of {other} needs a directory in train", root.display()
+        "{}: the classes of train and {other} differ: {difference}", root.display()
     )]
     ClassesDiffer {
         /// The dataset's directory.
@@ -121,6 +168,8 @@ pub enum DataError {
         origin: String,
         /// The problem.
         problem: String,
+        /// What would make the dataset usable, where it is not evident from the problem.
+        remedy: Option<Remedy>,
     },
 
     /// A flat ImageNet val directory without a file of its labels.
@@ -159,9 +208,7 @@ pub enum DataError {
     },
 
     /// Two splits of one dataset have different category tables.
-    #[error(
-        "the categories of {first} and {second} differ: {difference}; both must list the same ids and names"
-    )]
+    #[error("the categories of {first} and {second} differ: {difference}")]
     CategoriesDiffer {
         /// The first split, usually the training annotations.
         first: String,
@@ -256,7 +303,17 @@ impl DataError {
         Self::Labels {
             origin: path.display().to_string(),
             problem: problem.into(),
+            remedy: None,
         }
+    }
+
+    /// Adds the remedy of an error of [`labels`](Self::labels).
+    #[must_use]
+    pub(crate) fn with(mut self, wanted: Remedy) -> Self {
+        if let Self::Labels { remedy, .. } = &mut self {
+            *remedy = Some(wanted);
+        }
+        self
     }
 
     /// Returns an error about a file that contradicts another.

@@ -32,4 +32,4 @@ pub mod shapes;
 pub mod text;
 pub mod text_file;
 
-pub use error::DataError;
+pub use error::{ChangedMeanwhile, DataError, Remedy};

@@ -20,7 +20,7 @@ mod textures;
 pub mod work;
 
 pub use app::ViewerApp;
-pub use renderer::RendererChoice;
+pub use renderer::{RendererChoice, RendererError};
 use sedet_core::device::Execution;
 pub use work::{Content, Opening};
 

@@ -104,23 +104,39 @@ impl fmt::Display for RendererChoice {
     }
 }
 
-impl FromStr for RendererChoice {
-    type Err = String;
+/// The error of a renderer's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RendererError {
+    /// The Cargo feature is off.
+    #[error("this build has no {name} renderer")]
+    NotCompiledIn {
+        /// The renderer, which is also the name of the feature.
+        name: &'static str,
+    },
+    /// Not a name of a renderer.
+    #[error("unknown renderer '{given}'; known are {}", known.join(" and "))]
+    Unknown {
+        /// The name.
+        given: String,
+        /// The renderers of this build.
+        known: Vec<&'static str>,
+    },
+}
 
-    fn from_str(name: &str) -> Result<Self, String> {
+impl FromStr for RendererChoice {
+    type Err = RendererError;
+
+    fn from_str(name: &str) -> Result<Self, RendererError> {
         if let Some(choice) = Self::ALL.iter().find(|choice| choice.name() == name) {
             return Ok(*choice);
         }
-        if name == "wgpu" {
-            return Err(
-                "this build has no wgpu renderer: build with '--features wgpu'".to_string(),
-            );
-        }
-        let known: Vec<&str> = Self::ALL.iter().map(|choice| choice.name()).collect();
-        Err(format!(
-            "unknown renderer '{name}': use {}",
-            known.join(" or ")
-        ))
+        Err(match name {
+            "wgpu" => RendererError::NotCompiledIn { name: "wgpu" },
+            _ => RendererError::Unknown {
+                given: name.to_owned(),
+                known: Self::ALL.iter().map(|choice| choice.name()).collect(),
+            },
+        })
     }
 }
 
@@ -155,14 +171,15 @@ mod tests {
         for choice in RendererChoice::ALL {
             assert_eq!(choice.to_string().parse(), Ok(*choice));
         }
-        let error = "vulkan".parse::<RendererChoice>().unwrap_err();
-        assert!(error.starts_with("unknown renderer 'vulkan': use auto or "));
-        #[cfg(not(feature = "wgpu"))]
+        let error = "vulkan".parse::<RendererChoice>().unwrap_err().to_string();
         assert!(
-            "wgpu"
-                .parse::<RendererChoice>()
-                .unwrap_err()
-                .contains("--features wgpu")
+            error.starts_with("unknown renderer 'vulkan'; known are auto and "),
+            "{error}"
+        );
+        #[cfg(not(feature = "wgpu"))]
+        assert_eq!(
+            "wgpu".parse::<RendererChoice>(),
+            Err(RendererError::NotCompiledIn { name: "wgpu" })
         );
     }
 

@@ -2,15 +2,15 @@
 
 use egui::{Context, Event, Id, Key, Modifiers};
 
-use super::panels::{self, FrameCache, Input, PANELS, Shortcut};
+use super::panels::{self, FrameCache, Input, KeyShortcut, PANELS};
 use super::state::{Request, ViewerState};
 
 /// The id of the path field, so that a shortcut can focus it.
 pub(crate) const PATH_FIELD: &str = "path field";
 
 /// The shortcuts that also work while a text field has the focus.
-static WHILE_TYPING: &[Shortcut] = &[
-    Shortcut {
+static WHILE_TYPING: &[KeyShortcut] = &[
+    KeyShortcut {
         keys: "Ctrl+O",
         action: "focus the path field",
         bindings: &[(Modifiers::COMMAND, Key::O, |input| {
@@ -20,7 +20,7 @@ static WHILE_TYPING: &[Shortcut] = &[
                 .memory_mut(|memory| memory.request_focus(field));
         })],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "Ctrl+S",
         action: "first export of the panel",
         bindings: &[(Modifiers::COMMAND, Key::S, |input| {
@@ -30,13 +30,13 @@ static WHILE_TYPING: &[Shortcut] = &[
     },
 ];
 
-static GLOBAL: &[Shortcut] = &[
-    Shortcut {
+static GLOBAL: &[KeyShortcut] = &[
+    KeyShortcut {
         keys: "?",
         action: "show keyboard shortcuts",
         bindings: &[],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "Esc",
         action: "close a window, cancel a background task, clear the selection",
         bindings: &[(Modifiers::NONE, Key::Escape, |input| {
@@ -68,7 +68,7 @@ const PANEL_KEYS: [Key; 8] = [
 
 /// Returns the help: for each group its title and its keys with their actions.
 pub fn help() -> Vec<(&'static str, Vec<(String, &'static str)>)> {
-    let lines = |shortcuts: &'static [Shortcut]| {
+    let lines = |shortcuts: &'static [KeyShortcut]| {
         let lines = shortcuts.iter();
         lines.map(|shortcut| (shortcut.keys.to_owned(), shortcut.action))
     };
@@ -109,7 +109,7 @@ pub fn handle(context: &Context, state: &mut ViewerState, cache: &FrameCache) {
 }
 
 impl Input<'_> {
-    fn run(&mut self, shortcuts: &'static [Shortcut]) {
+    fn run(&mut self, shortcuts: &'static [KeyShortcut]) {
         for (modifiers, key, action) in shortcuts.iter().flat_map(|shortcut| shortcut.bindings) {
             if self.pressed(*modifiers, *key) {
                 action(self);

@@ -90,7 +90,7 @@ pub fn hint(ui: &mut Ui, text: impl Into<String>) {
     ui.label(RichText::new(text).weak().size(11.0));
 }
 
-/// Draws an empty panel that says how to fill it.
+/// Draws an empty panel with a line on how to fill it.
 pub(crate) fn empty_page(ui: &mut Ui, title: &str, hint: &str) {
     ui.vertical_centered(|ui| {
         ui.add_space(ui.available_height() * 0.3);

@@ -182,7 +182,7 @@ impl Textures {
     }
 
     /// Returns a generated image, which is generated again when its key changes.
-    pub fn cached(
+    pub(crate) fn cached(
         &mut self,
         context: &Context,
         name: &'static str,

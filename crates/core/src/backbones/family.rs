@@ -11,7 +11,7 @@ use super::validation::BackboneConfigError;
 use super::zoo::Published;
 
 /// Strides of the feature maps C2..C5 that a feature pyramid is built on.
-pub const PYRAMID_STRIDES: [usize; 4] = [4, 8, 16, 32];
+pub(crate) const PYRAMID_STRIDES: [usize; 4] = [4, 8, 16, 32];
 
 /// One part of a backbone: consecutive layers that are frozen, recomputed and measured together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,7 +32,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-pub use family::{Backbone, BackboneFamily, PYRAMID_STRIDES, Part};
+pub(crate) use family::PYRAMID_STRIDES;
+pub use family::{Backbone, BackboneFamily, Part};
 use sedet_nn::kernels::bf16::ComputePrecision;
 use sedet_nn::nn::norm::NormConfig;
 use sedet_nn::nn::se::SeConfig;

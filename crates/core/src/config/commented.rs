@@ -12,7 +12,7 @@ use super::{ConfigError, Recipe};
 /// The width of a line in columns.
 const WIDTH: usize = 80;
 
-/// Formats a configuration as TOML with a comment for every key. Keys that are not set are comments, at their places.
+/// Formats a configuration as TOML with a comment for every key. Keys that are not set are comments, in their positions.
 ///
 /// # Errors
 /// A value cannot be represented in TOML.

@@ -22,9 +22,8 @@ use toml::{Table, Value};
 
 pub use classification::{ClassificationConfig, ClassifierInput, ClassifierSection};
 pub use commented::{commented, table_of};
-pub use detection::{
-    DetectionConfig, DetectorHeads, IMPORTED, InputConfig, LoaderSection, ModelConfig,
-};
+pub(crate) use detection::IMPORTED;
+pub use detection::{DetectionConfig, DetectorHeads, InputConfig, LoaderSection, ModelConfig};
 pub(crate) use recipes::{ChosenRecipe, default_classification, default_detection};
 pub use recipes::{RECIPES, recipe_for};
 

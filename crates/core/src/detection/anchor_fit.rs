@@ -19,7 +19,7 @@ use super::anchors::AnchorConfig;
 use super::coverage::{AnchorRecall, InputBox, best_iou};
 
 /// Anchor recall at IoU 0.5 that anchors should reach, from 0 to 1.
-pub const WANTED_RECALL: f64 = 0.97;
+pub(crate) const WANTED_RECALL: f64 = 0.97;
 
 /// Numbers of aspect ratios to try, in this order.
 const RATIO_COUNTS: [usize; 4] = [3, 5, 7, 9];

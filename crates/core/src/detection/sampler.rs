@@ -49,7 +49,7 @@ impl SampleOrder {
 
 /// The sampled indices, each list ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
+pub struct SampledIndices {
     /// Indices of positives.
     pub positive: Vec<usize>,
     /// Indices of negatives.
@@ -59,7 +59,11 @@ pub struct Sample {
 impl BalancedSampler {
     /// Samples candidates by their assignment: matched ones are positive, background is negative, and
     /// ignored ones are in neither list.
-    pub(crate) fn sample_matches(&self, matches: &[Match], order: &mut SampleOrder) -> Sample {
+    pub(crate) fn sample_matches(
+        &self,
+        matches: &[Match],
+        order: &mut SampleOrder,
+    ) -> SampledIndices {
         let of_kind = |wanted: fn(&Match) -> bool| -> Vec<usize> {
             (0..matches.len())
                 .filter(|&i| wanted(&matches[i]))
@@ -78,7 +82,7 @@ impl BalancedSampler {
         positive: Vec<usize>,
         negative: Vec<usize>,
         order: &mut SampleOrder,
-    ) -> Sample {
+    ) -> SampledIndices {
         let most = (self.batch_size_per_image as f32 * self.positive_fraction) as usize;
         let positives = positive.len().min(most);
         let negatives = negative.len().min(self.batch_size_per_image - positives);
@@ -86,7 +90,7 @@ impl BalancedSampler {
         let mut negative = order.choose(negative, negatives);
         positive.sort_unstable();
         negative.sort_unstable();
-        Sample { positive, negative }
+        SampledIndices { positive, negative }
     }
 }
 

@@ -13,7 +13,7 @@ use sedet_nn::nn::se::GateFunction;
 
 /// A measured image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenImage {
+pub(crate) struct SeenImage {
     /// The index in the split.
     pub position: u32,
     /// The labels of its classes, each once. Unknown labels are ignored.
@@ -202,7 +202,7 @@ fn bin(gate: f32, [start, end]: [f32; 2]) -> usize {
 /// Memory grows with channels and classes and not with images: about 24 bytes per channel and class that has
 /// images, and 80 bytes per channel for the images with extreme gates.
 #[derive(Debug, Clone)]
-pub struct Collector {
+pub(crate) struct Collector {
     gate: GateFunction,
     images: u64,
     blocks: Vec<Accumulator>,
@@ -316,7 +316,7 @@ pub(crate) mod tests {
 
     pub(crate) fn origin(classes: usize) -> Origin {
         Origin {
-            network: serde_json::json!({"family": "resnet"}),
+            network: None,
             dataset: "pets".into(),
             split: "val".into(),
             images: 0,

@@ -16,7 +16,7 @@ pub mod statistics;
 
 pub use blocks::{SeBlock, se_blocks};
 pub use channel_map::ChannelMap;
-pub use collector::{Collector, SeenImage};
+pub(crate) use collector::{Collector, SeenImage};
 pub use file::ExcitationFileError;
 pub use selection::{Selection, SelectionError};
 pub use statistics::{BlockStatistics, BlockSummary, ChannelFlags, Excitation, Origin, Thresholds};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::blocks::SeBlock;
+use crate::spec::NetworkConfig;
 use sedet_nn::nn::se::GateFunction;
 
 /// The number of histogram bins per channel.
@@ -63,8 +64,9 @@ impl Thresholds {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// The network description of the checkpoint.
-    pub network: serde_json::Value,
+    /// The network; none if this version cannot build it, whose gates can be shown nevertheless.
+    #[serde(with = "stored_network")]
+    pub network: Option<NetworkConfig>,
     /// The dataset, as the user named it.
     pub dataset: String,
     /// The split.
@@ -73,6 +75,45 @@ pub struct Origin {
     pub images: u64,
     /// The class names of the dataset, by label.
     pub classes: Vec<String>,
+}
+
+/// The network of an excitation file: its configuration alone. The fields show the task.
+mod stored_network {
+    use serde::de::IgnoredAny;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::classification::classifier::ClassifierConfig;
+    use crate::detection::faster_rcnn::FasterRcnnConfig;
+    use crate::spec::NetworkConfig;
+
+    pub(super) fn serialize<S: Serializer>(
+        network: &Option<NetworkConfig>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match network {
+            Some(NetworkConfig::Classification(config)) => config.serialize(serializer),
+            Some(NetworkConfig::Detection(config)) => config.serialize(serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Detection(Box<FasterRcnnConfig>),
+        Classification(Box<ClassifierConfig>),
+        Unknown(IgnoredAny),
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<NetworkConfig>, D::Error> {
+        Ok(match Stored::deserialize(deserializer)? {
+            Stored::Detection(config) => Some(NetworkConfig::Detection(*config)),
+            Stored::Classification(config) => Some(NetworkConfig::Classification(*config)),
+            Stored::Unknown(_) => None,
+        })
+    }
 }
 
 /// Statistics of each channel over images; zeros if there were none. Each vector is `[channels]`.
@@ -379,6 +420,9 @@ fn mean_of(values: &[f32]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbones::zoo::backbone;
+    use crate::classification::classifier::ClassifierConfig;
+    use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
     use crate::excitation::collector::tests::gathered;
     use sedet_nn::nn::se::{Gate, SeStart};
 
@@ -389,6 +433,32 @@ mod tests {
     ) -> BlockSummary {
         let mut found = gathered(gate, rows, classes, 3, 2).summaries();
         found.remove(0)
+    }
+
+    #[test]
+    fn the_network_of_a_file_is_a_classifier_a_detector_or_unknown() {
+        let origin = |network: &str| {
+            let text = format!(
+                r#"{{"network": {network}, "dataset": "pets", "split": "val", "images": 1, "classes": []}}"#
+            );
+            serde_json::from_str::<Origin>(&text).unwrap()
+        };
+        let backbone = backbone("se-resnet18").unwrap();
+        for network in [
+            NetworkConfig::Classification(ClassifierConfig::new(backbone.clone(), 3)),
+            NetworkConfig::Detection(FasterRcnnConfig::new(Preset::Torchvision, backbone, 2)),
+        ] {
+            let written = serde_json::to_value(Origin {
+                network: Some(network.clone()),
+                ..origin("null")
+            });
+            // A Value sorts the keys, as files of earlier versions have them.
+            let written = written.unwrap()["network"].to_string();
+            assert_eq!(origin(&written).network, Some(network));
+        }
+        for unknown in ["null", r#"{"family": "later"}"#] {
+            assert_eq!(origin(unknown).network, None);
+        }
     }
 
     #[test]

@@ -2,12 +2,11 @@
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
-use serde_json::json;
 
 use super::{Dataset, Model, ModelError, Network, ProgressFn, to_device};
 use crate::excitation::blocks::traced_se_blocks;
 use crate::excitation::{Collector, Excitation, ExcitationError, Origin, SeBlock, SeenImage};
-use crate::spec::{NetworkConfig, Task};
+use crate::spec::Task;
 use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
 use sedet_data::loading::batch::pad_images;
@@ -125,10 +124,7 @@ impl Model {
             return Ok(None);
         }
         Ok(Some(collector.finish(Origin {
-            network: match &self.spec.network {
-                NetworkConfig::Classification(config) => json!(config),
-                NetworkConfig::Detection(config) => json!(config),
-            },
+            network: Some(self.spec.network.clone()),
             dataset: choice.dataset.clone(),
             split: choice.split.to_string(),
             images: 0,

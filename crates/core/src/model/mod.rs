@@ -65,7 +65,7 @@ pub enum ModelError {
     Load(#[from] LoadError),
     /// A third-party file that lacks parts of the network.
     #[error(
-        "{}: {} of the network {} missing or of another shape; it must be trained first",
+        "{}: {} of the network {} missing or of another shape",
         path.display(),
         sedet_data::text::count(*missing, "tensor"),
         if *missing == 1 { "is" } else { "are" }

@@ -33,7 +33,7 @@ pub struct DrawnBox {
 /// Dashed boxes are below solid ones, and low scores below high ones. A label is above its box or at another
 /// position that covers no other label, and always inside the image. Boxes are clipped to the image; boxes
 /// outside it or with non-finite coordinates are skipped.
-pub fn draw_boxes(image: &mut RgbImage, boxes: &[DrawnBox]) {
+pub(crate) fn draw_boxes(image: &mut RgbImage, boxes: &[DrawnBox]) {
     Layout::new(image, boxes).draw(image);
 }
 
@@ -42,7 +42,7 @@ pub fn draw_boxes(image: &mut RgbImage, boxes: &[DrawnBox]) {
 ///
 /// # Errors
 /// The image has no pixels.
-pub fn boxes_svg(image: &RgbImage, boxes: &[DrawnBox]) -> Result<String, RenderError> {
+pub(crate) fn boxes_svg(image: &RgbImage, boxes: &[DrawnBox]) -> Result<String, RenderError> {
     let mut svg = Svg::with_image(image)?;
     Layout::new(image, boxes).draw(&mut svg);
     Ok(svg.finish())

@@ -15,10 +15,10 @@ pub mod plots;
 pub mod save;
 mod svg;
 
-pub use boxes::{DrawnBox, boxes_svg, draw_boxes, label_text, save_boxes};
+pub use boxes::{DrawnBox, label_text, save_boxes};
 pub use plots::{
-    MAX_PANELS, Series, TrainingCurves, save_class_activations, save_class_std, save_confusion,
-    save_excitation_figures, save_gates, save_mean_gates, save_precision_recall, save_reliability,
+    MAX_PANELS, Series, TrainingCurves, save_excitation_figures, save_gates, save_precision_recall,
     save_training_curves,
 };
+pub(crate) use plots::{save_confusion, save_reliability};
 pub use save::{RenderError, save_image};

@@ -4,9 +4,9 @@
 pub type Rgb = [u8; 3];
 
 /// White, for text and outlines on dark colors.
-pub const LIGHT: Rgb = [255, 255, 255];
+pub(crate) const LIGHT: Rgb = [255, 255, 255];
 /// Near black, for text and outlines on light colors.
-pub const DARK: Rgb = [18, 20, 24];
+pub(crate) const DARK: Rgb = [18, 20, 24];
 
 /// The colors of the first classes: bright enough to be visible on photographs, each different from its neighbors
 /// in the list, in hues that are rare in photographs.

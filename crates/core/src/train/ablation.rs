@@ -6,12 +6,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 
 use super::observer::Observer;
-use super::run::{RecipeOptions, RunError, Start, TrainRequest, check_recipe, run as train};
-use super::run_dir::RunDir;
+use super::run::{
+    RecipeIdentity, RecipeOptions, RunError, Start, TrainRequest, check_recipe, run as train,
+};
+use super::run_dir::{ENVIRONMENT, Environment, RunDir};
 use crate::device::WorkingDevice;
 use crate::render::RenderError;
 use crate::report::write_text;
@@ -19,6 +21,7 @@ use crate::weights::load::weights_file;
 use sedet_data::csv::to_csv;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::directory::create_directory;
+use sedet_data::eval::CocoMetrics;
 use sedet_data::eval::table::Side;
 
 /// The request of an ablation study; see [`run`].
@@ -86,7 +89,7 @@ pub enum AblationError {
     #[error(transparent)]
     Recipe(Box<RunError>),
     /// The directory has runs of another request: a table would compare different things.
-    #[error("{}: contains runs that were trained with other options (options.json lists them)", path.display())]
+    #[error("{}: contains runs of another dataset or recipe (options.json lists theirs)", path.display())]
     OtherOptions {
         /// The directory.
         path: PathBuf,
@@ -110,8 +113,8 @@ pub enum AblationError {
         /// The name of the metric.
         metric: &'static str,
     },
-    /// A table that is not JSON.
-    #[error("the table is not JSON: {0}")]
+    /// A table, or the options, that cannot be written as JSON.
+    #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
@@ -129,16 +132,40 @@ pub enum AblationReport {
     Interrupted,
 }
 
-/// A compared metric: its column, its name in a run's metrics, and how its value is shown.
-type Measure = (&'static str, &'static str, fn(f64) -> f64);
+/// A compared metric: its column, its name in a run's metrics, and its value as it is shown.
+type Measure = (&'static str, &'static str, fn(&RunMetrics) -> Option<f64>);
 
 /// The paper's tables show the errors of classifiers in percent.
 static CLASSIFIER: [Measure; 2] = [
-    ("top-1 err.", "top1", |v| 100.0 - v),
-    ("top-5 err.", "top5", |v| 100.0 - v),
+    ("top-1 err.", "top1", |m| Some(100.0 - m.top1?)),
+    ("top-5 err.", "top5", |m| Some(100.0 - m.top5?)),
 ];
 /// The average precision of detectors, in percent.
-static DETECTOR: [Measure; 2] = [("AP50", "AP50", |v| 100.0 * v), ("AP", "AP", |v| 100.0 * v)];
+static DETECTOR: [Measure; 2] = [
+    ("AP50", "AP50", |m| Some(100.0 * m.detection?.ap50)),
+    ("AP", "AP", |m| Some(100.0 * m.detection?.ap)),
+];
+
+/// What a study reads of the `results/metrics.json` of a run of either task.
+#[derive(Debug, Deserialize)]
+struct RunMetrics {
+    /// The metrics of a detector.
+    #[serde(flatten)]
+    detection: Option<CocoMetrics>,
+    /// The accuracy of a classifier, in percent.
+    top1: Option<f64>,
+    top5: Option<f64>,
+    /// The classes of a classifier, which are counted.
+    classes: Option<Vec<IgnoredAny>>,
+}
+
+/// The `options.json` of a study: what all of its runs have in common.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StudyOptions {
+    dataset: String,
+    recipe: RecipeIdentity,
+}
 
 /// The results of an ablation study, one row per setting.
 #[derive(Debug, Clone, Serialize)]
@@ -274,11 +301,15 @@ fn check_lists(request: &AblationRequest) -> Result<(), AblationError> {
 fn check_options(request: &AblationRequest) -> Result<(), AblationError> {
     let output = &request.output;
     let path = output.join("options.json");
-    let options = json!({ "dataset": request.dataset, "recipe": request.recipe.identity() });
+    let options = StudyOptions {
+        dataset: request.dataset.clone(),
+        recipe: request.recipe.identity(),
+    };
     let is_directory =
         |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.path().is_dir());
     let has_runs = std::fs::read_dir(output).is_ok_and(|mut all| all.any(is_directory));
-    if has_runs && read_json(&path).is_some_and(|earlier| earlier != options) {
+    let is_other = path.exists() && read_json(&path).is_none_or(|earlier| options != earlier);
+    if has_runs && is_other {
         return Err(AblationError::OtherOptions {
             path: output.clone(),
         });
@@ -287,15 +318,21 @@ fn check_options(request: &AblationRequest) -> Result<(), AblationError> {
         path: output.clone(),
         source,
     })?;
-    Ok(write_text(&path, &format!("{options:#}\n"))?)
+    let text = serde_json::to_string_pretty(&options)?;
+    Ok(write_text(&path, &format!("{text}\n"))?)
 }
 
-fn run_directory(output: &Path, cell: &Cell, seed: u64) -> PathBuf {
+fn run_directory(output: &Path, cell: &GridPoint, seed: u64) -> PathBuf {
     output.join(cell.directory()).join(format!("seed-{seed}"))
 }
 
 /// Returns the request for one setting with one seed: a new run, or what an earlier call left.
-fn request_of(request: &AblationRequest, cell: &Cell, seed: u64, directory: &Path) -> TrainRequest {
+fn request_of(
+    request: &AblationRequest,
+    cell: &GridPoint,
+    seed: u64,
+    directory: &Path,
+) -> TrainRequest {
     let mut recipe = request.recipe.clone();
     recipe.settings.extend(cell.settings());
     let start = if RunDir::open(directory).is_ok() {
@@ -322,7 +359,7 @@ fn request_of(request: &AblationRequest, cell: &Cell, seed: u64, directory: &Pat
 fn measures(
     dataset: &AnyDatasetName,
     request: &AblationRequest,
-    cells: &[Cell],
+    cells: &[GridPoint],
 ) -> &'static [Measure] {
     if matches!(dataset, AnyDatasetName::Detection(_)) {
         return &DETECTOR;
@@ -333,7 +370,7 @@ fn measures(
     });
     let mut numbers_of_classes = runs
         .filter_map(|directory| metrics_of(&directory))
-        .filter_map(|metrics| Some(metrics["classes"].as_array()?.len()));
+        .filter_map(|metrics| Some(metrics.classes?.len()));
     // All runs are of one dataset.
     match numbers_of_classes.next() {
         Some(..=5) => &CLASSIFIER[..1],
@@ -342,22 +379,23 @@ fn measures(
 }
 
 /// Returns the metrics of a finished run.
-fn metrics_of(directory: &Path) -> Option<Value> {
+fn metrics_of(directory: &Path) -> Option<RunMetrics> {
     read_json(&directory.join("results/metrics.json"))
 }
 
 /// Returns the number of parameters that a run records.
 fn parameters_of(directory: &Path) -> Option<u64> {
-    read_json(&directory.join("environment.json"))?["data"]["parameters"].as_u64()
+    let environment: Environment = read_json(&directory.join(ENVIRONMENT))?;
+    Some(environment.data.parameters)
 }
 
-fn read_json(path: &Path) -> Option<Value> {
+fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let text = std::fs::read_to_string(path).ok()?;
     serde_json::from_str(&text).ok()
 }
 
 fn row(
-    cell: &Cell,
+    cell: &GridPoint,
     request: &AblationRequest,
     measures: &[Measure],
 ) -> Result<AblationRow, AblationError> {
@@ -367,9 +405,8 @@ fn row(
         let Some(metrics) = metrics_of(&directory) else {
             continue;
         };
-        let values = measures.iter().map(|&(_, metric, shown)| {
-            let value = metrics[metric].as_f64();
-            value.map(shown).ok_or_else(|| AblationError::NoMetric {
+        let values = measures.iter().map(|&(_, metric, value)| {
+            value(&metrics).ok_or_else(|| AblationError::NoMetric {
                 run: directory.clone(),
                 metric,
             })
@@ -525,9 +562,9 @@ fn split_values(list: &str) -> Vec<String> {
 
 /// One point of the grid: a key and a value per axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cell(pub Vec<(String, String)>);
+pub struct GridPoint(pub Vec<(String, String)>);
 
-impl Cell {
+impl GridPoint {
     /// Returns the settings as `KEY=VALUE`.
     pub fn settings(&self) -> Vec<String> {
         let pairs = self.0.iter();
@@ -546,20 +583,21 @@ impl Cell {
 }
 
 /// Returns all combinations; the last axis changes fastest.
-pub fn grid(axes: &[Axis]) -> Vec<Cell> {
-    axes.iter().fold(vec![Cell(Vec::new())], |cells, axis| {
-        let values = axis.values.iter();
-        cells
-            .iter()
-            .flat_map(|cell| {
-                values.clone().map(|value| {
-                    let mut pairs = cell.0.clone();
-                    pairs.push((axis.key.clone(), value.clone()));
-                    Cell(pairs)
+pub fn grid(axes: &[Axis]) -> Vec<GridPoint> {
+    axes.iter()
+        .fold(vec![GridPoint(Vec::new())], |cells, axis| {
+            let values = axis.values.iter();
+            cells
+                .iter()
+                .flat_map(|cell| {
+                    values.clone().map(|value| {
+                        let mut pairs = cell.0.clone();
+                        pairs.push((axis.key.clone(), value.clone()));
+                        GridPoint(pairs)
+                    })
                 })
-            })
-            .collect()
-    })
+                .collect()
+        })
 }
 
 /// Mean and standard deviation over the runs of one setting.
@@ -716,10 +754,81 @@ mod tests {
         let results = run_directory(dir.path(), &cells[1], 0).join("results");
         std::fs::create_dir_all(&results).unwrap();
         for (classes, shown) in [(5, 1), (6, 2)] {
-            let metrics = json!({ "classes": vec![json!({}); classes] });
-            std::fs::write(results.join("metrics.json"), metrics.to_string()).unwrap();
+            let list = vec!["{}"; classes].join(",");
+            let metrics = format!(r#"{{"top1": 71.0, "classes": [{list}]}}"#);
+            std::fs::write(results.join("metrics.json"), metrics).unwrap();
             assert_eq!(compared("cifar10").len(), shown, "{classes} classes");
         }
+    }
+
+    #[test]
+    fn the_metrics_and_parameters_of_a_run_are_read_as_they_were_written() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("results")).unwrap();
+        let shown = |measures: &[Measure]| {
+            let metrics = metrics_of(dir.path()).unwrap();
+            let values = measures.iter().map(|(.., value)| value(&metrics));
+            values.collect::<Vec<_>>()
+        };
+        let metrics = sedet_data::eval::classification::ClassificationEvaluation {
+            images: 4,
+            top1: 75.0,
+            top5: 100.0,
+            // Written as null.
+            loss: f64::NAN,
+            calibration_error: 0.0,
+            classes: Vec::new(),
+            reliability: Vec::new(),
+            confusion: Vec::new(),
+        };
+        let path = dir.path().join("results/metrics.json");
+        std::fs::write(&path, metrics.to_json()).unwrap();
+        assert_eq!(shown(&CLASSIFIER), [Some(25.0), Some(0.0)]);
+        assert_eq!(shown(&DETECTOR), [None, None]);
+        let names = [
+            "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+        ];
+        let values: Vec<String> = names
+            .iter()
+            .map(|name| format!(r#""{name}": 0.5"#))
+            .collect();
+        std::fs::write(&path, format!("{{{}, \"images\": 1}}", values.join(","))).unwrap();
+        assert_eq!(shown(&DETECTOR), [Some(50.0), Some(50.0)]);
+        // As sedet 0.1 wrote it, with sorted keys.
+        let environment = r#"{"architecture": "x86_64", "command": ["sedet", "train"],
+            "data": {"dataset": "shapes", "parameters": 123, "train_boxes": 9, "train_images": 3},
+            "device": "cpu", "os": "linux", "sedet": "0.1.0", "threads": 2}"#;
+        std::fs::write(dir.path().join(ENVIRONMENT), environment).unwrap();
+        assert_eq!(parameters_of(dir.path()), Some(123));
+    }
+
+    #[test]
+    fn runs_of_other_options_are_refused_and_those_of_the_same_are_continued() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut request = AblationRequest {
+            dataset: "shapes".into(),
+            axes: vec!["train.epochs=1,2".parse().unwrap()],
+            seeds: vec![0],
+            output: dir.path().join("study"),
+            recipe: RecipeOptions::default(),
+            device: resolve(DeviceChoice::Cpu).unwrap(),
+            stop: Arc::default(),
+        };
+        check_options(&request).unwrap();
+        std::fs::create_dir(request.output.join("run")).unwrap();
+        check_options(&request).unwrap();
+        // The file as it was written with sorted keys.
+        let text = r#"{"dataset": "shapes", "recipe": {"backbone": null, "batch_size": null, "config": null,
+            "data_dir": null, "epochs": null, "layout": null, "lr": null, "set": [], "strict": false,
+            "weights": null}}"#;
+        std::fs::write(request.output.join("options.json"), text).unwrap();
+        check_options(&request).unwrap();
+        request.recipe.learning_rate = Some(0.1);
+        let refused = check_options(&request).unwrap_err();
+        assert!(
+            matches!(refused, AblationError::OtherOptions { .. }),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -730,8 +839,8 @@ mod tests {
         let cells = grid(&axes);
         assert_eq!(cells.len(), 6);
         assert_eq!(cells[1].directory(), "model.se.gate=sigmoid,train.seed=2");
-        assert_eq!(grid(&[]), [Cell(Vec::new())]);
-        let stages = Cell(vec![("a".into(), "[true, false]/..".into())]);
+        assert_eq!(grid(&[]), [GridPoint(Vec::new())]);
+        let stages = GridPoint(vec![("a".into(), "[true, false]/..".into())]);
         assert_eq!(stages.directory(), "a=_true,_false__..");
     }
 

@@ -15,7 +15,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::json;
 
 use super::ema::Ema;
-use super::events::EventLog;
+use super::events::{EventKind, EventLog};
 use super::observer::{Notice, Observer};
 use super::optimizer::{Optimizer, average_and_clip};
 use super::progress::{EpochEvaluation, EpochReport, StepReport};
@@ -24,7 +24,7 @@ use crate::config::training::EngineConfig;
 use crate::spec::{ModelSpec, TrainingFacts};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
-use crate::weights::progress::Progress;
+use crate::weights::progress::TrainingProgress;
 use sedet_data::loading::SkippedImage;
 
 /// The losses of one batch.
@@ -295,7 +295,7 @@ struct State<M> {
     model: M,
     optimizer: Optimizer,
     ema: Option<Ema>,
-    progress: Progress,
+    progress: TrainingProgress,
 }
 
 /// The gradients of one optimizer step.
@@ -324,7 +324,7 @@ impl<T: TrainTask> Engine<'_, T> {
             model,
             optimizer: Optimizer::of(&self.config),
             ema: self.config.ema_decay.map(Ema::new),
-            progress: Progress::default(),
+            progress: TrainingProgress::default(),
         };
         self.check_config()?;
         self.save(&state)?;
@@ -461,8 +461,12 @@ impl<T: TrainTask> Engine<'_, T> {
                 let Some((evaluation, is_best)) = self.evaluate(&mut state, observer)? else {
                     return Ok(Outcome::Interrupted);
                 };
-                log.write("eval", state.progress.iteration, &evaluation.metrics)
-                    .map_err(|e| self.events_error(e))?;
+                log.write(
+                    EventKind::Eval,
+                    state.progress.iteration,
+                    &evaluation.metrics,
+                )
+                .map_err(|e| self.events_error(e))?;
                 observer.evaluated(epoch, &evaluation, is_best);
                 state.progress.plateau.observe(
                     evaluation.loss.unwrap_or(-evaluation.score),
@@ -498,7 +502,12 @@ impl<T: TrainTask> Engine<'_, T> {
     }
 
     /// Returns the reason why training stops before the next step, if it does.
-    fn stop_reason(&self, progress: &Progress, total: usize, session: Instant) -> Option<Stretch> {
+    fn stop_reason(
+        &self,
+        progress: &TrainingProgress,
+        total: usize,
+        session: Instant,
+    ) -> Option<Stretch> {
         let max_seconds = self.config.max_minutes.map_or(f64::INFINITY, |m| m * 60.0);
         if self.stop.load(Ordering::Relaxed) {
             Some(Stretch::Interrupted)
@@ -599,7 +608,7 @@ impl<T: TrainTask> Engine<'_, T> {
         Ok((state, Stretch::EpochDone))
     }
 
-    fn learning_rate(&self, progress: &Progress, total: usize) -> f64 {
+    fn learning_rate(&self, progress: &TrainingProgress, total: usize) -> f64 {
         let drops = progress.plateau.drops;
         let per_epoch = self.steps_per_epoch();
         let schedule = &self.config.schedule;
@@ -676,7 +685,7 @@ impl<T: TrainTask> Engine<'_, T> {
         values.push(("gradient_norm".into(), gradient_norm));
         values.push(("images_per_second".into(), report.images_per_second));
         values.push(("data_wait".into(), report.data_wait));
-        log.write("train", report.iteration, &values)
+        log.write(EventKind::Train, report.iteration, &values)
             .map_err(|e| self.events_error(e))
     }
 
@@ -739,7 +748,7 @@ impl<T: TrainTask> Engine<'_, T> {
 
     fn save(&self, state: &State<T::Model>) -> Result<(), TrainError<T::Error>> {
         let (ema_updates, ema) = state.ema.as_ref().map(Ema::export).unwrap_or_default();
-        let progress = Progress {
+        let progress = TrainingProgress {
             ema_updates,
             ..state.progress.clone()
         };

@@ -1,14 +1,50 @@
 //! The logs of a run: `events.jsonl`, and the same scalars for TensorBoard.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 /// The log of a run in its directory, one JSON object per line.
 pub const EVENTS: &str = "events.jsonl";
+
+/// The moment of an [`Event`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// After an optimizer step.
+    Train,
+    /// After an evaluation of the validation split.
+    Eval,
+}
+
+impl EventKind {
+    /// Returns the name in the logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Eval => "eval",
+        }
+    }
+}
+
+/// A line of [`EVENTS`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The moment.
+    #[serde(rename = "event")]
+    pub kind: EventKind,
+    /// The number of optimizer steps.
+    pub iteration: usize,
+    /// Seconds since 1970.
+    pub time: f64,
+    /// The values by name; none for a value that is not finite.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Option<f64>>,
+}
 
 /// Both logs of a run.
 #[derive(Debug)]
@@ -31,14 +67,12 @@ impl EventLog {
             let kept: String = fs::read_to_string(&path)?
                 .lines()
                 .filter(|line| {
-                    let Ok(event) = serde_json::from_str::<Value>(line) else {
+                    let Ok(event) = serde_json::from_str::<Event>(line) else {
                         return false; // truncated by a crash
                     };
-                    let again = event["event"] == "eval" && !evaluated;
-                    match event["iteration"].as_u64() {
-                        Some(at) if again => at < iteration as u64,
-                        Some(at) => at <= iteration as u64,
-                        None => false,
+                    match event.kind {
+                        EventKind::Eval if !evaluated => event.iteration < iteration,
+                        EventKind::Eval | EventKind::Train => event.iteration <= iteration,
                     }
                 })
                 .map(|line| format!("{line}\n"))
@@ -62,20 +96,25 @@ impl EventLog {
     /// The system error.
     pub fn write(
         &mut self,
-        kind: &str,
+        kind: EventKind,
         iteration: usize,
         values: &[(String, f64)],
     ) -> io::Result<()> {
-        let mut line = serde_json::Map::new();
-        line.insert("event".into(), kind.into());
-        line.insert("iteration".into(), iteration.into());
-        line.insert("time".into(), seconds_since_1970().into());
         for (name, value) in values {
-            line.insert(name.clone(), (*value).into());
             self.tensorboard
-                .scalar(&format!("{kind}/{name}"), iteration, *value)?;
+                .scalar(&format!("{}/{name}", kind.name()), iteration, *value)?;
         }
-        writeln!(self.jsonl, "{}", Value::Object(line))?;
+        let finite = |value: f64| value.is_finite().then_some(value);
+        let event = Event {
+            kind,
+            iteration,
+            time: seconds_since_1970(),
+            values: values
+                .iter()
+                .map(|(name, value)| (name.clone(), finite(*value)))
+                .collect(),
+        };
+        writeln!(self.jsonl, "{}", serde_json::to_string(&event)?)?;
         self.jsonl.flush()?;
         self.tensorboard.out.flush()
     }
@@ -196,7 +235,7 @@ fn double_field(field: u8, value: f64) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn lines(directory: &Path) -> Vec<Value> {
+    fn lines(directory: &Path) -> Vec<Event> {
         fs::read_to_string(directory.join(EVENTS))
             .unwrap()
             .lines()
@@ -208,7 +247,8 @@ mod tests {
     fn an_evaluation_that_will_be_made_again_and_half_a_line_are_taken_out() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(dir.path(), 0, false).unwrap();
-        for (kind, iteration) in [("train", 1), ("eval", 1), ("train", 2), ("eval", 2)] {
+        let (train, eval) = (EventKind::Train, EventKind::Eval);
+        for (kind, iteration) in [(train, 1), (eval, 1), (train, 2), (eval, 2)] {
             let not_a_number = [("loss".into(), f64::NAN)];
             log.write(kind, iteration, &not_a_number).unwrap();
         }
@@ -219,8 +259,8 @@ mod tests {
         EventLog::open(dir.path(), 2, false).unwrap();
         let left = lines(dir.path());
         assert_eq!(left.len(), 3);
-        assert_eq!(left[2]["event"], "train");
-        assert!(left[2]["loss"].is_null());
+        assert_eq!(left[2].kind, train);
+        assert_eq!(left[2].values["loss"], None);
     }
 
     #[test]
@@ -228,16 +268,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(dir.path(), 0, false).unwrap();
         for iteration in [1, 2, 3] {
-            log.write("train", iteration, &[("loss".into(), 0.5)])
+            log.write(EventKind::Train, iteration, &[("loss".into(), 0.5)])
                 .unwrap();
         }
         drop(log);
         EventLog::open(dir.path(), 2, true).unwrap();
-        let left: Vec<_> = lines(dir.path())
-            .iter()
-            .map(|e| e["iteration"].as_u64())
-            .collect();
-        assert_eq!(left, [Some(1), Some(2)]);
+        let left: Vec<usize> = lines(dir.path()).iter().map(|e| e.iteration).collect();
+        assert_eq!(left, [1, 2]);
+    }
+
+    #[test]
+    fn a_line_is_one_flat_json_object() {
+        let event = Event {
+            kind: EventKind::Eval,
+            iteration: 30,
+            time: 1.5,
+            values: [("AP".to_string(), Some(0.25)), ("APl".to_string(), None)].into(),
+        };
+        let line = r#"{"event":"eval","iteration":30,"time":1.5,"AP":0.25,"APl":null}"#;
+        assert_eq!(serde_json::to_string(&event).unwrap(), line);
+        assert_eq!(serde_json::from_str::<Event>(line).unwrap(), event);
     }
 
     #[test]
@@ -259,7 +309,8 @@ mod tests {
     fn tensorboard_frames_have_the_right_lengths_and_checksums() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(dir.path(), 0, false).unwrap();
-        log.write("train", 300, &[("loss".into(), 0.25)]).unwrap();
+        log.write(EventKind::Train, 300, &[("loss".into(), 0.25)])
+            .unwrap();
         let path = fs::read_dir(dir.path())
             .unwrap()
             .map(|e| e.unwrap().path())

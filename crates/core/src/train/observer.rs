@@ -51,7 +51,7 @@ pub enum Notice {
         /// The directory of the run.
         run: PathBuf,
     },
-    /// The run continues with a dataset at another place, whose contents cannot be compared with those
+    /// The run continues with a dataset at another path, whose contents cannot be compared with those
     /// that it began with: earlier versions stored no fingerprint.
     UnverifiedDataset {
         /// The dataset.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::events::EVENTS;
 use crate::weights::checkpoint::Checkpoint;
@@ -366,17 +365,58 @@ impl RunDir {
     }
 }
 
-/// Describes what is needed to reproduce a run.
-pub fn environment(device: &str, data: &Value) -> Value {
-    json!({
-        "sedet": env!("CARGO_PKG_VERSION"),
-        "os": std::env::consts::OS,
-        "architecture": std::env::consts::ARCH,
-        "threads": rayon::current_num_threads(),
-        "device": device,
-        "command": std::env::args().collect::<Vec<_>>(),
-        "data": data,
-    })
+/// The file with the [`Environment`] of a run.
+pub(super) const ENVIRONMENT: &str = "environment.json";
+
+/// What is needed to reproduce a run, besides its configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Environment {
+    /// The version of sedet.
+    pub sedet: String,
+    /// The operating system.
+    pub os: String,
+    /// The CPU architecture.
+    pub architecture: String,
+    /// The number of threads.
+    pub threads: usize,
+    /// The name of the device.
+    pub device: String,
+    /// The arguments of the process.
+    pub command: Vec<String>,
+    /// The dataset and the network.
+    pub data: TrainedOn,
+}
+
+/// The dataset of a run, and the size of its network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TrainedOn {
+    /// The name of the dataset, or its absolute path.
+    pub dataset: String,
+    /// The number of training images.
+    pub train_images: usize,
+    /// The number of their boxes, for a detector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_boxes: Option<usize>,
+    /// The number of parameters of the network.
+    pub parameters: u64,
+}
+
+impl Environment {
+    /// Describes this process.
+    pub fn now(device: &str, data: TrainedOn) -> Self {
+        let arguments = std::env::args_os();
+        Self {
+            sedet: env!("CARGO_PKG_VERSION").into(),
+            os: std::env::consts::OS.into(),
+            architecture: std::env::consts::ARCH.into(),
+            threads: rayon::current_num_threads(),
+            device: device.into(),
+            command: arguments
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect(),
+            data,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -491,10 +531,17 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_says_what_it_takes_to_repeat_the_run() {
-        let found = environment("cpu (2 threads)", &json!({"images": 3}));
-        assert_eq!(found["sedet"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(found["data"]["images"], 3);
-        assert!(found["threads"].as_u64() >= Some(1));
+    fn the_environment_has_what_it_takes_to_repeat_the_run() {
+        let data = TrainedOn {
+            dataset: "shapes".into(),
+            train_images: 3,
+            train_boxes: None,
+            parameters: 7,
+        };
+        let found = Environment::now("cpu (2 threads)", data);
+        let text = serde_json::to_string(&found).unwrap();
+        assert!(text.contains(r#""data":{"dataset":"shapes","train_images":3,"parameters":7}"#));
+        assert_eq!(found.sedet, env!("CARGO_PKG_VERSION"));
+        assert!(found.threads >= 1 && !found.command.is_empty());
     }
 }

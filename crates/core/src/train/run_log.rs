@@ -21,7 +21,7 @@ const SHORT: Duration = Duration::from_secs(20);
 
 /// Passes everything on to another observer and writes it to `log.txt`. Lines from before the directory
 /// of the run exists are written when it is opened.
-pub(super) struct RunLog<'a> {
+pub(super) struct LogObserver<'a> {
     inner: &'a mut dyn Observer,
     file: Option<File>,
     waiting: Vec<String>,
@@ -39,7 +39,7 @@ enum Timing {
     Done,
 }
 
-impl<'a> RunLog<'a> {
+impl<'a> LogObserver<'a> {
     pub(super) fn new(inner: &'a mut dyn Observer) -> Self {
         Self {
             inner,
@@ -52,7 +52,10 @@ impl<'a> RunLog<'a> {
 
     /// Begins to write to the directory of a run, after the lines of earlier sessions.
     pub(super) fn open(&mut self, run: &RunDir) {
-        let command: Vec<String> = std::env::args().collect();
+        let arguments = std::env::args_os();
+        let command: Vec<String> = arguments
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
         let opened = OpenOptions::new().append(true).create(true).open(run.log());
         // A run is not worth less without its log, and the same lines are on the console.
         self.file = opened.ok();
@@ -101,7 +104,7 @@ impl<'a> RunLog<'a> {
     }
 }
 
-impl Observer for RunLog<'_> {
+impl Observer for LogObserver<'_> {
     fn step(&mut self, report: &StepReport<'_>) {
         let is_due = self
             .last_step

@@ -18,7 +18,7 @@ use safetensors::tensor::{Dtype, Metadata, View};
 use serde_json::Value;
 
 use super::parameters::NamedTensors;
-use super::progress::Progress;
+use super::progress::TrainingProgress;
 use crate::spec::{ModelSpec, SpecError};
 use sedet_data::atomic::replace_atomically;
 
@@ -181,7 +181,7 @@ pub struct Checkpoint {
     /// The description of the model.
     pub spec: ModelSpec,
     /// State of the training loop; none in a checkpoint for inference.
-    pub progress: Option<Progress>,
+    pub progress: Option<TrainingProgress>,
     /// The weights.
     pub weights: NamedTensors,
     /// State of the optimizer; empty in a checkpoint for inference.
@@ -258,7 +258,7 @@ pub(super) fn write_safetensors<V: View>(
 
 /// Takes the progress out of a description. The state of another version is no obstacle to inference; a run is not
 /// resumed without it.
-fn progress_of(description: &mut Value) -> Option<Progress> {
+fn progress_of(description: &mut Value) -> Option<TrainingProgress> {
     let progress = description.get_mut(PROGRESS)?;
     serde_json::from_value(progress.take()).ok()
 }
@@ -380,7 +380,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The file is no checkpoint, or not all of one. The message names it.
-    pub(crate) fn progress_in(path: &Path) -> Result<Option<Progress>, CheckpointError> {
+    pub(crate) fn progress_in(path: &Path) -> Result<Option<TrainingProgress>, CheckpointError> {
         let mut description = Self::description_in(path)?;
         Ok(progress_of(&mut description))
     }
@@ -564,9 +564,9 @@ mod tests {
         let tensor = |v: f32| TensorData::new(vec![v, -v, 0.5], [3, 1]);
         Checkpoint {
             spec: spec(),
-            progress: Some(Progress {
+            progress: Some(TrainingProgress {
                 iteration: 3,
-                ..Progress::default()
+                ..TrainingProgress::default()
             }),
             weights: [("w".to_string(), tensor(1.25))].into(),
             optimizer: [("velocity/w".to_string(), tensor(0.1))].into(),

@@ -6,7 +6,9 @@ use std::path::Path;
 use burn::tensor::{Device, TensorData};
 
 use super::groups::{LISTED, describe};
-use super::layouts::{Form, Layout, RecognizeError, Recognized, ThirdPartyTensor, recognize};
+use super::layouts::{
+    Form, Layout, Names, RecognizeError, Recognized, ThirdPartyTensor, recognize,
+};
 use super::named::NamedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
 use super::third_party::{Container, ThirdPartyError, ThirdPartyFile};
@@ -271,22 +273,7 @@ pub fn import(
             continue;
         }
         let values = file.values(&third_party)?;
-        let count = values.iter().filter(|v| !v.is_finite()).count();
-        if count > 0 {
-            return Err(ImportError::NotFinite {
-                path: path.display().to_string(),
-                tensor: third_party,
-                count,
-            });
-        }
-        let count = values.iter().filter(|v| **v < 0.0).count();
-        if count > 0 && is_variance(&native) {
-            return Err(ImportError::NegativeVariance {
-                path: path.display().to_string(),
-                tensor: third_party,
-                count,
-            });
-        }
+        check_values(&values, path, &native, &third_party)?;
         let values = from_third_party(values, &shape, form);
         weights.insert(native, TensorData::new(values, shape));
         report.matched += 1;
@@ -297,18 +284,7 @@ pub fn import(
         .map(|(name, _)| name.to_string())
         .collect();
     if !skip_unknown {
-        let is_inside = |name: &&String| {
-            let name = name.strip_prefix(&found.prefix);
-            name.is_some_and(|name| found.names.is_inside(name))
-        };
-        let tensors: Vec<String> = report.skipped.iter().filter(is_inside).cloned().collect();
-        if !tensors.is_empty() {
-            return Err(ImportError::UnknownTensors {
-                path: path.display().to_string(),
-                units: known_units(&tensors),
-                tensors,
-            });
-        }
+        check_skipped(&report.skipped, &found.names, &found.prefix, path)?;
     }
     if !report.network_is_whole() {
         spec.missing = report.uninitialized().map(str::to_string).collect();
@@ -324,6 +300,54 @@ pub fn import(
         spec,
         weights,
         report: Some(report),
+    })
+}
+
+/// Checks the values of a tensor.
+fn check_values(
+    values: &[f32],
+    path: &Path,
+    native: &str,
+    third_party: &str,
+) -> Result<(), ImportError> {
+    let count = values.iter().filter(|v| !v.is_finite()).count();
+    if count > 0 {
+        return Err(ImportError::NotFinite {
+            path: path.display().to_string(),
+            tensor: third_party.to_owned(),
+            count,
+        });
+    }
+    let count = values.iter().filter(|v| **v < 0.0).count();
+    if count > 0 && is_variance(native) {
+        return Err(ImportError::NegativeVariance {
+            path: path.display().to_string(),
+            tensor: third_party.to_owned(),
+            count,
+        });
+    }
+    Ok(())
+}
+
+/// Checks that no skipped tensor belongs to a layer inside the network, which would compute something else without it.
+fn check_skipped(
+    skipped: &[String],
+    names: &Names,
+    prefix: &str,
+    path: &Path,
+) -> Result<(), ImportError> {
+    let is_inside = |name: &&String| {
+        let name = name.strip_prefix(prefix);
+        name.is_some_and(|name| names.is_inside(name))
+    };
+    let tensors: Vec<String> = skipped.iter().filter(is_inside).cloned().collect();
+    if tensors.is_empty() {
+        return Ok(());
+    }
+    Err(ImportError::UnknownTensors {
+        path: path.display().to_string(),
+        units: known_units(&tensors),
+        tensors,
     })
 }
 
@@ -397,7 +421,7 @@ pub(super) fn is_variance(native: &str) -> bool {
     native.ends_with("running_var")
 }
 
-/// Names what tensors without a place in sedet's networks belong to, by the names of timm, mmdetection and
+/// Names what tensors without a counterpart in sedet's networks belong to, by the names of timm, mmdetection and
 /// torchvision.
 fn known_units(tensors: &[String]) -> Option<&'static str> {
     const UNITS: [(&str, &str); 5] = [

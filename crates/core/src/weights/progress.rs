@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The progress of a training run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct TrainingProgress {
     /// Number of completed optimizer steps.
     pub iteration: usize,
     /// The current epoch, from 0.

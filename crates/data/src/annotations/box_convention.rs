@@ -35,8 +35,8 @@ pub(crate) struct BoxFit {
 }
 
 impl BoxFit {
-    /// No boxes yet. `expected` is the convention of the format. Corners in the place of sizes are recognized; numbers in
-    /// the place of corners are not.
+    /// No boxes yet. `expected` is the convention of the format. Corners instead of sizes are recognized; sizes
+    /// instead of corners are not.
     pub(crate) fn new(expected: BoxConvention) -> Self {
         Self {
             expected,

@@ -35,7 +35,7 @@ use crate::annotations::format::{
 };
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
-use crate::annotations::unread::{unread_annotations, unread_file};
+use crate::annotations::unread::unread_file;
 use crate::boxes::BoxConvention;
 use crate::text_file::beginning;
 
@@ -59,16 +59,16 @@ impl AnnotationFormat for CocoFormat {
 
     fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError> {
         if path.is_file() {
-            // Whatever else is wrong with a JSON file, the reader says what.
-            if !has_extension(path, "json") || unread_annotations(path).is_some() {
-                return Ok(None);
-            }
-            return Ok(Some(FoundSplits {
-                splits: vec![SplitFiles::of_file(&Self, path, None)],
-                reason: "a COCO JSON file".to_owned(),
-            }));
+            let is_coco = has_extension(path, "json") && looks_like_coco(path);
+            return Ok(is_coco.then(|| one_file(path)));
         }
         Ok(FoundSplits::of_files(&Self, path, find_annotations(path)?))
+    }
+
+    /// Takes any JSON file that is not of a format that is known and not read: the reader names what is wrong.
+    fn damaged_file(&self, path: &Path) -> Option<FoundSplits> {
+        let is_json = path.is_file() && has_extension(path, "json");
+        (is_json && unread_file(path).is_none()).then(|| one_file(path))
     }
 
     fn annotation_extension(&self) -> &'static str {
@@ -134,12 +134,19 @@ impl AnnotationFormat for CocoFormat {
     }
 }
 
+fn one_file(path: &Path) -> FoundSplits {
+    FoundSplits {
+        splits: vec![SplitFiles::of_file(&CocoFormat, path, None)],
+        reason: "a COCO JSON file".to_owned(),
+    }
+}
+
 /// Finds a split of COCO 2017 (train or val) in its original layout. The other split may be
 /// missing: val is sufficient for evaluation.
 ///
 /// # Errors
 /// A file or directory is missing; the message names it. The test split, which has no annotations.
-pub fn find_coco(data_dir: &Path, split: Split) -> Result<SplitFiles, LayoutError> {
+pub(crate) fn find_coco(data_dir: &Path, split: Split) -> Result<SplitFiles, LayoutError> {
     if !data_dir.is_dir() {
         return Err(LayoutError::NoDirectory {
             root: data_dir.to_owned(),

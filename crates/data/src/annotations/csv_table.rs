@@ -21,8 +21,8 @@ use rayon::prelude::*;
 use crate::DataError;
 use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
-    Output, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, Output,
+    PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox,
 };
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
@@ -489,7 +489,7 @@ fn entries(
                 flags: ObjectFlags::default(),
             })
         });
-        images.push(ImageEntry {
+        images.push(SplitImage {
             file_name,
             size,
             boxes: boxes.collect(),
@@ -556,7 +556,7 @@ mod tests {
     #[test]
     fn wrong_rows_are_named_by_their_line() {
         let header = COLUMNS.join(",");
-        for (row, says) in [
+        for (row, expected) in [
             (
                 "a.jpg,64,48,cat,1,2,x,4",
                 "line 2: 1,2,x,4 are not four finite numbers",
@@ -568,7 +568,7 @@ mod tests {
         ] {
             let table = table(&format!("{header}\n{row}\n")).unwrap();
             let message = table.problems[0].error.to_string();
-            assert!(message.contains(says), "{row}: {message}");
+            assert!(message.contains(expected), "{row}: {message}");
         }
         let error = table(&format!("{header}\n,64,48,cat,1,2,3,4\n")).map(|_| ());
         assert!(

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use crate::DataError;
 use crate::annotations::image_files::DirectoryListing;
-use crate::annotations::joining::common_root;
+use crate::directory::common_root;
 use crate::text::count;
 
 /// The file found for the path in an annotation.
@@ -216,11 +216,7 @@ pub(crate) fn several_files(path: &Path, found: &[PathBuf]) -> DataError {
 
 /// Formats what paths do not have in common, for a message.
 pub(crate) fn file_names(paths: &[PathBuf]) -> String {
-    let directories: Vec<PathBuf> = paths
-        .iter()
-        .filter_map(|path| path.parent().map(Path::to_owned))
-        .collect();
-    let common = common_root(&directories);
+    let common = common_root(paths.iter().filter_map(|path| path.parent()));
     let names = paths.iter().map(|path| {
         let name = path.strip_prefix(&common).unwrap_or(path);
         name.display().to_string()

@@ -47,6 +47,14 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
     /// The directory is in this format, and its description is wrong.
     fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError>;
 
+    /// Returns the splits of a file that no format [finds](Self::find) anything in, and whose problems the reader
+    /// of this format reports; None if it reports on no such file.
+    ///
+    /// An extension alone is sufficient here: a damaged `*.json` gets the messages of the COCO reader.
+    fn damaged_file(&self, _path: &Path) -> Option<FoundSplits> {
+        None
+    }
+
     /// Returns the extension of the files that contain annotations: `xml`.
     fn annotation_extension(&self) -> &'static str;
 
@@ -263,7 +271,8 @@ impl DatasetFiles {
         if !root.exists() {
             return Err(LayoutError::NoDirectory { root: root.into() }.into());
         }
-        match format.find(root)? {
+        let found = format.find(root)?;
+        match found.or_else(|| format.damaged_file(root)) {
             Some(found) => Ok(Self::of_found(format, root, found)),
             None => Err(format.not_found_in(root).into()),
         }
@@ -279,13 +288,22 @@ impl DatasetFiles {
     }
 
     /// Describes one split on its own.
-    pub fn of_split(files: SplitFiles) -> Self {
+    pub(crate) fn of_split(files: SplitFiles) -> Self {
         Self {
             format: files.format,
             root: files.annotations.clone(),
             reason: files.annotations.display().to_string(),
             splits: vec![files],
         }
+    }
+
+    /// Looks for the images of all splits in one directory only.
+    #[must_use]
+    pub fn with_image_directory(mut self, directory: &Path) -> Self {
+        for files in &mut self.splits {
+            files.image_directories = vec![directory.to_owned()];
+        }
+        self
     }
 
     /// Returns the splits that exist.
@@ -316,7 +334,7 @@ pub struct SplitEntries {
     /// Class names. The category id of a class is its position plus one.
     pub categories: Vec<String>,
     /// The images. The id of an image is its position plus one.
-    pub images: Vec<ImageEntry>,
+    pub images: Vec<SplitImage>,
     /// Problems in the order of the images. A strict read fails with the first.
     pub problems: Vec<EntryProblem>,
     /// Counts of what the format expresses and an [`AnnotationStore`] does not.
@@ -327,7 +345,7 @@ pub struct SplitEntries {
 
 /// An image of [`SplitEntries`].
 #[derive(Debug)]
-pub struct ImageEntry {
+pub struct SplitImage {
     /// The path, relative to [`SplitEntries::image_root`] and separated by `/`.
     pub file_name: String,
     /// The size stated by the annotations, else that of the file. None if neither is known; a
@@ -337,14 +355,14 @@ pub struct ImageEntry {
     pub boxes: Vec<BoxEntry>,
 }
 
-/// A box of an [`ImageEntry`].
+/// A box of a [`SplitImage`].
 #[derive(Debug)]
 pub struct BoxEntry {
     /// Position in [`SplitEntries::categories`].
     pub class: usize,
     /// `[x, y, width, height]` in pixels. None for a box in fractions of an image of unknown size.
     pub xywh: Option<[f32; 4]>,
-    /// What is said about the object besides its box.
+    /// The flags of the object.
     pub flags: ObjectFlags,
 }
 
@@ -509,7 +527,7 @@ pub struct PlacedBox {
     pub class: usize,
     /// `[x, y, width, height]` in pixels.
     pub xywh: [f64; 4],
-    /// What is said about the object besides its box.
+    /// The flags of the object.
     pub flags: ObjectFlags,
 }
 
@@ -526,7 +544,7 @@ pub struct Written {
     pub copied_instead: usize,
 }
 
-/// The places of the images of a dataset that was written without them.
+/// Where the images of a dataset belong that was written without them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeftImages {
     /// All images of a directory belong into another one, under their names.
@@ -538,9 +556,9 @@ pub enum LeftImages {
     },
     /// Images of several directories, or that get other names.
     List {
-        /// The name of the CSV file in the written directory that lists the path and the place of each.
+        /// The name of the CSV file in the written directory that lists the path and the destination of each.
         file: String,
-        /// The first image, and its place below the written directory.
+        /// The first image, and its destination below the written directory.
         first: (PathBuf, String),
     },
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::CsvFormat;
-use crate::annotations::format::{DatasetFiles, Format};
+use crate::annotations::format::{DatasetFiles, Format, FoundSplits};
 use crate::annotations::image_files::{
     DirectoryListing, first_few, has_extension, holds_images, holds_images_directly,
 };
@@ -31,17 +31,36 @@ pub fn format_of_key(key: &str) -> Option<Format> {
     FORMATS.iter().copied().find(|format| format.key() == key)
 }
 
-/// Returns the first format that recognizes a directory.
+/// Returns the first format that recognizes a directory, or a file by its content.
 ///
 /// # Errors
-/// A format recognizes the directory, and its description is wrong.
+/// A format recognizes the path, and its description is wrong.
 pub fn recognize(root: &Path) -> Result<Option<Format>, DataError> {
-    for &format in FORMATS {
-        if format.find(root)?.is_some() {
-            return Ok(Some(format));
+    let found = find_in(FORMATS, root)?;
+    Ok(found.map(|(at, _)| FORMATS[at]))
+}
+
+/// Returns the position in `formats` of the first that recognizes a path, and the splits it found.
+fn find_in(formats: &[Format], root: &Path) -> Result<Option<(usize, FoundSplits)>, DataError> {
+    for (at, format) in formats.iter().enumerate() {
+        if let Some(found) = format.find(root)? {
+            return Ok(Some((at, found)));
         }
     }
     Ok(None)
+}
+
+/// As [`find_in`]; a file that no format recognizes belongs to the first that reports on
+/// [damaged files](super::format::AnnotationFormat::damaged_file) like it.
+fn find_or_damaged(
+    formats: &[Format],
+    root: &Path,
+) -> Result<Option<(usize, FoundSplits)>, DataError> {
+    if let Some(found) = find_in(formats, root)? {
+        return Ok(Some(found));
+    }
+    let mut damaged = formats.iter().enumerate();
+    Ok(damaged.find_map(|(at, format)| Some((at, format.damaged_file(root)?))))
 }
 
 /// Returns whether a file is a dataset by its extension, whatever it contains: `data.yaml`.
@@ -80,34 +99,24 @@ impl DatasetFiles {
         if !root.exists() {
             return Err(LayoutError::NoDirectory { root: root.into() }.into());
         }
-        for (at, &format) in FORMATS.iter().enumerate() {
-            if let Some(found) = format.find(root)? {
-                let mut files = Self::of_found(format, root, found);
-                // Whoever meant the other annotations has to know.
-                for other in &FORMATS[at + 1..] {
-                    if let Ok(Some(other_found)) = other.find(root) {
-                        let unused = format!(
-                            "; {other} annotations ({}) are not used",
-                            other_found.reason
-                        );
-                        files.reason += &unused;
-                    }
-                }
-                if root.is_dir()
-                    && let Some(LayoutError::UnreadFormat { file, name, .. }) =
-                        unread_annotations(root)
-                {
-                    let file = file.strip_prefix(root).unwrap_or(&file).display();
-                    files.reason += &format!("; {name} annotations ({file}) are not used");
-                }
-                return Ok(files);
-            }
+        if let Some((at, found)) = find_or_damaged(FORMATS, root)? {
+            let mut files = Self::of_found(FORMATS[at], root, found);
+            files.reason += &unused_annotations(root, &FORMATS[at + 1..]);
+            return Ok(files);
         }
         if let Some(error) = unread_annotations(root) {
             return Err(error.into());
         }
+        match Self::find_inside(root, depth)? {
+            Some(files) => Ok(files),
+            None => Err(unrecognized(root)),
+        }
+    }
+
+    /// Finds the only dataset among the subdirectories of a directory that is in no format itself; None if there
+    /// is none.
+    fn find_inside(root: &Path, depth: usize) -> Result<Option<Self>, DataError> {
         let listing = DirectoryListing::of(root);
-        let inner = || listing.directories.iter().map(|name| root.join(name));
         if let ([name], true) = (listing.directories.as_slice(), depth > 0)
             && listing.images().next().is_none()
         {
@@ -115,25 +124,23 @@ impl DatasetFiles {
                 // The outer directory is the one that was given, and may have other files.
                 Err(DataError::Layout(LayoutError::Unrecognized { .. }))
                     if !listing.files.is_empty() => {}
-                // Any other error of the inner directory says more than one of the outer.
+                // Any other error of the inner directory is more exact than one of the outer.
                 inner => {
                     let mut files = inner?;
                     files.reason = format!("in {name}: {}", files.reason);
-                    return Ok(files);
+                    return Ok(Some(files));
                 }
             }
         }
+        let inner = listing.directories.iter().map(|name| root.join(name));
         let (datasets, others): (Vec<PathBuf>, Vec<PathBuf>) =
-            inner().partition(|path| matches!(recognize(path), Ok(Some(_))));
+            inner.partition(|path| matches!(recognize(path), Ok(Some(_))));
         let shown = |path: &PathBuf| path.display().to_string();
         match datasets.as_slice() {
-            [] => {}
+            [] => Ok(None),
             [only] if depth > 0 => {
-                let others: Vec<String> = others
-                    .iter()
-                    .filter(|path| holds_images(path))
-                    .map(shown)
-                    .collect();
+                let with_images = others.iter().filter(|path| holds_images(path));
+                let others: Vec<String> = with_images.map(shown).collect();
                 if !others.is_empty() {
                     return Err(LayoutError::OneOfSeveral {
                         root: root.to_owned(),
@@ -145,44 +152,65 @@ impl DatasetFiles {
                 let mut files = Self::find_within(only, depth - 1)?;
                 let name = only.file_name().unwrap_or_default().display();
                 files.reason = format!("in {name}, the only dataset: {}", files.reason);
-                return Ok(files);
+                Ok(Some(files))
             }
-            several => {
-                return Err(LayoutError::Several {
-                    root: root.to_owned(),
-                    datasets: several.iter().map(shown).collect(),
-                }
-                .into());
+            several => Err(LayoutError::Several {
+                root: root.to_owned(),
+                datasets: several.iter().map(shown).collect(),
             }
+            .into()),
         }
-        let images = inner().chain([root.to_owned()]);
-        let images: Vec<String> = images
-            .filter(|path| holds_images_directly(path))
-            .map(|path| path.display().to_string())
-            .collect();
-        // No format recognizes such a file, whatever it contains.
-        let mut files = files_of_annotations(root).into_iter();
-        if let Some(path) = files.find(|path| is_unmarked(path)) {
-            let problem = format!("not UTF-8 text, {UNMARKED_UTF16}");
-            return Err(DataError::Encoding { path, problem });
-        }
-        let mut found = Vec::new();
-        if !images.is_empty() {
-            let directories = first_few(images.iter().map(String::as_str));
-            found.push(format!("images without annotations in {directories}"));
-        }
-        found.extend(unread_files(root));
-        let found = match found.as_slice() {
-            [] => String::new(),
-            found => format!(" ({})", found.join("; ")),
-        };
-        Err(LayoutError::Unrecognized {
-            root: root.to_owned(),
-            found,
-            expected: known_formats(),
-        }
-        .into())
     }
+}
+
+/// Names the annotations in other formats beside those that are read: they may be the ones that were meant.
+fn unused_annotations(root: &Path, others: &[Format]) -> String {
+    let mut unused = String::new();
+    for other in others {
+        if let Ok(Some(found)) = other.find(root) {
+            unused += &format!("; {other} annotations ({}) are not used", found.reason);
+        }
+    }
+    if root.is_dir()
+        && let Some(LayoutError::UnreadFormat { file, name, .. }) = unread_annotations(root)
+    {
+        let file = file.strip_prefix(root).unwrap_or(&file).display();
+        unused += &format!("; {name} annotations ({file}) are not used");
+    }
+    unused
+}
+
+/// Returns the error about a path in no format, which lists what it contains instead.
+fn unrecognized(root: &Path) -> DataError {
+    let listing = DirectoryListing::of(root);
+    let inner = listing.directories.iter().map(|name| root.join(name));
+    let images: Vec<String> = inner
+        .chain([root.to_owned()])
+        .filter(|path| holds_images_directly(path))
+        .map(|path| path.display().to_string())
+        .collect();
+    // No format recognizes such a file, whatever it contains.
+    let mut files = files_of_annotations(root).into_iter();
+    if let Some(path) = files.find(|path| is_unmarked(path)) {
+        let problem = format!("not UTF-8 text, {UNMARKED_UTF16}");
+        return DataError::Encoding { path, problem };
+    }
+    let mut found = Vec::new();
+    if !images.is_empty() {
+        let directories = first_few(images.iter().map(String::as_str));
+        found.push(format!("images without annotations in {directories}"));
+    }
+    found.extend(unread_files(root));
+    let found = match found.as_slice() {
+        [] => String::new(),
+        found => format!(" ({})", found.join("; ")),
+    };
+    LayoutError::Unrecognized {
+        root: root.to_owned(),
+        found,
+        expected: known_formats(),
+    }
+    .into()
 }
 
 /// Describes the first CSV and text files that are named like annotations, or are tables, and in no format
@@ -261,6 +289,84 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::annotations::format::{
+        AnnotationFormat, Output, PlacedSplit, Reader, SplitFiles, StoredBox,
+    };
+
+    /// A format of one JSON file, as a new entry at the end of the table.
+    #[derive(Debug)]
+    struct ToyJson;
+
+    impl AnnotationFormat for ToyJson {
+        fn key(&self) -> &'static str {
+            "toy"
+        }
+
+        fn name(&self) -> &'static str {
+            "Toy"
+        }
+
+        fn files(&self) -> String {
+            "toy.json".into()
+        }
+
+        fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError> {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            Ok(text.starts_with(r#"{"toy""#).then(|| FoundSplits {
+                splits: vec![SplitFiles::of_file(&Self, path, None)],
+                reason: "a toy".into(),
+            }))
+        }
+
+        fn annotation_extension(&self) -> &'static str {
+            "json"
+        }
+
+        fn reader(&self) -> Reader {
+            Reader::CocoJson
+        }
+
+        fn stored_box(&self, found: &StoredBox) -> Result<[f64; 4], &'static str> {
+            Ok(found.xywh)
+        }
+
+        fn image_path(&self, _: Split, file_name: &str) -> String {
+            file_name.into()
+        }
+
+        fn lists_classes(&self) -> bool {
+            true
+        }
+
+        fn write(&self, _: &[PlacedSplit], _: &Output) -> Result<(), DataError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_json_file_belongs_to_the_format_of_its_content_and_else_to_coco() {
+        let dir = tempfile::tempdir().unwrap();
+        let formats: Vec<Format> = FORMATS
+            .iter()
+            .copied()
+            .chain([&ToyJson as Format])
+            .collect();
+        let format_of = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            let found = find_or_damaged(&formats, &path).unwrap();
+            found.map(|(at, found)| (formats[at].key(), found.splits.len()))
+        };
+        for (text, key) in [
+            (r#"{"toy": [], "annotations": []}"#, "toy"),
+            (r#"{"images": [], "annotations": []}"#, "coco"),
+            ("{", "coco"),
+            ("", "coco"),
+        ] {
+            assert_eq!(format_of("a.json", text), Some((key, 1)), "{text}");
+        }
+        assert_eq!(format_of("a.weights", "{}"), None);
+    }
 
     #[test]
     fn each_format_has_its_own_key_and_name() {

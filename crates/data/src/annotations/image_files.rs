@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use crate::DataError;
 use crate::annotations::layout::Split;
 use crate::images::ImageSource;
 use crate::images::decode::{
     decode_image, has_image_extension, has_unsupported_image_extension, unsupported_images,
 };
+use crate::{DataError, Remedy};
 
 /// Paths of images. Each takes about 30 bytes, regardless of the length of the directory names: the
 /// largest datasets have eight million images.
@@ -204,7 +204,7 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
         };
         list.push(name.into_string().map_err(|name| {
             let path = directory.join(name);
-            DataError::labels(&path, "its name is not Unicode (UTF-8); rename it")
+            DataError::labels(&path, "its name is not Unicode (UTF-8)").with(Remedy::RenameFile)
         })?);
     }
     listing.directories.sort();
@@ -273,10 +273,8 @@ fn files_within(
     while let Some((within, depth)) = open.pop() {
         let path = directory.join(&within);
         if depth > MAX_DEPTH {
-            let problem = format!(
-                "directories are nested more than {MAX_DEPTH} deep; remove links that lead in a circle"
-            );
-            return Err(DataError::labels(&path, problem));
+            let problem = format!("directories are nested more than {MAX_DEPTH} deep");
+            return Err(DataError::labels(&path, problem).with(Remedy::RemoveLinks));
         }
         let (directories, files) = list(&path)?;
         open.extend(directories.into_iter().map(|name| match within.as_str() {

@@ -2,18 +2,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::DataError;
 use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::format::{Dropped, SplitAnnotations};
 use crate::annotations::layout::{CannotHoldOut, Split};
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
+use crate::directory::common_root;
 use crate::text::count;
+use crate::{DataError, Remedy};
 
 /// Joins splits with equal class names into one of the given role; `names` name them in errors.
 ///
@@ -25,7 +26,7 @@ use crate::text::count;
 /// # Errors
 /// The class names differ, a class name appears twice, the path of an image is not Unicode, or an image of two
 /// splits has other boxes in each.
-pub fn join_splits(
+pub(crate) fn join_splits(
     split: Split,
     parts: &[(&str, &SplitAnnotations)],
 ) -> Result<SplitAnnotations, DataError> {
@@ -52,20 +53,17 @@ pub(crate) fn join_with_ids(
         .iter()
         .map(|(_, part)| absolute(&part.image_root))
         .collect::<Result<_, _>>()?;
-    let image_root = common_root(&roots);
-    let mut builder = AnnotationStoreBuilder::new();
-    let (mut images, mut boxes) = (0, 0);
-    let (mut dropped, mut besides_boxes) = (Dropped::default(), Dropped::default());
-    let mut notes = Vec::new();
     let Some(((first_name, first), _)) = parts.split_first() else {
         return Err(DataError::labels(Path::new(""), "no datasets to join"));
     };
-    let categories = first.store.categories();
-    for category in categories {
-        builder.add_category(category.id, category.name.clone());
+    let mut joined = JoinedSplit {
+        image_root: common_root(roots.iter().map(PathBuf::as_path)),
+        ..JoinedSplit::default()
+    };
+    for category in first.store.categories() {
+        let name = category.name.clone();
+        joined.builder.add_category(category.id, name);
     }
-    let mut known: HashMap<String, (usize, usize)> = HashMap::new();
-    let (mut repeated, mut rounded) = (0, 0);
     let mut all_ids = Vec::new();
     for (of, ((name, part), root)) in parts.iter().zip(&roots).enumerate() {
         let ids = ids_by_class((first_name, &first.store), (name, &part.store))?;
@@ -74,91 +72,152 @@ pub(crate) fn join_with_ids(
             categories: own.zip(ids.iter().copied()).collect(),
             ..JoinedIds::default()
         };
-        let prefix = root.strip_prefix(&image_root).unwrap_or(root);
         for index in 0..part.store.image_count() {
-            let image = part.store.image(index);
-            let path = prefix.join(image.file_name);
+            let path = joined.path_of(root, part.store.image(index).file_name);
             let file_name = path.to_str().ok_or_else(|| {
-                DataError::labels(&path, "its name is not Unicode (UTF-8); rename it")
+                DataError::labels(&path, "its name is not Unicode (UTF-8)").with(Remedy::RenameFile)
             })?;
-            if let Some(&(first, at)) = known.get(file_name) {
-                let (first_name, first) = parts[first];
-                let copies = [(&first.store, at), (&part.store, index)];
-                let [a, b] = copies.map(|(store, index)| boxes_by_class(store, index));
-                if a == b {
-                    repeated += 1;
-                } else if are_same_but_for_rounding(&a, &b) {
-                    rounded += 1;
-                } else {
-                    let problem = format!("its boxes differ in {first_name} and {name}");
-                    return Err(DataError::contradiction(
-                        &root.join(image.file_name),
-                        problem,
-                    ));
-                }
-                continue;
-            }
-            known.insert(file_name.to_owned(), (of, index));
-            images += 1;
-            new_ids.images.insert(image.id, images);
-            builder.add_image(images, file_name, image.size);
-            let annotations = part.store.annotations(index);
-            for (annotation, numbers) in annotations.zip(part.store.numbers(index)) {
-                boxes += 1;
-                new_ids.annotations.insert(annotation.id, boxes);
-                builder.set_flags(boxes, part.store.flags(annotation.id));
-                let (id, image_id, is_crowd) = (boxes, images, annotation.is_crowd);
-                let category_id = ids[annotation.class];
-                match numbers {
-                    BoxNumbers::Single(xywh, area) => builder.add_annotation(NewAnnotation {
-                        id,
-                        image_id,
-                        category_id,
-                        xywh,
-                        area: Some(area),
-                        is_crowd,
-                    }),
-                    BoxNumbers::Double(xywh, area) => builder.add_exact_annotation(NewAnnotation {
-                        id,
-                        image_id,
-                        category_id,
-                        xywh,
-                        area: Some(area),
-                        is_crowd,
-                    }),
+            match joined.known.get(file_name) {
+                Some(&first) => joined.compare(parts, first, (of, index), root)?,
+                None => {
+                    joined.known.insert(file_name.to_owned(), (of, index));
+                    joined.add_image(&part.store, index, file_name, &ids, &mut new_ids);
                 }
             }
         }
         all_ids.push(new_ids);
-        dropped.merge(&part.dropped);
-        besides_boxes.merge(&part.besides_boxes);
-        notes.extend(part.notes.iter().map(|note| format!("{name}: {note}")));
+        joined.dropped.merge(&part.dropped);
+        joined.besides_boxes.merge(&part.besides_boxes);
+        let notes = part.notes.iter().map(|note| format!("{name}: {note}"));
+        joined.notes.extend(notes);
     }
-    if repeated > 0 {
-        let images = count(repeated, "image");
-        notes.push(format!(
-            "{images} of several parts, with equal boxes in each: taken once"
-        ));
+    Ok((joined.finish(split)?, all_ids))
+}
+
+/// Splits while they are joined.
+#[derive(Default)]
+struct JoinedSplit {
+    image_root: PathBuf,
+    builder: AnnotationStoreBuilder,
+    /// The numbers of images and boxes, which are the ids of the last.
+    images: u64,
+    boxes: u64,
+    /// The part and the index of the images by their file names.
+    known: HashMap<String, (usize, usize)>,
+    /// Images of an earlier part with equal boxes, and with boxes that differ by rounding.
+    repeated: usize,
+    rounded: usize,
+    dropped: Dropped,
+    besides_boxes: Dropped,
+    notes: Vec<String>,
+}
+
+impl JoinedSplit {
+    /// Returns the path of an image of a part, relative to the directory that contains all images.
+    fn path_of(&self, root: &Path, file_name: &str) -> PathBuf {
+        root.strip_prefix(&self.image_root)
+            .unwrap_or(root)
+            .join(file_name)
     }
-    if rounded > 0 {
-        let images = count(rounded, "image");
-        notes.push(format!(
-            "{images} of several parts, whose boxes differ by rounding (at most 1 px): those of the first are taken"
-        ));
+
+    /// Counts an image of an earlier part.
+    ///
+    /// # Errors
+    /// Its boxes differ from those of the earlier part.
+    fn compare(
+        &mut self,
+        parts: &[(&str, &SplitAnnotations)],
+        first: (usize, usize),
+        second: (usize, usize),
+        root: &Path,
+    ) -> Result<(), DataError> {
+        let [a, b] = [first, second].map(|(of, index)| boxes_by_class(&parts[of].1.store, index));
+        if a == b {
+            self.repeated += 1;
+        } else if are_same_but_for_rounding(&a, &b) {
+            self.rounded += 1;
+        } else {
+            let [first_name, name] = [first, second].map(|(of, _)| parts[of].0);
+            let image = parts[second.0].1.store.image(second.1);
+            return Err(DataError::contradiction(
+                &root.join(image.file_name),
+                format!("its boxes differ in {first_name} and {name}"),
+            ));
+        }
+        Ok(())
     }
-    let store = builder.build().map_err(|source| DataError::Annotations {
-        path: image_root.clone(),
-        source,
-    })?;
-    let joined = SplitAnnotations {
-        split,
-        store,
-        image_root,
-        dropped,
-        besides_boxes,
-        notes,
-    };
-    Ok((joined, all_ids))
+
+    /// Adds an image with its boxes; `category_ids` are those of the classes of its store.
+    fn add_image(
+        &mut self,
+        store: &AnnotationStore,
+        index: usize,
+        file_name: &str,
+        category_ids: &[u64],
+        new_ids: &mut JoinedIds,
+    ) {
+        let image = store.image(index);
+        self.images += 1;
+        new_ids.images.insert(image.id, self.images);
+        self.builder.add_image(self.images, file_name, image.size);
+        let annotations = store.annotations(index);
+        for (annotation, numbers) in annotations.zip(store.numbers(index)) {
+            self.boxes += 1;
+            let id = self.boxes;
+            new_ids.annotations.insert(annotation.id, id);
+            self.builder.set_flags(id, store.flags(annotation.id));
+            let (image_id, is_crowd) = (self.images, annotation.is_crowd);
+            let category_id = category_ids[annotation.class];
+            match numbers {
+                BoxNumbers::Single(xywh, area) => self.builder.add_annotation(NewAnnotation {
+                    id,
+                    image_id,
+                    category_id,
+                    xywh,
+                    area: Some(area),
+                    is_crowd,
+                }),
+                BoxNumbers::Double(xywh, area) => {
+                    self.builder.add_exact_annotation(NewAnnotation {
+                        id,
+                        image_id,
+                        category_id,
+                        xywh,
+                        area: Some(area),
+                        is_crowd,
+                    });
+                }
+            }
+        }
+    }
+
+    fn finish(mut self, split: Split) -> Result<SplitAnnotations, DataError> {
+        if self.repeated > 0 {
+            let images = count(self.repeated, "image");
+            self.notes.push(format!(
+                "{images} of several parts, with equal boxes in each: taken once"
+            ));
+        }
+        if self.rounded > 0 {
+            let images = count(self.rounded, "image");
+            self.notes.push(format!(
+                "{images} of several parts, whose boxes differ by rounding (at most 1 px): those of the first are taken"
+            ));
+        }
+        let built = self.builder.build();
+        let store = built.map_err(|source| DataError::Annotations {
+            path: self.image_root.clone(),
+            source,
+        })?;
+        Ok(SplitAnnotations {
+            split,
+            store,
+            image_root: self.image_root,
+            dropped: self.dropped,
+            besides_boxes: self.besides_boxes,
+            notes: self.notes,
+        })
+    }
 }
 
 /// Returns the boxes of an image with their class names, sorted.
@@ -219,20 +278,6 @@ fn absolute(path: &Path) -> Result<PathBuf, DataError> {
         path
     };
     std::path::absolute(path).map_err(|source| DataError::io(path, source))
-}
-
-/// Returns the directory that contains all of these directories.
-pub(crate) fn common_root(roots: &[PathBuf]) -> PathBuf {
-    let Some((first, others)) = roots.split_first() else {
-        return PathBuf::new();
-    };
-    let mut common: Vec<Component> = first.components().collect();
-    for other in others {
-        let same = common.iter().zip(other.components());
-        let same = same.take_while(|(a, b)| **a == *b).count();
-        common.truncate(same);
-    }
-    common.iter().collect()
 }
 
 /// One in this many images is held out where there is no validation split.
@@ -784,7 +829,7 @@ mod tests {
                 )
             );
         }
-        // Without any box, whoever trains says so.
+        // Without any box, training reports it.
         let images: Vec<(u64, &[u64])> = (1..=5).map(|id| (id, &[][..])).collect();
         assert!(hold_out(&part("x", &[(1, "cat")], &images)).is_ok());
     }

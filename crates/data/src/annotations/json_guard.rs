@@ -123,15 +123,13 @@ impl<R: Read> GuardedJson<R> {
                 .iter()
                 .any(|mark| bytes.starts_with(mark))
             {
-                return self.wrong("UTF-16 text, but JSON has to be UTF-8; save the file as UTF-8");
+                return self.wrong("UTF-16 text, but JSON has to be UTF-8");
             }
             // The first two characters of JSON are ASCII.
             if let [first, second, ..] = bytes
                 && (*first == 0) != (*second == 0)
             {
-                return self.wrong(&format!(
-                    "{UNMARKED_UTF16}, but JSON has to be UTF-8; save the file as UTF-8"
-                ));
+                return self.wrong(&format!("{UNMARKED_UTF16}, but JSON has to be UTF-8"));
             }
             bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
         }
@@ -324,11 +322,11 @@ mod tests {
             (b"12", "not JSON: the file begins with `12`"),
             (
                 b"{\0\"\0i\0",
-                "line 1: probably UTF-16 without a byte order mark, but JSON has to be UTF-8; save the file as UTF-8",
+                "line 1: probably UTF-16 without a byte order mark, but JSON has to be UTF-8",
             ),
             (
                 b"\0{\0\"\0i",
-                "line 1: probably UTF-16 without a byte order mark, but JSON has to be UTF-8; save the file as UTF-8",
+                "line 1: probably UTF-16 without a byte order mark, but JSON has to be UTF-8",
             ),
         ] {
             let error = through(text, 1000, NotFinite::Mark).unwrap_err();

@@ -110,7 +110,7 @@ impl PartName {
             is_whole &= kind.is_some() || is_filler(word);
             kinds.extend(kind);
         }
-        // The split says more than the kind of files: `train_images` is of train.
+        // The split is more specific than the kind of files: `train_images` is of train.
         let kind = kinds.into_iter().min()?;
         Some(Self {
             kind,
@@ -120,7 +120,7 @@ impl PartName {
     }
 }
 
-/// Returns whether a word says nothing about the contents of a directory: `set`, `data`, a number.
+/// Returns whether a word does not describe the contents of a directory: `set`, `data`, a number.
 fn is_filler(word: &str) -> bool {
     matches!(word, "set" | "split" | "data" | "obj" | "part")
         || word.chars().all(|character| character.is_ascii_digit())

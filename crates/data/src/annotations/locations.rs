@@ -173,7 +173,7 @@ pub(crate) struct FoundImages {
     pub(crate) notes: Vec<String>,
 }
 
-/// The place of the images of an annotation file.
+/// The location of the images of an annotation file.
 struct Located {
     directory: PathBuf,
     reading: NameReading,

@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_file_the_line_and_the_element() {
-        for (from, to, says) in [
+        for (from, to, expected) in [
             ("2.5", "NaN", "<bndbox> needs <ymin> with a finite number"),
             ("480", "-1", "<size> needs <height> with a whole number"),
             (
@@ -357,7 +357,7 @@ mod tests {
             let error = parse(&XML.replace(from, to), Path::new("dir/a.xml")).unwrap_err();
             let message = error.to_string();
             assert!(message.contains("dir/a.xml"), "{message}");
-            assert!(message.contains(says), "{message}");
+            assert!(message.contains(expected), "{message}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Pascal VOC in a directory: an XML file for each image.
 //!
-//! The XML files are in one of these places; names of directories are read in any capitals:
+//! The XML files are in one of these directories; names of directories are read in any capitals:
 //!
 //! ```text
 //! Annotations/NAME.xml   JPEGImages/NAME.jpg   the original layout; also annots/ or xmls/, images/ or data/
@@ -28,15 +28,15 @@ use rayon::prelude::*;
 use crate::DataError;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, EntryProblem, FoundSplits, ImageEntry, Output,
-    PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, described_flag, last_part,
-    without_extension,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, Output,
+    PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox, described_flag,
+    last_part, without_extension,
 };
 use crate::annotations::image_files::{
     DirectoryListing, Found, files_with_extension, images_within,
 };
 use crate::annotations::layout::Split;
-use crate::annotations::voc::{self, VocImage};
+use crate::annotations::voc::{self, VocImage, VocObject};
 use crate::images::decode::{has_image_extension, image_size};
 use crate::text::count;
 use crate::text_file::read_text;
@@ -135,7 +135,7 @@ impl AnnotationFormat for VocFormat {
     }
 }
 
-/// The places of the annotations and images of a directory.
+/// The locations of the annotations and images of a directory.
 struct VocLayout {
     splits: Vec<VocSplit>,
     /// The files by which the layout was recognized.
@@ -806,6 +806,33 @@ fn notes_on(names: &[String], found: &[ImageOf]) -> Vec<String> {
     notes
 }
 
+/// Returns the boxes of objects, and counts what they have besides.
+fn boxes_of(
+    objects: impl Iterator<Item = VocObject>,
+    numbers: &HashMap<&str, usize>,
+    dropped: &mut Dropped,
+) -> Vec<BoxEntry> {
+    let mut boxes = Vec::new();
+    for object in objects {
+        // The categories are the classes of these annotations.
+        let Some(&class) = numbers.get(object.name.as_str()) else {
+            continue;
+        };
+        let flags = object.flags.names().map(described_flag);
+        let others = object.others.iter();
+        let others = others.map(|name| format!("`{name}` elements"));
+        for what in flags.chain(others) {
+            dropped.add(what, "object", 1);
+        }
+        boxes.push(BoxEntry {
+            class,
+            xywh: Some(object.box_in_image.to_xywh()),
+            flags: object.flags,
+        });
+    }
+    boxes
+}
+
 fn entries(
     split: &VocSplit,
     annotations: Vec<Result<VocImage, DataError>>,
@@ -858,37 +885,19 @@ fn entries(
         // Before the problems of the image: without an annotation, its name is not known.
         let annotated = annotated.map_err(&mut problem).ok();
         let mut size = size.map_err(|error| problem(error.into())).ok();
-        let mut boxes = Vec::new();
-        if let Some(annotated) = annotated {
-            if let Some(stated) = annotated.size {
-                let differing = size.replace(stated).filter(|actual| *actual != stated);
-                if let Some(decoded) = differing {
-                    problem(DataError::SizeMismatch {
-                        image: images.root.join(&file_name).display().to_string(),
-                        decoded,
-                        annotated: stated,
-                    });
-                }
-            }
-            for object in annotated.objects {
-                // The categories are the classes of these annotations.
-                let Some(&class) = numbers.get(object.name.as_str()) else {
-                    continue;
-                };
-                let flags = object.flags.names().map(described_flag);
-                let others = object.others.iter();
-                let others = others.map(|name| format!("`{name}` elements"));
-                for what in flags.chain(others) {
-                    collected.dropped.add(what, "object", 1);
-                }
-                boxes.push(BoxEntry {
-                    class,
-                    xywh: Some(object.box_in_image.to_xywh()),
-                    flags: object.flags,
+        if let Some(stated) = annotated.as_ref().and_then(|annotated| annotated.size) {
+            let differing = size.replace(stated).filter(|actual| *actual != stated);
+            if let Some(decoded) = differing {
+                problem(DataError::SizeMismatch {
+                    image: images.root.join(&file_name).display().to_string(),
+                    decoded,
+                    annotated: stated,
                 });
             }
         }
-        collected.images.push(ImageEntry {
+        let objects = annotated.into_iter().flat_map(|found| found.objects);
+        let boxes = boxes_of(objects, &numbers, &mut collected.dropped);
+        collected.images.push(SplitImage {
             file_name,
             size,
             boxes,
@@ -1047,13 +1056,13 @@ mod tests {
                 "its annotations are for 9x12",
             ),
         ];
-        for (spoil, file, says) in cases {
+        for (spoil, file, expected) in cases {
             let directory = directory();
             spoil(directory.path()).unwrap();
             let message = read(directory.path()).unwrap_err().to_string();
             let file = directory.path().join(file).display().to_string();
             assert!(message.contains(&file), "{message}");
-            assert!(message.contains(says), "{message}");
+            assert!(message.contains(expected), "{message}");
             assert_eq!(message.lines().count(), 1, "{message}");
         }
     }
@@ -1111,9 +1120,9 @@ mod tests {
                         .collect();
                     assert_eq!(names, ["a.png", "b.png", "c.png"][..annotations.len()]);
                 }
-                (Err(error), Err(says)) => {
+                (Err(error), Err(expected)) => {
                     let message = error.to_string();
-                    assert!(message.contains(says), "{message}");
+                    assert!(message.contains(expected), "{message}");
                 }
                 (read, _) => panic!("{annotations:?}: {read:?}"),
             }
@@ -1131,8 +1140,9 @@ mod tests {
         assert_eq!(read_with("C:\\x\\a.jpg").unwrap(), "a.jpg");
         for stated in ["", "a", "b.jpg"] {
             let message = read_with(stated).unwrap_err();
-            let says = "a.xml: a.jpg and a.png have its name, and its <filename> is none of them";
-            assert!(message.ends_with(says), "{message}");
+            let expected =
+                "a.xml: a.jpg and a.png have its name, and its <filename> is none of them";
+            assert!(message.ends_with(expected), "{message}");
         }
     }
 

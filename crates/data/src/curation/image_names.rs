@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Component, MAIN_SEPARATOR, Path, PathBuf};
 
 use crate::annotations::format::SplitAnnotations;
-use crate::annotations::joining::common_root;
+use crate::directory::common_root;
 
 /// Returns a name behind the path of a directory, with `/` between them.
 pub(super) fn joined(prefix: &str, name: &str) -> String {
@@ -63,8 +63,7 @@ pub(super) fn names_within(read: &SplitAnnotations) -> Vec<String> {
         })
         .collect();
     let directories = outer.iter().flatten().filter_map(|path| path.parent());
-    let directories: Vec<PathBuf> = directories.map(Path::to_owned).collect();
-    let common = common_root(&directories);
+    let common = common_root(directories);
     let mut taken: HashSet<String> = inner.iter().flatten().cloned().collect();
     let mut name_of: HashMap<PathBuf, String> = HashMap::new();
     for path in outer.iter().flatten() {

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::DataError;
 use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::annotations::coco::{Entry, List, read_coco};
 use crate::annotations::format::{
@@ -24,6 +23,7 @@ use crate::curation::convert::{
 };
 use crate::curation::image_names::{joined, names_within, paths_to};
 use crate::images::OnBadImage;
+use crate::{ChangedMeanwhile, DataError};
 
 /// All images of a dataset as one split.
 #[derive(Debug)]
@@ -390,7 +390,7 @@ impl CocoSource<'_> {
         if list == List::Categories {
             return Ok(Some(serde_json::to_vec(&fields)?));
         }
-        let image = entry.image_id().ok_or_else(changed_meanwhile)?;
+        let image = entry.image_id().ok_or(ChangedMeanwhile)?;
         // An image that an earlier file has, too, is taken from there.
         let Some(image) = new_id(|ids| &ids.images, image).filter(|image| is_in(*image)) else {
             return Ok(None);
@@ -398,7 +398,7 @@ impl CocoSource<'_> {
         match list {
             List::Images => {
                 let index = self.annotations.store.index_of_image(image);
-                let index = index.ok_or_else(changed_meanwhile)?;
+                let index = index.ok_or(ChangedMeanwhile)?;
                 let known = self.annotations.store.image(index);
                 fields.insert("id".into(), image.into());
                 fields.insert("file_name".into(), names[index].as_str().into());
@@ -414,21 +414,16 @@ impl CocoSource<'_> {
                     .and_then(|id| new_id(|ids| &ids.annotations, id));
                 let category = annotation.category_id;
                 let category = category.and_then(|id| new_id(|ids| &ids.categories, id));
-                fields.insert("id".into(), id.ok_or_else(changed_meanwhile)?.into());
+                fields.insert("id".into(), id.ok_or(ChangedMeanwhile)?.into());
                 fields.insert("image_id".into(), image.into());
                 fields.insert(
                     "category_id".into(),
-                    category.ok_or_else(changed_meanwhile)?.into(),
+                    category.ok_or(ChangedMeanwhile)?.into(),
                 );
             }
         }
         Ok(Some(serde_json::to_vec(&fields)?))
     }
-}
-
-fn changed_meanwhile() -> io::Error {
-    let message = "the annotations changed while they were read; run again";
-    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 /// Returns the fields of a document besides the three lists.
@@ -451,7 +446,7 @@ fn copy_part(from: &Path, out: &mut dyn Write, is_in: &dyn Fn(u64) -> bool) -> i
         if entry.list() == List::Categories {
             return Ok(Copied::Keep);
         }
-        let id = entry.image_id().ok_or_else(changed_meanwhile)?;
+        let id = entry.image_id().ok_or(ChangedMeanwhile)?;
         Ok(if is_in(id) {
             Copied::Keep
         } else {

@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use image::RgbImage;
 
-use crate::DataError;
 use crate::annotations::layout::{Split, join};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::ImageSource;
 use crate::pickle::Pickle;
+use crate::{DataError, Remedy};
 
 /// Side of every image, in pixels.
 const SIDE: usize = 32;
@@ -198,11 +198,8 @@ impl CifarFiles {
         let missing = batches.iter().filter(|name| !read.contains_key(**name));
         let missing: Vec<&str> = missing.copied().collect();
         if !missing.is_empty() {
-            let problem = format!(
-                "no {} in it; put the complete dataset there",
-                missing.join(", ")
-            );
-            return Err(DataError::labels(path, problem));
+            let problem = format!("no {} in it", missing.join(", "));
+            return Err(DataError::labels(path, problem).with(Remedy::Original));
         }
         let class_names = match (class_names, form.coding) {
             (Some(names), _) => names,
@@ -210,8 +207,8 @@ impl CifarFiles {
                 (0..form.classes).map(|c| format!("class {c}")).collect()
             }
             (None, Coding::Python { .. }) => {
-                let problem = format!("no {} in it; put the complete dataset there", form.names);
-                return Err(DataError::labels(path, problem));
+                let problem = format!("no {} in it", form.names);
+                return Err(DataError::labels(path, problem).with(Remedy::Original));
             }
         };
         let mut images = CifarImages {
@@ -270,8 +267,8 @@ type ReadFile<'a> = &'a mut dyn FnMut(&str, Vec<u8>) -> Result<(), String>;
 /// Calls `read` with the members of an archive that have these names, in the archive's order, and stops after the last.
 fn each_member(path: &Path, wanted: &mut Vec<&str>, read: ReadFile) -> Result<(), DataError> {
     let damaged = |error: std::io::Error| {
-        let problem = format!("the archive is truncated or damaged ({error}); fetch it again");
-        DataError::labels(path, problem)
+        let problem = format!("the archive is truncated or damaged ({error})");
+        DataError::labels(path, problem).with(Remedy::Original)
     };
     let file = File::open(path).map_err(|source| DataError::io(path, source))?;
     let mut archive = tar::Archive::new(GzDecoder::new(BufReader::new(file)));
@@ -284,7 +281,7 @@ fn each_member(path: &Path, wanted: &mut Vec<&str>, read: ReadFile) -> Result<()
         };
         let problem = |problem: String| {
             let problem = format!("{}: {problem}", within.display());
-            DataError::labels(path, problem)
+            DataError::labels(path, problem).with(Remedy::Original)
         };
         let size = member.size();
         check_size(size).map_err(problem)?;
@@ -318,8 +315,6 @@ struct Batch {
     pixels: Vec<u8>,
 }
 
-const FETCH_AGAIN: &str = "fetch it again";
-
 impl Form {
     fn class_names(&self, bytes: &[u8]) -> Result<Vec<String>, String> {
         let names: Vec<String> = match self.coding {
@@ -342,7 +337,7 @@ impl Form {
             Ok(names)
         } else {
             Err(format!(
-                "{} for {} classes; {FETCH_AGAIN}",
+                "{} for {} classes",
                 crate::text::count(names.len(), "name"),
                 self.classes
             ))
@@ -367,8 +362,7 @@ fn binary_batch(bytes: &[u8], label_bytes: usize) -> Result<Batch, String> {
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         return Err(format!(
             "{} bytes are not a multiple of the record length {record}: the file is truncated, or not \
-             CIFAR's binary version; \
-             {FETCH_AGAIN}",
+             CIFAR's binary version",
             bytes.len()
         ));
     }
@@ -387,7 +381,7 @@ fn binary_batch(bytes: &[u8], label_bytes: usize) -> Result<Batch, String> {
 
 fn read_pickle(bytes: &[u8]) -> Result<Pickle, String> {
     Pickle::read(bytes, bytes.len() as u64)
-        .map_err(|error| format!("not a complete CIFAR pickle: {error}; {FETCH_AGAIN}"))
+        .map_err(|error| format!("not a complete CIFAR pickle: {error}"))
 }
 
 fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
@@ -400,20 +394,19 @@ fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
     let array = root.get("data").and_then(|data| data.array());
     let (Some(labels), Some(array)) = (labels, array) else {
         return Err(format!(
-            "no 'data' and '{labels_key}' in it, as CIFAR's Python version has; {FETCH_AGAIN}"
+            "no 'data' and '{labels_key}' in it, as CIFAR's Python version has"
         ));
     };
     let count = labels.len();
     let is_usable = array.element_code == "u1" && !array.is_fortran;
     if array.shape != [count, PIXELS] || !is_usable {
         return Err(format!(
-            "its 'data' has the shape [{}] and type {}; {count} labels need [{count}, {PIXELS}] and u1, by rows; \
-             {FETCH_AGAIN}",
+            "its 'data' has the shape [{}] and type {}; {count} labels need [{count}, {PIXELS}] and u1, by rows",
             join(array.shape.iter()),
             array.element_code
         ));
     }
-    let damaged = || format!("its 'data' is damaged; {FETCH_AGAIN}");
+    let damaged = || "its 'data' is damaged".to_owned();
     let (start, end) = (array.data.start as usize, array.data.end as usize);
     let pixels = if array.is_text {
         let text = bytes.get(start..end).map(std::str::from_utf8);

@@ -81,7 +81,7 @@ impl Checksum {
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
     /// The address is invalid.
-    #[error("{url}: not an address that can be fetched ({reason}); write it as https://HOST/PATH")]
+    #[error("{url}: not an address that can be fetched ({reason})")]
     Address {
         /// The address.
         url: String,
@@ -89,9 +89,7 @@ pub enum DownloadError {
         reason: String,
     },
     /// The server does not have the file.
-    #[error(
-        "{url}: the server has no such file ({status}); check the address, the file may have moved"
-    )]
+    #[error("{url}: the server has no such file ({status})")]
     NotFound {
         /// The address.
         url: String,
@@ -99,9 +97,7 @@ pub enum DownloadError {
         status: u16,
     },
     /// The server refused the request.
-    #[error(
-        "{url}: the server refuses with status {status}; check the address and your right to fetch it"
-    )]
+    #[error("{url}: the server refuses with status {status}")]
     Refused {
         /// The address.
         url: String,
@@ -109,9 +105,7 @@ pub enum DownloadError {
         status: u16,
     },
     /// The network or the server failed repeatedly.
-    #[error(
-        "{url}: {reason}, after {ATTEMPTS} attempts; check the network and run again, it continues where it can"
-    )]
+    #[error("{url}: {reason}, after {ATTEMPTS} attempts")]
     Network {
         /// The address.
         url: String,
@@ -119,9 +113,7 @@ pub enum DownloadError {
         reason: String,
     },
     /// The file exceeds the size limit.
-    #[error(
-        "{url}: longer than the {max_bytes} bytes allowed here; check that the address is the right file"
-    )]
+    #[error("{url}: longer than the {max_bytes} bytes allowed here")]
     TooLong {
         /// The address.
         url: String,
@@ -130,7 +122,7 @@ pub enum DownloadError {
     },
     /// The checksum is wrong; the file was removed.
     #[error(
-        "{url}: wrong checksum, expected {algorithm} {expected}, got {found}; the file was removed, run again to fetch it again"
+        "{url}: wrong checksum, expected {algorithm} {expected}, got {found}; the file was removed"
     )]
     Checksum {
         /// The address.
@@ -143,9 +135,7 @@ pub enum DownloadError {
         found: String,
     },
     /// The length is wrong; the file was removed.
-    #[error(
-        "{url}: wrong length, expected {expected} bytes, got {found}; the file was removed, check that the address is the right file and run again"
-    )]
+    #[error("{url}: wrong length, expected {expected} bytes, got {found}; the file was removed")]
     Length {
         /// The address.
         url: String,
@@ -155,7 +145,7 @@ pub enum DownloadError {
         found: u64,
     },
     /// The file could not be written.
-    #[error("{url}: cannot write {}: {source}; check free space and permissions", path.display())]
+    #[error("{url}: cannot write {}: {source}", path.display())]
     Disk {
         /// The address.
         url: String,
@@ -269,7 +259,6 @@ impl Download {
         agent: &ureq::Agent,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<(), Failure> {
-        let part = self.beside("part");
         let validator = self.validator();
         // Without a validator the rest may belong to another version.
         let have = validator.as_ref().map_or(0, |_| self.bytes_received());
@@ -285,7 +274,7 @@ impl Download {
             value.to_str().ok().map(str::to_owned)
         };
         let content_range = header("content-range");
-        let mut done = match response.status().as_u16() {
+        let done = match response.status().as_u16() {
             200 => 0,
             206 => {
                 let start = content_range.as_deref().and_then(range_start);
@@ -306,18 +295,7 @@ impl Download {
                 self.forget_part();
                 return Err(Failure::Temporary("the file changed on the server".into()));
             }
-            status @ (404 | 410) => {
-                let url = self.url.clone();
-                return Err(DownloadError::NotFound { url, status }.into());
-            }
-            status @ (408 | 425 | 429 | 500..) => {
-                let reason = format!("the server answers with status {status}");
-                return Err(Failure::Temporary(reason));
-            }
-            status => {
-                let url = self.url.clone();
-                return Err(DownloadError::Refused { url, status }.into());
-            }
+            status => return Err(self.refused(status)),
         };
         let total = match done {
             0 if content_range.is_none() => header("content-length").and_then(|v| v.parse().ok()),
@@ -333,12 +311,35 @@ impl Download {
         if done == 0 {
             self.start_part(strong_validator(header("etag"), header("last-modified")))?;
         }
+        let body = response.into_body().into_reader();
+        self.receive(body, (done, total), progress)
+    }
+
+    /// Returns the failure of a request that the server answers with this status instead of the file.
+    fn refused(&self, status: u16) -> Failure {
+        let url = self.url.clone();
+        match status {
+            404 | 410 => DownloadError::NotFound { url, status }.into(),
+            408 | 425 | 429 | 500.. => {
+                Failure::Temporary(format!("the server answers with status {status}"))
+            }
+            _ => DownloadError::Refused { url, status }.into(),
+        }
+    }
+
+    /// Appends a body to the partial file, which has `done` bytes, of `total` if that is known.
+    fn receive(
+        &self,
+        mut body: impl io::Read,
+        (mut done, total): (u64, Option<u64>),
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<(), Failure> {
+        let part = self.beside("part");
         let mut file = OpenOptions::new()
             .append(true)
             .open(&part)
             .map_err(|source| self.disk(&part, source))?;
         progress(done, total);
-        let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = match body.read(&mut buffer) {

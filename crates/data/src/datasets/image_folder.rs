@@ -42,7 +42,7 @@ use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::decode::unsupported_images;
-use crate::{DataError, text};
+use crate::{DataError, Remedy, text};
 
 /// An image folder, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +118,8 @@ impl ImageFolder {
     /// or a directory is unreadable.
     pub fn open(&self, split: Split) -> Result<LabeledDataset, DataError> {
         if let Some(flat) = &self.flat_val {
-            let problem = "it contains images instead of class directories; move each image into the directory of its class";
-            return Err(DataError::labels(flat, problem));
+            let problem = "it contains images instead of class directories";
+            return Err(DataError::labels(flat, problem).with(Remedy::ClassDirectories));
         }
         self.refuse_annotations()?;
         let [train, val, test] = match &self.splits {
@@ -155,16 +155,14 @@ impl ImageFolder {
         if let Some(error) = unread_annotations(&file) {
             return Err(error.into());
         }
-        let problem = "annotations beside images in class directories; move these files away if the directories are the classes";
-        Err(DataError::labels(&file, problem))
+        let problem = "annotations beside images in class directories";
+        Err(DataError::labels(&file, problem).with(Remedy::MoveAnnotations))
     }
 
     fn expect<'a>(&self, directory: Option<&'a Path>, split: Split) -> Result<&'a Path, DataError> {
         directory.ok_or_else(|| {
-            let problem = format!(
-                "no {split} directory with a directory for each class; make it, or use another split"
-            );
-            DataError::labels(&self.root, problem)
+            let problem = format!("no {split} directory with a directory for each class");
+            DataError::labels(&self.root, problem).with(Remedy::AddSplit)
         })
     }
 
@@ -299,7 +297,7 @@ fn classes_within(directory: PathBuf, name: &str) -> PathBuf {
 
 /// Returns whether a directory has annotations of boxes, in a known layout or, to be safe, anything that may be
 /// some.
-pub fn holds_annotations(root: &Path) -> bool {
+pub(crate) fn holds_annotations(root: &Path) -> bool {
     !matches!(recognize(root), Ok(None)) || FORMATS.iter().any(|format| format.may_be_in(root))
 }
 
@@ -321,8 +319,9 @@ fn not_classes(directory: &Path) -> Result<Option<String>, DataError> {
     let mut names = list(directory)?.directories;
     names.retain(|name| is_reserved_name(name) && holds_images_directly(&directory.join(name)));
     if let Some(split) = names.iter().find(|name| Split::of_name(name).is_some()) {
-        let problem = "the name of a split is not a class; rename the directory if it is one";
-        return Err(DataError::labels(&directory.join(split), problem));
+        let problem = "the name of a split is not a class";
+        let error = DataError::labels(&directory.join(split), problem);
+        return Err(error.with(Remedy::RenameClass));
     }
     let names = first_few(names.iter().map(String::as_str));
     let directory = directory.display();
@@ -480,11 +479,8 @@ impl ClassImages {
 }
 
 fn no_images_of(directory: &Path, empty: &[&str]) -> DataError {
-    let problem = format!(
-        "no images in {}; add some, or remove the empty class directories",
-        first_few(empty.iter().copied())
-    );
-    DataError::labels(directory, problem)
+    let problem = format!("no images in {}", first_few(empty.iter().copied()));
+    DataError::labels(directory, problem).with(Remedy::AddImages)
 }
 
 /// Returns ImageNet's names if every class is one of its synsets.

@@ -20,13 +20,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::DataError;
 use crate::annotations::image_files::{ImageFiles, first_few, holds_images_directly, list};
 use crate::annotations::layout::Split;
 use crate::datasets::image_folder::ClassImages;
 use crate::datasets::imagenet_classes::{devkit_label, imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::text_file::text_of;
+use crate::{DataError, Remedy};
 
 /// Candidate directories of train and val.
 const ROOTS: [&str; 4] = ["", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"];
@@ -85,13 +85,13 @@ impl ImageNetDirectory {
     /// label file or images that the label file does not cover.
     pub fn open(&self, split: Split) -> Result<LabeledDataset, DataError> {
         if split == Split::Test {
-            let problem = "the labels of ImageNet's test images are not public; use the val split";
-            return Err(DataError::labels(&self.directory, problem));
+            let problem = "the labels of ImageNet's test images are not public";
+            return Err(DataError::labels(&self.directory, problem).with(Remedy::ValSplit));
         }
         let images = self.root.join(split.to_string());
         if !images.is_dir() {
-            let problem = format!("no directory {split}; unpack the {split} images into it");
-            return Err(DataError::labels(&self.root, problem));
+            let problem = format!("no directory {split}");
+            return Err(DataError::labels(&self.root, problem).with(Remedy::UnpackImages));
         }
         if split == Split::Val && holds_images_directly(&images) {
             return self.open_flat(&images);
@@ -103,18 +103,15 @@ impl ImageNetDirectory {
     fn open_directories(&self, directory: &Path) -> Result<LabeledDataset, DataError> {
         let present = list(directory)?.directories;
         if present.is_empty() {
-            let problem = "no synset directories such as n01440764; unpack each archive \
-                 nXXXXXXXX.tar into a directory of the same name";
-            return Err(DataError::labels(directory, problem));
+            let problem = "no synset directories such as n01440764";
+            return Err(DataError::labels(directory, problem).with(Remedy::UnpackSynsets));
         }
         let unknown = present.iter().filter(|name| imagenet_label(name).is_none());
         let unknown = first_few(unknown.map(String::as_str));
         if !unknown.is_empty() {
-            let problem = format!(
-                "these directories are not among ImageNet's 1000 synsets: {unknown}; to use other \
-                 classes, give the directory's path instead of the name imagenet"
-            );
-            return Err(DataError::labels(directory, problem));
+            let problem =
+                format!("these directories are not among ImageNet's 1000 synsets: {unknown}");
+            return Err(DataError::labels(directory, problem).with(Remedy::GivePath));
         }
         let synsets: Vec<String> = imagenet_classes()
             .iter()
@@ -132,15 +129,12 @@ impl ImageNetDirectory {
         for name in list(directory)?.images {
             let path = || directory.join(&name);
             let number = image_number(&name).ok_or_else(|| {
-                let problem = "expected a name such as ILSVRC2012_val_00000001.JPEG; remove it";
-                DataError::labels(&path(), problem)
+                let problem = "expected a name such as ILSVRC2012_val_00000001.JPEG";
+                DataError::labels(&path(), problem).with(Remedy::RemoveFile)
             })?;
             let label = truth.labels.get(&number).ok_or_else(|| {
-                let problem = format!(
-                    "{} has no label for it; replace that file by the complete one",
-                    truth.file.display()
-                );
-                DataError::labels(&path(), problem)
+                let problem = format!("no label in {}", truth.file.display());
+                DataError::labels(&path(), problem).with(Remedy::Original)
             })?;
             labels.push(*label);
             files.push(directory, &name);
@@ -217,8 +211,8 @@ fn lines(path: &Path) -> Result<Vec<(usize, String)>, DataError> {
     let io = |source| DataError::io(path, source);
     let size = std::fs::metadata(path).map_err(io)?.len();
     if size > MAX_LABEL_FILE {
-        let problem = format!("{size} bytes are too many for a label file; use the original");
-        return Err(DataError::labels(path, problem));
+        let problem = format!("{size} bytes are too many for a label file");
+        return Err(DataError::labels(path, problem).with(Remedy::Original));
     }
     let text = text_of(std::fs::read(path).map_err(io)?, path)?;
     let numbered = text.lines().enumerate();
@@ -229,8 +223,7 @@ fn lines(path: &Path) -> Result<Vec<(usize, String)>, DataError> {
 }
 
 fn bad_line(path: &Path, line: usize, problem: &str) -> DataError {
-    let problem = format!("line {line}: {problem}; use the original file");
-    DataError::labels(path, problem)
+    DataError::labels(path, format!("line {line}: {problem}")).with(Remedy::Original)
 }
 
 /// Truncates a string from a file to a length that fits a message.

@@ -44,7 +44,7 @@ pub fn imagenet_classes() -> &'static [ImageNetClass] {
 }
 
 /// Returns the label of a synset, an index of [`imagenet_classes`].
-pub fn imagenet_label(wnid: &str) -> Option<usize> {
+pub(crate) fn imagenet_label(wnid: &str) -> Option<usize> {
     CLASSES.binary_search_by_key(&wnid, |class| class.wnid).ok()
 }
 

@@ -43,6 +43,7 @@ impl LabeledDataset {
         let wrong = |problem: String| DataError::Labels {
             origin: origin.to_owned(),
             problem,
+            remedy: None,
         };
         if labels.is_empty() {
             return Err(wrong("it has no images".to_owned()));
@@ -284,7 +285,7 @@ mod tests {
             ["gray 0", "gray 1", "gray 0", "gray 1", "gray 2"]
         );
         assert!(joined.load_image(4).is_ok());
-        for (names, says) in [
+        for (names, expected) in [
             (["cat", "cow"], "`cow` only in b, `dog` only in a"),
             (
                 ["dog", "dog"],
@@ -296,7 +297,7 @@ mod tests {
                 part("b", names, vec![1]),
             ];
             let message = LabeledDataset::join(parts).unwrap_err().to_string();
-            assert!(message.ends_with(says), "{message}");
+            assert!(message.ends_with(expected), "{message}");
         }
         assert!(LabeledDataset::join(Vec::new()).is_err());
     }

@@ -15,10 +15,10 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Component, Path, PathBuf};
 
-use crate::DataError;
 use crate::annotations::image_files::ImageFiles;
 use crate::annotations::layout::Split;
 use crate::datasets::labeled::LabeledDataset;
+use crate::{DataError, Remedy};
 
 /// The list of categories; a directory with this file contains Places365.
 pub(crate) const CATEGORIES: &str = "categories_places365.txt";
@@ -30,7 +30,7 @@ const TRIED_IMAGES: usize = 100;
 
 /// The two sets of training images; they share the val images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlacesTrain {
+pub(crate) enum PlacesTrain {
     /// The standard set, 1.8 million images.
     Standard,
     /// The challenge set, 8 million images.
@@ -66,7 +66,7 @@ impl PlacesTrain {
 /// # Errors
 /// A list is missing, or has an invalid line or a label without a category; no directory has the
 /// images; the split is test, whose labels are not public.
-pub fn open_places365(
+pub(crate) fn open_places365(
     directory: &Path,
     train: PlacesTrain,
     split: Split,
@@ -84,8 +84,8 @@ pub fn open_places365(
         ),
         Split::Val => (VAL_LIST.into(), vec!["val_256".into(), "val_large".into()]),
         Split::Test => {
-            let problem = "the labels of Places365's test images are not public; use the val split";
-            return Err(DataError::labels(directory, problem));
+            let problem = "the labels of Places365's test images are not public";
+            return Err(DataError::labels(directory, problem).with(Remedy::ValSplit));
         }
     };
     let class_names = read_categories(&directory.join(CATEGORIES))?;
@@ -106,11 +106,11 @@ pub fn open_places365(
     })?;
     let root = image_directory(directory, &image_directories, &listed).ok_or_else(|| {
         let problem = format!(
-            "none of its images was found; searched {} of {}; unpack the images there",
+            "none of its images was found; searched {} of {}",
             image_directories.join(", "),
             directory.display()
         );
-        DataError::labels(&list, problem)
+        DataError::labels(&list, problem).with(Remedy::UnpackImages)
     })?;
     let origin = list.display().to_string();
     LabeledDataset::new(&origin, class_names, labels, listed.within(&root))
@@ -162,8 +162,8 @@ fn each_entry(
             None => Err("not a path and a number".into()),
         };
         outcome.map_err(|problem| {
-            let problem = format!("line {number}: {problem}; put the original file there");
-            DataError::labels(path, problem)
+            let problem = format!("line {number}: {problem}");
+            DataError::labels(path, problem).with(Remedy::Original)
         })?;
     }
     Ok(())

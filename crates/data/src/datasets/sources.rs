@@ -125,7 +125,7 @@ pub enum FetchError {
     },
     /// The directory of a part exists but is incomplete.
     #[error(
-        "{} already exists with {found} of its {expected} files; move or remove it and run again", path.display()
+        "{} already exists with {found} of its {expected} files", path.display()
     )]
     Occupied {
         /// The incomplete directory.
@@ -136,7 +136,7 @@ pub enum FetchError {
         expected: u64,
     },
     /// The directory contains another dataset.
-    #[error("{} already exists and is not from {name}; choose an empty directory", path.display())]
+    #[error("{} already exists and is not from {name}", path.display())]
     OtherDataset {
         /// The conflicting file or directory.
         path: PathBuf,
@@ -170,7 +170,7 @@ pub enum FetchError {
         reason: String,
     },
     /// A file could not be written.
-    #[error("cannot write {}: {source}; check free space and permissions, and run again", path.display())]
+    #[error("cannot write {}: {source}", path.display())]
     Disk {
         /// The file or directory.
         path: PathBuf,

@@ -65,12 +65,12 @@ pub struct ClassAccuracy {
     pub top5: f64,
     /// The class that is predicted instead most often, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub confused_with: Option<Confusion>,
+    pub confused_with: Option<ConfusedClass>,
 }
 
 /// A class that is predicted in place of the label.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Confusion {
+pub struct ConfusedClass {
     /// The name.
     pub name: String,
     /// Number of images.
@@ -175,7 +175,7 @@ impl ClassificationScores {
                     images,
                     top1: percent(self.row(class)[class] as usize, images),
                     top5: percent(self.among_five[class] as usize, images),
-                    confused_with: most.map(|(other, &n)| Confusion {
+                    confused_with: most.map(|(other, &n)| ConfusedClass {
                         name: name(other),
                         images: n as usize,
                     }),

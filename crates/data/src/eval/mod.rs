@@ -25,7 +25,7 @@ pub mod table;
 
 pub use bootstrap::{Bootstrap, BootstrapConfig};
 pub use coco::{ClassMetrics, CocoEvaluation, CocoMetrics, PrecisionRecall, evaluate};
-pub use diagnose::{Cause, Diagnostic, diagnose};
+pub use diagnose::{Cause, Diagnosis, diagnose};
 pub use error::EvalError;
 pub use ground_truth::{GroundTruth, GtAnnotation, GtCategory, GtImage};
 pub use matching::{

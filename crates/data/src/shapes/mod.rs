@@ -48,13 +48,13 @@ pub(super) use camera::decode as decode_photograph;
 pub use writer::write_dataset;
 
 /// The classes, in the order of [`SceneObject::class_index`].
-pub const CLASS_NAMES: [&str; 6] = ["ball", "box", "cylinder", "ring", "star", "cone"];
+pub(crate) const CLASS_NAMES: [&str; 6] = ["ball", "box", "cylinder", "ring", "star", "cone"];
 
 /// The COCO category id of each class. They are not contiguous, as in COCO.
-pub const CATEGORY_IDS: [u64; 6] = [1, 2, 3, 5, 8, 13];
+pub(crate) const CATEGORY_IDS: [u64; 6] = [1, 2, 3, 5, 8, 13];
 
 /// Smallest and largest accepted [`ShapesConfig::long_side`].
-pub const LONG_SIDE_LIMITS: (u32, u32) = (64, 2048);
+pub(crate) const LONG_SIDE_LIMITS: (u32, u32) = (64, 2048);
 
 /// Configuration of the generator. [`Default`] holds the values of `--dataset shapes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +156,7 @@ pub struct SceneObject {
 pub enum ShapesError {
     /// [`ShapesConfig::long_side`] is out of range.
     #[error(
-        "shapes: long_side is {long_side}, choose {} to {} pixels",
+        "shapes: long_side is {long_side}; it must be {} to {} pixels",
         LONG_SIDE_LIMITS.0,
         LONG_SIDE_LIMITS.1
     )]
@@ -165,7 +165,7 @@ pub enum ShapesError {
         long_side: u32,
     },
     /// A split has no images.
-    #[error("shapes: {split}_images is 0, choose at least 1")]
+    #[error("shapes: {split}_images is 0; it must be at least 1")]
     NoImages {
         /// The empty split.
         split: Split,

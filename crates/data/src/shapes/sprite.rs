@@ -1,5 +1,7 @@
 //! An object as seen by the camera: its silhouette and the surface points of each pixel.
 
+use std::ops::Range;
+
 use crate::shapes::canvas::Canvas;
 use crate::shapes::material::{Lighting, Material};
 use crate::shapes::math::{Rotation, Vec3};
@@ -44,6 +46,26 @@ pub(super) struct View {
     pub(super) subpixel: (f32, f32),
 }
 
+/// Casts one ray through the center of each pixel of some columns of each row. Returns the faces that they
+/// intersect (counted from 1, 0 is none), and the hits in scan order.
+fn through_centers(
+    side: usize,
+    columns: impl Fn(usize) -> Range<usize>,
+    cast: impl Fn(f32, f32) -> Option<Hit>,
+) -> (Vec<u8>, Vec<Hit>) {
+    let mut faces = vec![0u8; side * side];
+    let mut hits = Vec::new();
+    for y in 0..side {
+        for x in columns(y) {
+            if let Some(hit) = cast(x as f32 + 0.5, y as f32 + 0.5) {
+                faces[y * side + x] = hit.face + 1;
+                hits.push(hit);
+            }
+        }
+    }
+    (faces, hits)
+}
+
 impl Sprite {
     /// Traces the solid. The raster is cropped to the silhouette; `None` if no pixel is covered.
     pub(super) fn trace(solid: &Solid, view: &View) -> Option<Self> {
@@ -68,23 +90,14 @@ impl Sprite {
         // Outside this radius in the plane through the center, no ray intersects the unit sphere.
         let radius2 = d * d / (d * d - 1.0);
 
-        // One ray through each pixel's center: the face that it intersects (0 is none), and the
-        // hits in scan order.
-        let mut faces = vec![0u8; side * side];
-        let mut center_hits: Vec<Hit> = Vec::new();
-        for y in 0..side {
+        let columns = |y: usize| {
             let dy = to_plane(0.0, y as f32 + 0.5).1;
             let half_chord = (radius2 - dy * dy).max(0.0).sqrt() * view.scale;
             let middle = reach as f32 + view.subpixel.0;
             let from = (middle - half_chord).max(0.0) as usize;
-            let to = ((middle + half_chord) as usize + 1).min(side);
-            for x in from..to {
-                if let Some(hit) = cast(x as f32 + 0.5, y as f32 + 0.5) {
-                    faces[y * side + x] = hit.face + 1;
-                    center_hits.push(hit);
-                }
-            }
-        }
+            from..((middle + half_chord) as usize + 1).min(side)
+        };
+        let (faces, center_hits) = through_centers(side, columns, cast);
         // A texture on a small object is finer than its pixels.
         let small = view.scale < 12.0;
         let is_edge = |x: usize, y: usize| {
@@ -131,28 +144,36 @@ impl Sprite {
                 }
             }
         }
-        if left >= right {
-            return None;
-        }
-        let (width, height) = (right - left, bottom - top);
-        let cut = (0..height)
-            .flat_map(|y| {
-                let start = (y + top) * side + left;
-                coverage[start..start + width].iter().copied()
-            })
-            .collect();
-        for sample in &mut samples {
-            let (x, y) = (sample.pixel as usize % side, sample.pixel as usize / side);
-            sample.pixel = ((y - top) * width + (x - left)) as u32;
-        }
-        Some(Self {
-            width,
-            height,
-            coverage: cut,
+        let whole = Self {
+            width: side,
+            height: side,
+            coverage,
             samples,
             pose: view.pose,
             distance: d,
-        })
+        };
+        (left < right).then(|| whole.cropped(left..right, top..bottom))
+    }
+
+    /// Returns the part with these columns and rows, which contain all covered pixels.
+    fn cropped(mut self, columns: Range<usize>, rows: Range<usize>) -> Self {
+        let (side, left, top) = (self.width, columns.start, rows.start);
+        let (width, height) = (columns.len(), rows.len());
+        let kept = rows.flat_map(|y| {
+            let start = y * side + left;
+            self.coverage[start..start + width].iter().copied()
+        });
+        let coverage = kept.collect();
+        for sample in &mut self.samples {
+            let (x, y) = (sample.pixel as usize % side, sample.pixel as usize / side);
+            sample.pixel = ((y - top) * width + (x - left)) as u32;
+        }
+        Self {
+            width,
+            height,
+            coverage,
+            ..self
+        }
     }
 
     /// Returns the pixels of the silhouette as `(x, y)` in the sprite: those at least half covered.

@@ -209,7 +209,7 @@ pub enum SeConfigError {
     #[error("se.round_to must be at most {LARGEST_MULTIPLE}")]
     RoundTo,
     /// No stage is selected.
-    #[error("se.stages selects no stage; use the network without SE units instead")]
+    #[error("se.stages selects no stage: the network would have no SE units")]
     NoStage,
     /// `after_relu` with a position other than the standard one.
     #[error("se.after_relu requires se.position 'standard'")]

@@ -16,7 +16,8 @@ use super::textures::Textures;
 use crate::state::export::Export;
 
 pub(crate) use frame_cache::FrameCache;
-pub use shortcut::{Input, Shortcut};
+pub use shortcut::Input;
+pub(crate) use shortcut::KeyShortcut;
 
 /// A panel of the viewer, selected by a tab.
 ///
@@ -35,7 +36,7 @@ pub(crate) trait Panel: Sync {
     }
 
     /// Returns the keyboard shortcuts, which the help lists.
-    fn shortcuts(&self) -> &'static [Shortcut] {
+    fn shortcuts(&self) -> &'static [KeyShortcut] {
         &[]
     }
 

@@ -6,7 +6,7 @@ use super::FrameCache;
 use crate::state::ViewerState;
 
 /// A shortcut, or two opposite ones, as one line of the help.
-pub struct Shortcut {
+pub(crate) struct KeyShortcut {
     /// The keys as the help shows them.
     pub keys: &'static str,
     /// The action as the help shows it.

@@ -1,6 +1,6 @@
 //! Histograms of a dataset; each bar lists its images.
 
-use super::collection::{Collection, Images};
+use super::collection::{Collection, ShownImages};
 use sedet_data::csv::to_csv;
 
 /// One bar.
@@ -60,8 +60,8 @@ const COUNT_BINS: [usize; 8] = [0, 1, 2, 4, 8, 16, 32, usize::MAX];
 /// have none.
 pub fn charts(collection: &Collection) -> Vec<Chart> {
     match &collection.images {
-        Images::Files(_) => Vec::new(),
-        Images::Labeled(dataset) => {
+        ShownImages::Files(_) => Vec::new(),
+        ShownImages::Labeled(dataset) => {
             let mut bars = class_bars(collection);
             for index in 0..dataset.len() {
                 bars[dataset.label(index)].add(index as u32);
@@ -72,7 +72,7 @@ pub fn charts(collection: &Collection) -> Vec<Chart> {
                 bars,
             }]
         }
-        Images::Boxes(dataset) => {
+        ShownImages::Boxes(dataset) => {
             let mut classes = class_bars(collection);
             let mut sizes = bins(SIZE_BINS.map(f64::from), "px");
             let mut counts = bins(COUNT_BINS.map(|c| c as f64), "objects");

@@ -14,7 +14,7 @@ use sedet_data::loading::decode::decode_image;
 
 /// The source of the images.
 #[derive(Debug, Clone)]
-pub enum Images {
+pub enum ShownImages {
     /// A detection dataset.
     Boxes(Arc<DetectionDataset>),
     /// A classification dataset.
@@ -31,7 +31,7 @@ pub struct Collection {
     /// The split of the dataset.
     pub split: Option<Split>,
     /// The images.
-    pub images: Images,
+    pub images: ShownImages,
 }
 
 impl Collection {
@@ -46,9 +46,9 @@ impl Collection {
     /// Returns the number of images.
     pub fn len(&self) -> usize {
         match &self.images {
-            Images::Boxes(dataset) => dataset.len(),
-            Images::Labeled(dataset) => dataset.len(),
-            Images::Files(files) => files.len(),
+            ShownImages::Boxes(dataset) => dataset.len(),
+            ShownImages::Labeled(dataset) => dataset.len(),
+            ShownImages::Files(files) => files.len(),
         }
     }
 
@@ -60,18 +60,18 @@ impl Collection {
     /// Returns the file name of an image, for lists.
     pub fn image_title(&self, index: usize) -> String {
         match &self.images {
-            Images::Boxes(dataset) => dataset.store().image(index).file_name.to_owned(),
-            Images::Labeled(dataset) => file_name(&dataset.describe(index)),
-            Images::Files(files) => file_name(&files[index].display().to_string()),
+            ShownImages::Boxes(dataset) => dataset.store().image(index).file_name.to_owned(),
+            ShownImages::Labeled(dataset) => file_name(&dataset.describe(index)),
+            ShownImages::Files(files) => file_name(&files[index].display().to_string()),
         }
     }
 
     /// Returns the path or another full description of an image.
     pub fn describe(&self, index: usize) -> String {
         match &self.images {
-            Images::Boxes(dataset) => dataset.describe(index),
-            Images::Labeled(dataset) => dataset.describe(index),
-            Images::Files(files) => files[index].display().to_string(),
+            ShownImages::Boxes(dataset) => dataset.describe(index),
+            ShownImages::Labeled(dataset) => dataset.describe(index),
+            ShownImages::Files(files) => files[index].display().to_string(),
         }
     }
 
@@ -81,24 +81,24 @@ impl Collection {
     /// The image cannot be read; the message names it.
     pub fn load(&self, index: usize) -> Result<RgbImage, String> {
         match &self.images {
-            Images::Boxes(dataset) => dataset.load_image(index).map_err(|e| e.to_string()),
-            Images::Labeled(dataset) => dataset.load_image(index).map_err(|e| e.to_string()),
-            Images::Files(files) => decode_image(&files[index]).map_err(|e| e.to_string()),
+            ShownImages::Boxes(dataset) => dataset.load_image(index).map_err(|e| e.to_string()),
+            ShownImages::Labeled(dataset) => dataset.load_image(index).map_err(|e| e.to_string()),
+            ShownImages::Files(files) => decode_image(&files[index]).map_err(|e| e.to_string()),
         }
     }
 
     /// Returns the classes.
     pub fn classes(&self) -> ClassTable {
         match &self.images {
-            Images::Boxes(dataset) => ClassTable::of_categories(dataset.store().categories()),
-            Images::Labeled(dataset) => ClassTable::of_names(dataset.class_names()),
-            Images::Files(_) => ClassTable::default(),
+            ShownImages::Boxes(dataset) => ClassTable::of_categories(dataset.store().categories()),
+            ShownImages::Labeled(dataset) => ClassTable::of_names(dataset.class_names()),
+            ShownImages::Files(_) => ClassTable::default(),
         }
     }
 
     /// Returns the annotated boxes of an image in pixels.
     pub fn ground_truth(&self, index: usize) -> Vec<TruthBox> {
-        let Images::Boxes(dataset) = &self.images else {
+        let ShownImages::Boxes(dataset) = &self.images else {
             return Vec::new();
         };
         let annotations = dataset.store().annotations(index);
@@ -114,21 +114,21 @@ impl Collection {
     /// Returns the label of an image of a classification dataset.
     pub fn label(&self, index: usize) -> Option<usize> {
         match &self.images {
-            Images::Labeled(dataset) => Some(dataset.label(index)),
-            Images::Boxes(_) | Images::Files(_) => None,
+            ShownImages::Labeled(dataset) => Some(dataset.label(index)),
+            ShownImages::Boxes(_) | ShownImages::Files(_) => None,
         }
     }
 
     /// Returns whether this is a detection dataset, with boxes to compare detections with.
     pub(crate) fn has_boxes(&self) -> bool {
-        matches!(self.images, Images::Boxes(_))
+        matches!(self.images, ShownImages::Boxes(_))
     }
 
     /// Returns the index of the image with this id in the annotation file.
     pub fn index_of_image(&self, image_id: u64) -> Option<usize> {
         match &self.images {
-            Images::Boxes(dataset) => dataset.store().index_of_image(image_id),
-            Images::Labeled(_) | Images::Files(_) => None,
+            ShownImages::Boxes(dataset) => dataset.store().index_of_image(image_id),
+            ShownImages::Labeled(_) | ShownImages::Files(_) => None,
         }
     }
 }

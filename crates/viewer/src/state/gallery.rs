@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::collection::{Collection, Images};
+use super::collection::{Collection, ShownImages};
 use sedet_data::eval::confusion::Confusion;
 
 /// The order of the gallery.
@@ -110,8 +110,8 @@ pub fn order(collection: &Collection, query: &GalleryQuery, tally: Option<&Confu
         }
         SortBy::MostObjects => {
             let objects = |index: u32| match &collection.images {
-                Images::Boxes(dataset) => dataset.store().annotations(index as usize).len(),
-                Images::Labeled(_) | Images::Files(_) => 0,
+                ShownImages::Boxes(dataset) => dataset.store().annotations(index as usize).len(),
+                ShownImages::Labeled(_) | ShownImages::Files(_) => 0,
             };
             images.sort_by_key(|&index| std::cmp::Reverse(objects(index)));
         }
@@ -121,11 +121,11 @@ pub fn order(collection: &Collection, query: &GalleryQuery, tally: Option<&Confu
 
 fn has_object(collection: &Collection, index: usize, class: usize) -> bool {
     match &collection.images {
-        Images::Boxes(dataset) => dataset
+        ShownImages::Boxes(dataset) => dataset
             .store()
             .annotations(index)
             .any(|annotation| annotation.class == class),
-        Images::Labeled(_) | Images::Files(_) => false,
+        ShownImages::Labeled(_) | ShownImages::Files(_) => false,
     }
 }
 

@@ -138,7 +138,11 @@ impl Default for GateChoice {
 }
 
 /// Returns the channels in the order of the bars.
-pub fn sorted_channels(gates: &[f32], reference: Option<&[f32]>, sort: GateSort) -> Vec<usize> {
+pub(crate) fn sorted_channels(
+    gates: &[f32],
+    reference: Option<&[f32]>,
+    sort: GateSort,
+) -> Vec<usize> {
     let mut channels: Vec<usize> = (0..gates.len()).collect();
     let difference = |channel: usize| {
         let reference = reference.and_then(|reference| reference.get(channel));
@@ -155,7 +159,7 @@ pub fn sorted_channels(gates: &[f32], reference: Option<&[f32]>, sort: GateSort)
 }
 
 /// Returns the channels with the largest gates.
-pub fn top_channels(gates: &[f32], count: usize) -> Vec<usize> {
+pub(crate) fn top_channels(gates: &[f32], count: usize) -> Vec<usize> {
     let mut channels = sorted_channels(gates, None, GateSort::Value);
     channels.truncate(count);
     channels

@@ -25,19 +25,20 @@ use image::RgbImage;
 pub use boxes::{BoxRef, CurrentBoxes};
 pub use charts::{Chart, ChartBar, charts};
 pub use classes::{ClassTable, ShownClass};
-pub use collection::{Collection, Images};
+pub use collection::{Collection, ShownImages};
 pub use compare::{Compare, Pane};
 pub use filter::BoxFilter;
 pub use gallery::{GalleryQuery, Picked, SortBy, order};
 pub use gates::{
     BlockGates, BlockMaps, GateChoice, GateSort, Inference, MapStage, StatisticsChoice,
-    sorted_channels, top_channels,
 };
+pub(crate) use gates::{sorted_channels, top_channels};
 pub use model_table::ModelTable;
 pub use predictions::{Detections, Predictions};
 pub use run_log::{Curves, RunLog, smoothed};
 pub use settings::Settings;
-pub use tally::{score_at_recall, tally};
+pub(crate) use tally::score_at_recall;
+pub use tally::tally;
 pub use zoom::Zoom;
 
 use export::Export;
@@ -89,7 +90,7 @@ pub struct NetworkInfo {
 
 /// A message for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct ViewerNotice {
     /// One line that names the file or object.
     pub text: String,
     /// Whether it reports an error.
@@ -98,7 +99,7 @@ pub struct Notice {
 
 /// Progress of a background task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
+pub struct TaskProgress {
     /// The task; identifies it.
     pub label: String,
     /// Processed images.
@@ -184,9 +185,9 @@ pub struct ViewerState {
     /// The visible panel.
     pub tab: PanelId,
     /// Messages for the user, oldest first.
-    pub notices: Vec<Notice>,
+    pub notices: Vec<ViewerNotice>,
     /// The running background tasks.
-    pub progress: Vec<Progress>,
+    pub progress: Vec<TaskProgress>,
     /// Requests to the worker threads; handed over after each frame.
     pub requests: Vec<Request>,
     /// The text of the path field.
@@ -233,7 +234,7 @@ impl ViewerState {
 
     /// Adds a notice.
     pub(crate) fn notify(&mut self, text: impl Into<String>) {
-        self.notices.push(Notice {
+        self.notices.push(ViewerNotice {
             text: text.into(),
             is_error: false,
         });
@@ -241,7 +242,7 @@ impl ViewerState {
 
     /// Adds a notice that reports an error.
     pub(crate) fn report_error(&mut self, text: impl Into<String>) {
-        self.notices.push(Notice {
+        self.notices.push(ViewerNotice {
             text: text.into(),
             is_error: true,
         });
@@ -363,7 +364,7 @@ pub(crate) mod tests {
         Collection {
             name: "two".into(),
             split: None,
-            images: Images::Boxes(Arc::new(DetectionDataset::in_directory(store, "nowhere"))),
+            images: ShownImages::Boxes(Arc::new(DetectionDataset::in_directory(store, "nowhere"))),
         }
     }
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use sedet_core::train::events::EVENTS;
+use sedet_core::train::events::{EVENTS, Event, EventKind};
 use sedet_data::csv::to_csv;
-use serde_json::Value;
 
 /// `[iteration, value]` points by name.
 pub type Curves = BTreeMap<String, Vec<[f64; 2]>>;
@@ -62,34 +61,26 @@ impl RunLog {
     }
 
     fn add_line(&mut self, line: &str) {
-        let event = match serde_json::from_str::<Value>(line) {
-            Ok(Value::Object(event)) => event,
-            _ if line.trim().is_empty() => return,
-            _ => {
-                self.bad_lines += 1;
-                return;
-            }
-        };
-        let Some(iteration) = event.get("iteration").and_then(Value::as_f64) else {
+        if line.trim().is_empty() {
+            return;
+        }
+        let Ok(event) = serde_json::from_str::<Event>(line) else {
             self.bad_lines += 1;
             return;
         };
-        let curves = match event.get("event").and_then(Value::as_str) {
-            Some("eval") => &mut self.eval,
-            _ => &mut self.train,
+        let curves = match event.kind {
+            EventKind::Eval => &mut self.eval,
+            EventKind::Train => &mut self.train,
         };
-        for (name, value) in &event {
-            if let (false, Some(value)) = (
-                matches!(name.as_str(), "event" | "iteration" | "time"),
-                value.as_f64(),
-            ) {
-                let curve = curves.entry(name.clone()).or_default();
-                // A resumed run writes the same iterations again.
-                while curve.last().is_some_and(|[at, _]| *at >= iteration) {
-                    curve.pop();
-                }
-                curve.push([iteration, value]);
+        let iteration = event.iteration as f64;
+        for (name, value) in event.values {
+            let Some(value) = value else { continue };
+            let curve = curves.entry(name).or_default();
+            // A resumed run writes the same iterations again.
+            while curve.last().is_some_and(|[at, _]| *at >= iteration) {
+                curve.pop();
             }
+            curve.push([iteration, value]);
         }
     }
 
@@ -140,14 +131,18 @@ mod tests {
         assert!(run.update().unwrap());
         assert_eq!(run.train["loss"], [[10.0, 3.0]]);
         assert!(!run.train.contains_key("time"));
-        writeln!(file, "ent\":\"eval\",\"iteration\":10,\"ap\":0.5}}").unwrap();
+        writeln!(
+            file,
+            "ent\":\"eval\",\"iteration\":10,\"time\":1.5,\"ap\":0.5}}"
+        )
+        .unwrap();
         writeln!(file, "no event").unwrap();
         assert!(run.update().unwrap());
         assert_eq!((run.eval["ap"][0], run.bad_lines), ([10.0, 0.5], 1));
         assert!(!run.update().unwrap());
         std::fs::write(
             &path,
-            "{\"event\":\"train\",\"iteration\":5,\"loss\":4.0}\n",
+            "{\"event\":\"train\",\"iteration\":5,\"time\":2.0,\"loss\":4.0}\n",
         )
         .unwrap();
         run.update().unwrap();

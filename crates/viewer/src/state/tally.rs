@@ -24,7 +24,7 @@ pub fn tally(collection: &Collection, predictions: &Predictions, filter: &BoxFil
 ///
 /// Detections are matched by descending score, so lowering the threshold changes no match of a higher
 /// score: one matching of all boxes yields the recall at every threshold.
-pub fn score_at_recall(
+pub(crate) fn score_at_recall(
     collection: &Collection,
     predictions: &Predictions,
     iou: f32,

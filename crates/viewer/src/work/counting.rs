@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Busy, CollectionMessage, Mailbox};
 use crate::state::{
-    BoxFilter, ClassTable, Collection, GalleryQuery, Images, Predictions, order, tally,
+    BoxFilter, ClassTable, Collection, GalleryQuery, Predictions, ShownImages, order, tally,
 };
 use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::{CocoEvaluation, EvalError, GroundTruth, ResultRow, evaluate as coco};
@@ -110,7 +110,7 @@ pub(super) fn evaluate(
     predictions: &Predictions,
     classes: &ClassTable,
 ) -> Result<CocoEvaluation, EvalError> {
-    let Images::Boxes(dataset) = &collection.images else {
+    let ShownImages::Boxes(dataset) = &collection.images else {
         return Err(EvalError::GroundTruth("not a detection dataset".into()));
     };
     let store = dataset.store();

@@ -10,7 +10,7 @@ use image::RgbImage;
 use super::{Requested, Workers};
 use crate::state::{
     BlockMaps, Chart, Collection, Inference, ModelTable, NetworkInfo, Pane, PanelId, Predictions,
-    Progress, RunLog, StatisticsChoice, ViewerState, charts,
+    RunLog, StatisticsChoice, TaskProgress, ViewerState, charts,
 };
 use sedet_core::excitation::{Excitation, selection::default_classes};
 use sedet_core::model::ImageDetection;
@@ -36,7 +36,7 @@ pub(super) enum Message {
     /// A result for the collection of this generation.
     OfCollection(u64, CollectionMessage),
     /// A background task has made progress.
-    Progress(Progress),
+    Progress(TaskProgress),
     /// The background task with this label has ended.
     Finished(String),
     /// A task has succeeded, with a message.
@@ -68,7 +68,7 @@ pub(super) enum CollectionMessage {
 }
 
 /// A change of the textures.
-pub enum TextureUpdate {
+pub(crate) enum TextureUpdate {
     /// All images are replaced.
     NewCollection,
     /// An image was decoded.

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-pub use messages::TextureUpdate;
+pub(crate) use messages::TextureUpdate;
 pub use opening::{Content, Opening};
 
 use super::state::{
-    Collection, Compare, Images, Pane, Request, ViewerState, score_at_recall, top_channels,
+    Collection, Compare, Pane, Request, ShownImages, ViewerState, score_at_recall, top_channels,
 };
 use counting::{Counter, CountingJob};
 use images::ImageThreads;
@@ -224,8 +224,9 @@ impl Workers {
     }
 
     fn measure_gates(&self, limit: Option<usize>, state: &mut ViewerState) {
-        let has_classes =
-            |c: &&Arc<Collection>| matches!(c.images, Images::Boxes(_) | Images::Labeled(_));
+        let has_classes = |c: &&Arc<Collection>| {
+            matches!(c.images, ShownImages::Boxes(_) | ShownImages::Labeled(_))
+        };
         if let Some(collection) = state.collection.as_ref().filter(has_classes) {
             self.network.long(LongWork::Measure {
                 collection: collection.clone(),

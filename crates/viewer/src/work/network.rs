@@ -13,7 +13,8 @@ use image::RgbImage;
 
 use super::{Busy, CollectionMessage, Mailbox, Message};
 use crate::state::{
-    BlockGates, BlockMaps, Collection, Images, Inference, ModelTable, NetworkInfo, Pane, Progress,
+    BlockGates, BlockMaps, Collection, Inference, ModelTable, NetworkInfo, Pane, ShownImages,
+    TaskProgress,
 };
 use sedet_core::backbones::summary::Tracer;
 use sedet_core::device::Execution;
@@ -375,7 +376,7 @@ impl Owner {
             let Some(network) = network.filter(|_| is_current && !self.is_canceled()) else {
                 break;
             };
-            let progress = Progress {
+            let progress = TaskProgress {
                 label: label.clone(),
                 done: index,
                 total: collection.len(),
@@ -427,11 +428,11 @@ impl Owner {
             return;
         };
         let images = match &collection.images {
-            Images::Boxes(dataset) => Dataset::Detection(OpenedSplit {
+            ShownImages::Boxes(dataset) => Dataset::Detection(OpenedSplit {
                 dataset: dataset.clone(),
             }),
-            Images::Labeled(dataset) => Dataset::Classification(dataset.clone()),
-            Images::Files(_) => return,
+            ShownImages::Labeled(dataset) => Dataset::Classification(dataset.clone()),
+            ShownImages::Files(_) => return,
         };
         let choice = ImageChoice {
             dataset: collection.name.clone(),
@@ -441,7 +442,7 @@ impl Owner {
         };
         let measured = network.record_excitation(&images, &choice, &mut |done, total| {
             self.urgent();
-            self.mailbox.send(Message::Progress(Progress {
+            self.mailbox.send(Message::Progress(TaskProgress {
                 label: label.clone(),
                 done,
                 total,

@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use super::network::NetworkThread;
 use super::{Mailbox, Message};
-use crate::state::{Collection, Images, Pane, RunLog};
+use crate::state::{Collection, Pane, RunLog, ShownImages};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
 use sedet_core::model::Dataset;
 use sedet_core::train::events::EVENTS;
 use sedet_core::train::run_dir::RunDir;
 use sedet_data::DataError;
-use sedet_data::annotations::coco_directory::CocoFormat;
-use sedet_data::annotations::format::SplitFiles;
+use sedet_data::annotations::format::DatasetFiles;
 use sedet_data::annotations::formats::{is_dataset_file, recognize};
 use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::datasets::detection::DetectionDataset;
@@ -54,7 +53,7 @@ impl Opening {
         }
     }
 
-    /// Returns the files of weights that are named, so that they can be checked before a window opens.
+    /// Returns the weight files that are named, so that they can be checked before a window opens.
     pub fn checkpoints(&self) -> Vec<PathBuf> {
         let named = match self.kind() {
             Some(Kind::Checkpoint(path)) => Some(path),
@@ -207,14 +206,22 @@ impl Opener {
                     (Err(error), None) => return Err(error),
                 };
                 files.sort();
-                self.show(directory.display().to_string(), None, Images::Files(files));
+                self.show(
+                    directory.display().to_string(),
+                    None,
+                    ShownImages::Files(files),
+                );
                 Ok(())
             }
             Kind::Image(path) => {
-                self.show(path.display().to_string(), None, Images::Files(vec![path]));
+                self.show(
+                    path.display().to_string(),
+                    None,
+                    ShownImages::Files(vec![path]),
+                );
                 Ok(())
             }
-            Kind::Annotations(path) => self.open_annotations(&path),
+            Kind::Annotations(path) => self.open_annotations(&path, opening),
             Kind::Results(path) => {
                 // The launch file of a run names the dataset of its results.
                 if opening.dataset.is_none()
@@ -236,7 +243,7 @@ impl Opener {
         }
     }
 
-    fn show(&self, name: String, split: Option<Split>, images: Images) {
+    fn show(&self, name: String, split: Option<Split>, images: ShownImages) {
         let collection = Arc::new(Collection {
             name,
             split,
@@ -254,17 +261,22 @@ impl Opener {
             self.mailbox.send(Message::Done(format!("{name}: {note}")));
         }
         let images = match opened {
-            Dataset::Detection(split) => Images::Boxes(split.dataset),
-            Dataset::Classification(dataset) => Images::Labeled(dataset),
+            Dataset::Detection(split) => ShownImages::Boxes(split.dataset),
+            Dataset::Classification(dataset) => ShownImages::Labeled(dataset),
         };
         self.show(name.to_owned(), Some(split), images);
         Ok(())
     }
 
-    fn open_annotations(&self, path: &Path) -> Result<(), String> {
-        let read = SplitFiles::of_file(&CocoFormat, path, None)
-            .read()
-            .map_err(|e| e.to_string())?;
+    fn open_annotations(&self, path: &Path, opening: &Opening) -> Result<(), String> {
+        let files = DatasetFiles::find(path).map_err(|e| e.to_string())?;
+        let wanted = files.split(opening.split());
+        // Most files are one split, which is shown whatever its role is.
+        let split = match (wanted, files.splits.first()) {
+            (Ok(split), _) | (Err(_), Some(split)) => split,
+            (Err(error), None) => return Err(error.to_string()),
+        };
+        let read = split.read().map_err(|e| e.to_string())?;
         for note in read.lines() {
             let name = path.display();
             self.mailbox.send(Message::Done(format!("{name}: {note}")));
@@ -273,7 +285,7 @@ impl Opener {
         self.show(
             path.display().to_string(),
             None,
-            Images::Boxes(Arc::new(dataset)),
+            ShownImages::Boxes(Arc::new(dataset)),
         );
         Ok(())
     }
@@ -375,16 +387,16 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     }
     let start = first_bytes(&path).map_err(|error| format!("{what}: {error}"))?;
     let text = String::from_utf8_lossy(&start);
-    match text.trim_start().chars().next() {
-        Some('[') => return Ok(Kind::Results(path)),
-        Some('{') => return Ok(Kind::Annotations(path)),
+    let is_recognized = matches!(recognize(&path), Ok(Some(_)));
+    match (text.trim_start().chars().next(), is_recognized) {
+        (Some('['), false) => return Ok(Kind::Results(path)),
+        // What is wrong with an object in no format is reported where it is opened.
+        (Some('['), true) | (Some('{'), _) => return Ok(Kind::Annotations(path)),
+        (_, true) => return Ok(Kind::Dataset(what.to_owned())),
         _ => {}
     }
     if text.contains(EXCITATION_KEY) {
         return Ok(Kind::Excitation(path));
-    }
-    if matches!(recognize(&path), Ok(Some(_))) {
-        return Ok(Kind::Dataset(what.to_owned()));
     }
     // The reader of checkpoints reports what is wrong with anything else.
     Ok(Kind::Checkpoint(path))

@@ -15,12 +15,11 @@ use crate::cli::progress::{Meter, Unit};
 use crate::cli::terminal::{continued, width};
 use crate::cli::{check_data_dir, print_out, problem, quoted, status};
 use report::{Counted, Report};
-use sedet_data::DataError;
 use sedet_data::annotations::coco_directory::CocoFormat;
 use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
-use sedet_data::annotations::layout::{LayoutError, Split};
+use sedet_data::annotations::layout::Split;
 use sedet_data::curation::check::{
-    CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, check_dataset,
+    CheckOptions, CheckProgress, CheckedSplit, Diagnostics, FixSummary, Severity, check_dataset,
     check_hold_out, check_split, compare_splits,
 };
 use sedet_data::curation::statistics::Statistics;
@@ -161,11 +160,11 @@ fn checked(args: &CheckArgs, target: &Target, holds_out: bool) -> anyhow::Result
         options,
         &mut diagnostics,
         &|split, step| match step {
-            Progress::Reading(done, all) => {
+            CheckProgress::Reading(done, all) => {
                 meter.begin(&format!("{split}: reading annotations"), Unit::Bytes, 0);
                 meter.show(done, Some(all));
             }
-            Progress::Images(done, all) => {
+            CheckProgress::Images(done, all) => {
                 meter.begin(&format!("{split}: decoding images"), Unit::Images, 0);
                 meter.show(done, Some(all));
             }
@@ -223,6 +222,11 @@ fn find(args: &CheckArgs) -> anyhow::Result<Target> {
         return Err(RegistryError::unknown(&args.dataset).into());
     }
     if path.is_file() && is_json {
+        // A damaged file is found, too: the check reports what is wrong with it.
+        let mut files = DatasetFiles::find(path)?;
+        if let Some(directory) = &args.image_dir {
+            files = files.with_image_directory(directory);
+        }
         if args.split.is_some() {
             return Err(usage_with_hint(
                 format!(
@@ -232,17 +236,6 @@ fn find(args: &CheckArgs) -> anyhow::Result<Target> {
                 "omit --split",
             ));
         }
-        // Whatever is wrong with the file is reported by the check.
-        let files = match DatasetFiles::find(path) {
-            Err(DataError::Layout(error @ LayoutError::UnreadFormat { .. })) => {
-                return Err(DataError::Layout(error).into());
-            }
-            _ => DatasetFiles::of_split(SplitFiles::of_file(
-                &CocoFormat,
-                path,
-                args.image_dir.as_deref(),
-            )),
-        };
         let splits = files.split_names();
         return Ok(Target {
             dataset: DatasetName::Directory(path.to_owned()),

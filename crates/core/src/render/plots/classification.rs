@@ -27,7 +27,7 @@ const FULL: RGBColor = RGBColor(11, 61, 145);
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
-pub fn save_confusion(
+pub(crate) fn save_confusion(
     evaluation: &ClassificationEvaluation,
     path: &Path,
 ) -> Result<(), RenderError> {
@@ -38,7 +38,7 @@ pub fn save_confusion(
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
-pub fn save_reliability(
+pub(crate) fn save_reliability(
     evaluation: &ClassificationEvaluation,
     path: &Path,
 ) -> Result<(), RenderError> {

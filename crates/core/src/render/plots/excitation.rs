@@ -39,7 +39,7 @@ const CELLS: usize = 512;
 /// # Errors
 /// No block is selected, or too many; the extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the
 /// file cannot be written.
-pub fn save_class_activations(
+pub(crate) fn save_class_activations(
     excitation: &Excitation,
     selection: &Selection,
     path: &Path,
@@ -58,7 +58,7 @@ pub fn save_class_activations(
 /// # Errors
 /// No block or no class is selected, or too many; the extension is not `.svg`, `.png`, `.jpg` or
 /// `.jpeg`; the file cannot be written.
-pub fn save_class_std(
+pub(crate) fn save_class_std(
     excitation: &Excitation,
     selection: &Selection,
     path: &Path,
@@ -76,7 +76,7 @@ pub fn save_class_std(
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
-pub fn save_mean_gates(excitation: &Excitation, path: &Path) -> Result<(), RenderError> {
+pub(crate) fn save_mean_gates(excitation: &Excitation, path: &Path) -> Result<(), RenderError> {
     let rows = excitation.blocks.iter();
     let figure = HeatMapFigure {
         title: "Mean gate",
@@ -154,7 +154,7 @@ fn check_panels(panels: usize) -> Result<(), RenderError> {
         )),
         1..=MAX_PANELS => Ok(()),
         _ => Err(RenderError::Plot(format!(
-            "{panels} panels exceed the limit of {MAX_PANELS}; select fewer blocks or classes"
+            "{panels} panels exceed the limit of {MAX_PANELS}"
         ))),
     }
 }
@@ -483,7 +483,7 @@ mod tests {
         };
         assert!(message(&selection).contains("no class is selected"));
         selection.classes = vec![0; MAX_PANELS + 1];
-        assert!(message(&selection).contains("select fewer"));
+        assert!(message(&selection).contains("exceed the limit"));
     }
 
     #[test]

@@ -17,13 +17,10 @@ use image::RgbImage;
 use plotters::prelude::*;
 
 pub use bars::{Bars, save_bars};
-pub use classification::{save_confusion, save_reliability};
-pub use excitation::{
-    MAX_PANELS, save_class_activations, save_class_std, save_excitation_figures, save_gates,
-    save_mean_gates,
-};
-pub use precision_recall::{draw_precision_recall, save_precision_recall};
-pub use training::{Series, TrainingCurves, draw_training_curves, save_training_curves};
+pub(crate) use classification::{save_confusion, save_reliability};
+pub use excitation::{MAX_PANELS, save_excitation_figures, save_gates};
+pub use precision_recall::save_precision_recall;
+pub use training::{Series, TrainingCurves, save_training_curves};
 
 use super::save::{
     IMAGES_AND_SVG, RenderError, is_image_extension, lower_extension, save_image, save_svg,

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use image::RgbImage;
 use plotters::prelude::*;
 
 use super::page::{Axes, BEHIND, Bounds, Drawn, Entry, Line, Page, entry, line_color};
-use super::{Figure, rasterize, save};
+use super::{Figure, save};
 use crate::render::RenderError;
 use sedet_data::eval::coco::{ClassMetrics, CocoEvaluation, PrecisionRecall};
 
@@ -21,14 +20,6 @@ const NAMED_CLASSES: usize = 12;
 /// written.
 pub fn save_precision_recall(evaluation: &CocoEvaluation, path: &Path) -> Result<(), RenderError> {
     save(&PrecisionRecallFigure::new(evaluation)?, path)
-}
-
-/// Returns the figure of [`save_precision_recall`] as an image.
-///
-/// # Errors
-/// No class has objects.
-pub fn draw_precision_recall(evaluation: &CocoEvaluation) -> Result<RgbImage, RenderError> {
-    rasterize(&PrecisionRecallFigure::new(evaluation)?)
 }
 
 struct PrecisionRecallFigure<'a> {
@@ -199,10 +190,15 @@ fn split_classes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::plots::vectorize;
+    use crate::render::plots::{rasterize, vectorize};
+    use image::RgbImage;
     use sedet_data::eval::coco::evaluate;
     use sedet_data::eval::ground_truth::{GroundTruth, GtAnnotation, GtCategory, GtImage};
     use sedet_data::eval::results::ResultRow;
+
+    fn draw_precision_recall(evaluation: &CocoEvaluation) -> Result<RgbImage, RenderError> {
+        rasterize(&PrecisionRecallFigure::new(evaluation)?)
+    }
 
     /// Evaluates an image with an object of each class, of which every second one is detected.
     fn evaluation(classes: u64) -> CocoEvaluation {

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use image::RgbImage;
 use plotters::prelude::*;
 
 use super::page::{Axes, Bounds, Drawn, Line, Page, entry, line_color};
-use super::{Figure, rasterize, save};
+use super::{Figure, save};
 use crate::render::RenderError;
 
 /// The maximum length of a series whose points are marked.
@@ -42,14 +41,6 @@ pub struct TrainingCurves {
 /// cannot be written.
 pub fn save_training_curves(curves: &TrainingCurves, path: &Path) -> Result<(), RenderError> {
     save(&TrainingFigure::new(curves)?, path)
-}
-
-/// Returns the figure of [`save_training_curves`] as an image.
-///
-/// # Errors
-/// No series has a finite value.
-pub fn draw_training_curves(curves: &TrainingCurves) -> Result<RgbImage, RenderError> {
-    rasterize(&TrainingFigure::new(curves)?)
 }
 
 struct TrainingFigure<'a> {
@@ -252,7 +243,12 @@ fn usual_maximum(points: &[(f64, f64)]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::plots::vectorize;
+    use crate::render::plots::{rasterize, vectorize};
+    use image::RgbImage;
+
+    fn draw_training_curves(curves: &TrainingCurves) -> Result<RgbImage, RenderError> {
+        rasterize(&TrainingFigure::new(curves)?)
+    }
 
     fn series(name: &str, points: &[(f64, f64)]) -> Series {
         Series {

@@ -104,7 +104,7 @@ pub enum RunError {
         images: usize,
     },
     /// The dataset of a resumed run is not where it was.
-    #[error("{}: its dataset is not at its place: {source}", run.display())]
+    #[error("{}: its dataset is no longer at its path: {source}", run.display())]
     DatasetMoved {
         /// The directory of the run.
         run: PathBuf,

@@ -441,8 +441,8 @@ mod tests {
             },
         };
         let mut notices = Notices::default();
-        let fresh = config.init(&device);
-        let model = initialize(fresh, loaded, &from, &wanted, &mut notices);
+        let model = config.init(&device);
+        let model = initialize(model, loaded, &from, &wanted, &mut notices);
         let model = model.unwrap_or_else(|error| panic!("{error}"));
         let reordered = "weights: the checkpoint has the classes in another order: reordering the prediction \
                          layers by name";

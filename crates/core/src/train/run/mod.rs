@@ -18,10 +18,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module as _;
-use serde_json::json;
 
 pub use detection::training_loader;
 pub use error::RunError;
+pub(in crate::train) use request::RecipeIdentity;
 pub use request::{RecipeOptions, Start, TrainRequest};
 
 use initial_weights::{InitialWeights, SizesOf, initialize};
@@ -32,8 +32,8 @@ use start::create;
 use super::engine::{Engine, Outcome, TrainTask as _};
 use super::memory::free_memory;
 use super::observer::{Notice, Observer};
-use super::run_dir::{Launch, RunDir, environment};
-use super::run_log::RunLog;
+use super::run_dir::{ENVIRONMENT, Environment, Launch, RunDir, RunDirError, TrainedOn};
+use super::run_log::LogObserver;
 use super::summary::{DatasetFacts, ModelFacts, RecipeFacts, RunSummary, count_parameters};
 use crate::config::training::EngineConfig;
 use crate::config::{ChosenRecipe, Recipe as _};
@@ -75,7 +75,7 @@ pub struct RunResult {
 /// # Errors
 /// See [`RunError`]. A mistake in the request is found before the directory of a new run is created.
 pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainReport, RunError> {
-    let mut log = RunLog::new(observer);
+    let mut log = LogObserver::new(observer);
     let outcome = dispatch(request, &mut log);
     match &outcome {
         Ok(report) => match &report.result {
@@ -87,7 +87,7 @@ pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainR
     outcome
 }
 
-fn dispatch(request: &TrainRequest, log: &mut RunLog<'_>) -> Result<TrainReport, RunError> {
+fn dispatch(request: &TrainRequest, log: &mut LogObserver<'_>) -> Result<TrainReport, RunError> {
     let launch = match &request.start {
         Start::New {
             dataset, output, ..
@@ -161,7 +161,7 @@ fn run_kind<K: RunKind>(
     kind: &K,
     request: &TrainRequest,
     launch: Launch,
-    log: &mut RunLog<'_>,
+    log: &mut LogObserver<'_>,
 ) -> Result<TrainReport, RunError> {
     let Opened {
         run,
@@ -295,18 +295,21 @@ fn write_environment(
     facts: &TaskFacts,
     parameters: usize,
 ) -> Result<(), RunError> {
-    let mut record = json!({
-        "dataset": context.launch.dataset,
-        "train_images": facts.train_images,
-        "parameters": parameters,
-    });
-    if let Some(boxes) = facts.train_boxes {
-        record["train_boxes"] = boxes.into();
-    }
-    let environment = environment(&context.device.name, &record);
-    Ok(context
-        .run
-        .write("environment.json", &format!("{environment:#}\n"))?)
+    let environment = Environment::now(
+        &context.device.name,
+        TrainedOn {
+            dataset: context.launch.dataset.clone(),
+            train_images: facts.train_images,
+            train_boxes: facts.train_boxes,
+            parameters: parameters as u64,
+        },
+    );
+    let text = serde_json::to_string_pretty(&environment).map_err(std::io::Error::from);
+    let text = text.map_err(|source| RunDirError::Io {
+        path: context.run.path.join(ENVIRONMENT),
+        source,
+    })?;
+    Ok(context.run.write(ENVIRONMENT, &format!("{text}\n"))?)
 }
 
 /// Returns the beginnings of the names of the tensors of frozen parts.
@@ -379,6 +382,6 @@ fn check_memory(
     if is_cpu {
         step.check(config, || facts.advice.clone())?;
     }
-    // The memory of the machine says nothing about that of a GPU.
+    // The memory of the machine is not that of a GPU.
     Ok(Some((step.bytes(config), free_memory().filter(|_| is_cpu))))
 }

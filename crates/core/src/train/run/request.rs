@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
 use crate::device::WorkingDevice;
@@ -28,7 +28,7 @@ pub enum Start {
     Resume {
         /// The directory of the run, or its last checkpoint.
         run: PathBuf,
-        /// The dataset, where it is not at the place where the run began; its contents must be the same.
+        /// The dataset, where it is not at the path where the run began; its contents must be the same.
         dataset: Option<String>,
     },
 }
@@ -62,28 +62,21 @@ pub struct RecipeOptions {
 impl RecipeOptions {
     /// Returns what determines the result of a run, to compare two runs. The handling of unreadable
     /// images is not part of it: an interrupted comparison may continue with another.
-    pub(in crate::train) fn identity(&self) -> Value {
-        let mut identity = json!({
-            "config": self.recipe,
-            "set": self.settings,
-            "backbone": self.backbone,
-            "weights": self.weights.as_ref().map(|weights| &weights.path),
-            "layout": self.weights.as_ref().and_then(|w| w.layout).map(|layout| layout.key()),
-            "strict": self.weights.as_ref().is_some_and(|weights| weights.strict),
-            "data_dir": self.data_dir,
-            "lr": self.learning_rate,
-            "batch_size": self.batch_size,
-            "epochs": self.epochs,
-        });
-        // Omitted otherwise, so that comparisons that were begun earlier can be continued.
-        if let Some(network) = self
-            .weights
-            .as_ref()
-            .and_then(|weights| weights.network.as_ref())
-        {
-            identity["network"] = json!(network);
+    pub(in crate::train) fn identity(&self) -> RecipeIdentity {
+        let weights = self.weights.as_ref();
+        RecipeIdentity {
+            config: self.recipe.clone(),
+            set: self.settings.clone(),
+            backbone: self.backbone.clone(),
+            weights: weights.map(|weights| weights.path.clone()),
+            layout: weights.and_then(|weights| Some(weights.layout?.key().to_owned())),
+            strict: weights.is_some_and(|weights| weights.strict),
+            network: weights.and_then(|weights| weights.network.clone()),
+            data_dir: self.data_dir.clone(),
+            lr: self.learning_rate,
+            batch_size: self.batch_size,
+            epochs: self.epochs,
         }
-        identity
     }
 
     /// Returns the settings of a new run.
@@ -158,6 +151,26 @@ impl RecipeOptions {
         });
         epochs.into_iter().chain(policy).collect()
     }
+}
+
+/// The options that determine the result of a run, named as on the command line; a part of the `options.json` of
+/// an ablation study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::train) struct RecipeIdentity {
+    config: Option<String>,
+    set: Vec<String>,
+    backbone: Option<String>,
+    weights: Option<PathBuf>,
+    layout: Option<String>,
+    strict: bool,
+    /// Omitted otherwise, so that studies that were begun earlier can be continued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
+    data_dir: Option<PathBuf>,
+    lr: Option<f64>,
+    batch_size: Option<usize>,
+    epochs: Option<usize>,
 }
 
 /// The subject of [`run`](super::run).

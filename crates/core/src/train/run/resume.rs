@@ -8,7 +8,7 @@ use super::request::RecipeOptions;
 use crate::config::{ConfigError, Recipe};
 use crate::train::observer::{Notice, Observer as _};
 use crate::train::run_dir::{CONFIG, Launch, RunDir};
-use crate::train::run_log::RunLog;
+use crate::train::run_log::LogObserver;
 use crate::train::summary::RecipeFacts;
 
 /// Opens an interrupted run.
@@ -17,7 +17,7 @@ pub(super) fn reopen<K: RunKind>(
     options: &RecipeOptions,
     path: &Path,
     launch: Launch,
-    log: &mut RunLog<'_>,
+    log: &mut LogObserver<'_>,
 ) -> Result<Opened<K>, RunError> {
     let run = RunDir::reopen(path)?;
     log.open(&run);
@@ -76,7 +76,7 @@ pub(super) fn reopen<K: RunKind>(
 fn store_changes<C: Recipe>(run: &RunDir, config: &C) -> Result<(), RunError> {
     let before = C::load(&run.config().display().to_string(), &[])?;
     let text = config.to_toml()?;
-    // A file that says the same is left as it is, with the comments that it may have.
+    // A file with the same keys is left as it is, with the comments that it may have.
     if text != before.to_toml()? {
         run.write(CONFIG, &text)?;
     }

@@ -9,7 +9,7 @@ use super::request::RecipeOptions;
 use crate::config::{ChosenRecipe, Recipe, is_set, replaced_settings};
 use crate::train::observer::{Notice, Observer as _};
 use crate::train::run_dir::{CONFIG, Launch, RunDir};
-use crate::train::run_log::RunLog;
+use crate::train::run_log::LogObserver;
 use crate::train::schedule::scaled_learning_rate;
 use crate::train::summary::{RecipeFacts, ScaledFrom};
 use crate::weights::load::{LoadedWeights, weights_file};
@@ -23,7 +23,7 @@ pub(super) fn create<K: RunKind>(
     seed: Option<u64>,
     output: &Path,
     launch: Launch,
-    log: &mut RunLog<'_>,
+    log: &mut LogObserver<'_>,
 ) -> Result<Opened<K>, RunError> {
     options.check(seed)?;
     let settings = options.new_settings(seed);
@@ -95,7 +95,7 @@ pub(super) fn create<K: RunKind>(
 /// Reads the initial weights, if there are any.
 fn read_weights(
     options: &RecipeOptions,
-    log: &mut RunLog<'_>,
+    log: &mut LogObserver<'_>,
 ) -> Result<Option<(PathBuf, LoadedWeights)>, RunError> {
     let Some(file) = &options.weights else {
         return Ok(None);

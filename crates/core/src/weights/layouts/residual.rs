@@ -2,6 +2,8 @@
 //! of akamaster, chenyaofo and kuangliu differ in stem, SE unit and head; the names of the blocks are the
 //! same.
 
+use std::path::Path;
+
 use super::architecture::{Architecture, TransformersConfig, preprocessor_input, stated_input};
 use super::{Form, Layout, Names, Recognized, ThirdPartyTensor, Unwrapped, is_caffe_style};
 use crate::backbones::BackboneConfig;
@@ -292,7 +294,7 @@ impl ClassifierNames {
                     || backbone.se.is_some_and(|se| se.after_relu != after_relu)
                 {
                     return Err(
-                        "its legacy networks have the strides and the SE units at other places"
+                        "its legacy networks have the strides and the SE units in other positions"
                             .into(),
                     );
                 }
@@ -458,13 +460,46 @@ fn classifier(
     head: Option<&'static str>,
 ) -> Result<Recognized, String> {
     let mut backbone = residual_config(tensors, &mut names)?;
+    set_conventions(&mut backbone, layout, tensors.file.path());
+    let num_classes = match head {
+        Some(head) => tensors.sizes::<2>(&format!("{head}.weight"))?[0],
+        // The layer that the training of a classifier replaces anyway.
+        None => 1,
+    };
+    let (preprocess, mut assumptions) =
+        input_of(&backbone, layout, num_classes, tensors.file.path());
+    assumptions.extend(assumed_of(&backbone));
+    if head.is_none() {
+        assumptions.push("a backbone without its last layer".into());
+    }
+    Ok(Recognized {
+        layout,
+        prefix: String::new(),
+        spec: ModelSpec::new(
+            NetworkConfig::Classification(ClassifierConfig::new(
+                BackboneConfig::Resnet(backbone),
+                num_classes,
+            )),
+            preprocess,
+        ),
+        names: Names::Classifier(ClassifierNames {
+            backbone: names,
+            head: head.unwrap_or("fc"),
+        }),
+        assumptions,
+        other_networks: Vec::new(),
+    })
+}
+
+/// Sets what the tensors of a layout do not show: how it subsamples, and where its SE units are.
+fn set_conventions(backbone: &mut ResNetConfig, layout: Layout, path: &Path) {
     backbone.anti_alias = match layout {
         Layout::TimmAa => Some(AntiAlias::AveragePool),
         Layout::TimmBlur => Some(AntiAlias::BlurPool),
         _ => None,
     };
     let strides_in_1x1 = || {
-        let stated = TransformersConfig::beside(tensors.file.path());
+        let stated = TransformersConfig::beside(path);
         stated.is_some_and(|stated| stated.downsample_in_bottleneck)
     };
     if layout == Layout::MmpretrainCaffe || layout == Layout::Transformers && strides_in_1x1() {
@@ -482,16 +517,20 @@ fn classifier(
             });
         }
     }
-    let num_classes = match head {
-        Some(head) => tensors.sizes::<2>(&format!("{head}.weight"))?[0],
-        // The layer that the training of a classifier replaces anyway.
-        None => 1,
-    };
+}
+
+/// Returns the preprocessing that a file beside the weights states, or else that of the layout, and a line about
+/// each part of it that no tensor shows.
+fn input_of(
+    backbone: &ResNetConfig,
+    layout: Layout,
+    num_classes: usize,
+    path: &Path,
+) -> (Preprocess, Vec<String>) {
     let may_be_timm = matches!(
         layout,
         Layout::Torchvision | Layout::Timm | Layout::TimmAa | Layout::TimmBlur
     );
-    let path = tensors.file.path();
     let stated = match layout {
         Layout::Transformers => {
             preprocessor_input(path).map(|input| (input, "preprocessor_config.json"))
@@ -526,6 +565,12 @@ fn classifier(
         _ => "input: RGB with the ImageNet mean and standard deviation".to_string(),
     }];
     assumptions.extend(resize_words(&preprocess));
+    (preprocess, assumptions)
+}
+
+/// Describes the strides and the pooling of a network, which no tensor shows.
+fn assumed_of(backbone: &ResNetConfig) -> Vec<String> {
+    let mut assumptions = Vec::new();
     if backbone.block == BlockKind::Bottleneck {
         let place = match backbone.stride_place {
             StridePlace::Conv1x1 => "in the first 1x1 convolution",
@@ -543,26 +588,7 @@ fn classifier(
         };
         assumptions.push(format!("stem pooling: {pooling}"));
     }
-    if head.is_none() {
-        assumptions.push("a backbone without its last layer".into());
-    }
-    Ok(Recognized {
-        layout,
-        prefix: String::new(),
-        spec: ModelSpec::new(
-            NetworkConfig::Classification(ClassifierConfig::new(
-                BackboneConfig::Resnet(backbone),
-                num_classes,
-            )),
-            preprocess,
-        ),
-        names: Names::Classifier(ClassifierNames {
-            backbone: names,
-            head: head.unwrap_or("fc"),
-        }),
-        assumptions,
-        other_networks: Vec::new(),
-    })
+    assumptions
 }
 
 /// Describes how timm's networks subsample, which their tensors do not show.

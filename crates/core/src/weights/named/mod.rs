@@ -12,9 +12,7 @@ use sedet_data::datasets::download::Checksum;
 use sedet_data::loading::transforms::ResizeMethod;
 use sedet_data::text::did_you_mean;
 
-pub use store::{
-    Attempt, AttemptFailure, Downloaded, NamedError, Origin, Presence, Store, WEIGHTS_DIRECTORY,
-};
+pub use store::{Attempt, AttemptFailure, Downloaded, FileOrigin, NamedError, Presence, Store};
 use table::TABLE;
 
 /// Published weights.

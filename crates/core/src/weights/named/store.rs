@@ -12,7 +12,7 @@ use sedet_data::datasets::download::{Checksum, Download, DownloadError, sha256_o
 use sedet_data::datasets::registry::{DATA_DIR_VARIABLE, data_dir_of_user};
 
 /// The directory of weights inside of the data directory.
-pub const WEIGHTS_DIRECTORY: &str = "weights";
+pub(crate) const WEIGHTS_DIRECTORY: &str = "weights";
 /// Number of hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;
 
@@ -164,12 +164,12 @@ pub struct Downloaded {
     /// The checksum that its publisher states, which it has; none if the publisher states none.
     pub published: Option<Checksum>,
     /// How it came into the store.
-    pub origin: Origin,
+    pub origin: FileOrigin,
 }
 
 /// The way in which a file came into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum FileOrigin {
     /// It was downloaded now.
     New,
     /// It was there before, with the record of its checksum.
@@ -248,7 +248,7 @@ impl Store {
         if self.files(weights).any(is_unchanged) {
             return Presence::Verified;
         }
-        // A use adopts such a file and says so.
+        // A use adopts such a file and reports it.
         let cannot_be_compared = |(source, path): (&Source, PathBuf)| {
             path.is_file() && source.checksum().is_none() && Record::of(&path).is_none()
         };
@@ -263,7 +263,7 @@ impl Store {
         }
     }
 
-    /// Returns the places of the file of these weights.
+    /// Returns the paths where the file of these weights may be.
     fn files<'a>(
         &'a self,
         weights: &'a NamedWeights,
@@ -425,7 +425,7 @@ fn verified(
                 path,
             });
         }
-        Some(_) => Origin::Known,
+        Some(_) => FileOrigin::Known,
         None => {
             if let Some(published) = &published
                 && let Some(found) = published.difference(&path).map_err(read)?
@@ -438,7 +438,7 @@ fn verified(
                     path,
                 });
             }
-            Origin::Adopted
+            FileOrigin::Adopted
         }
     };
     let compared = Record {
@@ -448,7 +448,7 @@ fn verified(
     if record.as_ref() != Some(&compared) {
         let written = compared.write(&path);
         // A directory of other users is read only. Their record is enough.
-        if origin == Origin::Adopted {
+        if origin == FileOrigin::Adopted {
             written?;
         }
     }
@@ -477,7 +477,7 @@ fn downloaded(path: PathBuf, published: Option<Checksum>) -> Result<Downloaded, 
         path,
         sha256,
         published,
-        origin: Origin::New,
+        origin: FileOrigin::New,
     })
 }
 

@@ -16,7 +16,7 @@ pub use stream::{OnnxModel, OnnxWriteError};
 
 use burn::tensor::Device;
 
-use self::Extent::{Fixed, Free};
+use self::Dimension::{Fixed, Free};
 use self::detector::{BOXES, LABELS, SCORES};
 use self::graph::{GraphBuilder, INPUT, LOGITS, OPSET};
 use self::messages::{
@@ -231,14 +231,14 @@ fn detector(
 
 /// A dimension of an input or output.
 #[derive(Debug, Clone, Copy)]
-enum Extent {
+enum Dimension {
     Fixed(usize),
     /// Chosen by the caller or the network; dimensions of the same name have the same size.
     Free(&'static str),
 }
 
-fn tensor(name: &str, element: DataType, shape: &[Extent]) -> ValueInfoProto {
-    let dim = shape.iter().map(|extent| match *extent {
+fn tensor(name: &str, element: DataType, shape: &[Dimension]) -> ValueInfoProto {
+    let dim = shape.iter().map(|dimension| match *dimension {
         Fixed(value) => DimensionProto {
             dim_value: Some(value as i64),
             dim_param: None,

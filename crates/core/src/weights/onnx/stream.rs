@@ -93,7 +93,7 @@ impl<'a> OnnxModel<'a> {
                 (name.clone(), DataType::Float)
             };
             let header = TensorProto {
-                dims: values.shape().iter().map(|&extent| extent as i64).collect(),
+                dims: values.shape().iter().map(|&size| size as i64).collect(),
                 data_type: data_type.into(),
                 name: stored,
                 raw_data: Vec::new(),

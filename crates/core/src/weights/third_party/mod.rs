@@ -127,7 +127,7 @@ impl fmt::Display for Container {
 
 /// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names say it
+#[allow(missing_docs)] // the names are sufficient
 pub enum ElementType {
     F64,
     F32,

@@ -139,7 +139,7 @@ pub struct AnnotationEntry {
 }
 
 /// Fields of annotations that are not kept, with what they contain.
-pub const EXTRAS: [(&str, &str); 4] = [
+pub(crate) const EXTRAS: [(&str, &str); 4] = [
     ("segmentation", "outlines"),
     ("keypoints", "key points"),
     ("score", "scores"),

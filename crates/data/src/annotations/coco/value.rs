@@ -1,6 +1,6 @@
 //! JSON values of a COCO document, read without expecting a type.
 //!
-//! A typed reader stops at the first wrong type and can't say which entry it is in. Here the parser
+//! A typed reader stops at the first wrong type and cannot name the entry. Here the parser
 //! accepts every value, and [`super::entry`] validates it.
 
 use std::fmt;

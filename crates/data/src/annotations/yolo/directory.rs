@@ -7,7 +7,6 @@ use super::YoloFormat;
 use super::class_names::{ClassList, NAME_LISTS, without_numbers};
 use super::images::{FoundPath, ends_below};
 use super::yaml::DataYaml;
-use crate::DataError;
 use crate::annotations::file_names::AnyCapitals;
 use crate::annotations::format::{DatasetFiles, Format};
 use crate::annotations::image_files::{
@@ -16,6 +15,7 @@ use crate::annotations::image_files::{
 use crate::annotations::layout::{LayoutError, Split};
 use crate::text::{count, printable};
 use crate::text_file::read_text;
+use crate::{DataError, Remedy};
 
 /// A directory in YOLO's layout; images and labels are not read yet.
 #[derive(Debug)]
@@ -475,7 +475,7 @@ fn missing_entry(split: Split, entry: &str, path: &str, direct: &[PathBuf; 3]) -
     )
 }
 
-/// Returns the note on images that are not where `path` of a description says: another copy of the dataset may be there.
+/// Returns the note on images that are not where `path` of a description leads: another copy of the dataset may be there.
 fn other_base(
     description: &Path,
     path: Option<&str>,
@@ -547,8 +547,8 @@ pub(super) fn chosen_yaml(
     for (other_rank, other, _) in described {
         if other_rank == rank {
             let found = format!("{}, {}", name(&path), name(&other));
-            let problem = format!("several files describe a dataset ({found}); give one of them");
-            return Err(DataError::labels(root, problem));
+            let problem = format!("several files describe a dataset ({found})");
+            return Err(DataError::labels(root, problem).with(Remedy::GiveOneFile));
         }
         others.push(name(&other));
     }

@@ -90,7 +90,7 @@ impl From<&str> for LineProblem {
 ///
 /// # Errors
 /// Too few or too many numbers, no numbers, an unknown class, values outside of the image, a box without
-/// area; the string says which.
+/// area; the string names it.
 pub fn parse_line(line: &str, classes: usize) -> Result<YoloBox, String> {
     parse_box(line, classes).map_err(|problem| problem.to_string())
 }

@@ -16,12 +16,12 @@
 //! `images/`, or in the directory itself. A `data.yaml` can be given on its own.
 //!
 //! Label files are found where the usual programs put them: in `labels` in the place of the directory of
-//! images (`images`, `JPEGImages`), beside the images, or in `labels/`. The place where most images of a
+//! images (`images`, `JPEGImages`), beside the images, or in `labels/`. The location where most images of a
 //! split have a label file is used for the whole split; if no image has any, that is an error. Names may differ
 //! from those of the images in capitals.
 //!
 //! Files that contradict each other are errors: lists of class names with other names, label files of one image
-//! in two places with other boxes, one label file for two images.
+//! in two locations with other boxes, one label file for two images.
 //!
 //! With `kpt_shape` in `data.yaml`, a line is a box followed by key points, which are dropped.
 
@@ -39,22 +39,26 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::DataError;
 use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
-    Output, PlacedBox, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, without_extension,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, Output,
+    PlacedBox, PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox,
+    without_extension,
 };
 use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::layout::Split;
-use crate::boxes::BoxConvention;
-use crate::images::decode::image_size;
+use crate::boxes::{BoxConvention, ImageSize};
+use crate::directory::common_root;
+use crate::images::decode::{DecodeError, image_size};
 use crate::text::count;
 use crate::text_file::read_text;
+use crate::{DataError, Remedy};
 
 use directory::YoloDirectory;
 use images::SplitImages;
-use label_files::{CountedPair, LabelCopies, LabelPlace, label_file_is_unclear, label_path};
+use label_files::{
+    CountedPair, LabelCopies, LabelFiles, LabelPlace, SameLabels, label_file_is_unclear, label_path,
+};
 use line::format_labels;
 pub use line::{Extra, YoloBox, parse_line};
 use yaml::DataYaml;
@@ -182,93 +186,40 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         mut notes,
         mut ambiguous,
     } = SplitImages::of(&directory.root, files)?;
-    let image_root = common_directory(&paths);
     let (place, found_labels) = directory.label_files(&paths);
     let with_labels = paths.par_iter().zip(&found_labels.paths);
-    let read: Vec<_> = with_labels
+    let read: Vec<ReadImage> = with_labels
         .map(|(path, label_file)| {
             let size = image_size(path);
-            let found = directory.read_lines(label_file);
+            let labels = directory.read_lines(label_file);
             let copies = LabelCopies {
                 directory,
                 size: size.as_ref().ok().copied(),
                 chosen: label_file,
-                found: found.as_deref(),
+                found: labels.as_deref(),
             };
-            let twins = found_labels.twins_of(label_file);
-            let outcome = copies.compare(path, twins);
-            (size, label_file, found, outcome)
+            let copies = copies.compare(path, found_labels.twins_of(label_file));
+            ReadImage {
+                path,
+                label_file,
+                size,
+                labels,
+                copies,
+            }
         })
         .collect();
-    let (mut images, mut problems) = (Vec::new(), Vec::new());
-    let mut dropped = Dropped::default();
-    let mut without_labels = 0;
-    let mut label_files: HashSet<PathBuf> = HashSet::new();
-    let mut image_of: HashMap<&PathBuf, &PathBuf> = HashMap::new();
-    let (mut rounded, mut twins) = (CountedPair::default(), CountedPair::default());
-    for (image, (path, (size, label_file, labels, copies))) in paths.iter().zip(read).enumerate() {
-        let mut problem = |error| problems.push(EntryProblem { image, error });
+    let mut collected = CollectedSplit {
+        image_root: common_root(paths.iter().filter_map(|path| path.parent())),
+        ..CollectedSplit::default()
+    };
+    for image in read {
         // Before the problems of the same image, which follow from it.
-        if let Some(error) = ambiguous.remove(path) {
-            problem(error);
+        if let Some(error) = ambiguous.remove(image.path) {
+            collected.add_problem(error);
         }
-        let within = path.strip_prefix(&image_root).unwrap_or(path);
-        if within.to_str().is_none() {
-            let advice = "its name is not Unicode (UTF-8); rename it";
-            problem(DataError::labels(path, advice));
-        }
-        let size = size.map_err(|error| problem(error.into())).ok();
-        if let Some(several) = found_labels.several.get(path) {
-            problem(label_file_is_unclear(label_file, several));
-        }
-        match copies {
-            Ok(copies) => {
-                for other in &copies.rounded {
-                    rounded.add(label_file, other);
-                }
-                for other in copies.twins {
-                    twins.add(label_file, &other);
-                    label_files.insert(other);
-                }
-            }
-            Err(error) => problem(error),
-        }
-        let mut boxes = Vec::new();
-        if let Some(labels) = labels {
-            label_files.insert(label_file.clone());
-            if let Some(first) = image_of.insert(label_file, path) {
-                let (first, second) = (first.display(), path.display());
-                let both = format!("the label file of two images, {first} and {second}");
-                problem(DataError::contradiction(label_file, both));
-            }
-            for found in labels {
-                match found {
-                    Ok(found) => {
-                        match found.extra {
-                            Extra::None => {}
-                            Extra::Outline => dropped.add(OUTLINES, "object", 1),
-                            Extra::KeyPoints => dropped.add("key points", "object", 1),
-                        }
-                        boxes.push(BoxEntry {
-                            class: found.class,
-                            xywh: size.map(|size| found.xywh(size)),
-                            flags: ObjectFlags::default(),
-                        });
-                    }
-                    Err(error) => problem(error),
-                }
-            }
-        } else {
-            without_labels += 1;
-        }
-        images.push(ImageEntry {
-            // On Linux, a backslash is a part of a name.
-            file_name: within.to_string_lossy().replace(MAIN_SEPARATOR, "/"),
-            size,
-            boxes,
-        });
+        collected.add(image, &found_labels);
     }
-    if label_files.is_empty() {
+    if collected.label_files.is_empty() {
         let expected = LabelPlace::ALL[0].path(&directory.root, &paths[0]);
         let problem = format!(
             "not one of {} of the {} split has a label file; expected {} or {}",
@@ -278,44 +229,163 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
             paths[0].with_extension("txt").display()
         );
         let error = DataError::labels(&directory.root, problem);
+        let problems = &mut collected.problems;
         problems.insert(0, EntryProblem { image: 0, error });
     } else {
         notes.extend(place.note());
         notes.extend(found_labels.note);
-        if without_labels > 0 {
-            let verb = if without_labels == 1 { "has" } else { "have" };
-            notes.push(format!(
-                "{without_labels} of {} {verb} no label file: images without objects",
-                count(paths.len(), "image")
-            ));
-        }
-        notes.extend(rounded.note(&directory.root, |number, used, other| {
-            format!(
-                "{number} with a copy whose boxes differ by rounding (at most 1 px), such as {used}, which is used, and {other}"
-            )
-        }));
-        notes.extend(twins.note(&directory.root, |number, used, other| {
-            format!(
-                "{number} with another that differs from it in capitals only and has the same boxes, such as \
-                 {used}, which is used, and {other}"
-            )
-        }));
+        notes.extend(collected.notes(&directory.root));
         // Label files beside those of a list, or in one directory of all, may belong to another split.
         let is_of_split = files.image_directories.iter().all(|place| place.is_dir())
             && !matches!(place, LabelPlace::BelowLabels | LabelPlace::InLabels);
         if is_of_split {
             let what = "label files without an image that can be decoded";
-            dropped.add(what, "file", orphans(&label_files));
+            let orphans = orphans(&collected.label_files);
+            collected.dropped.add(what, "file", orphans);
         }
     }
     Ok(SplitEntries {
-        image_root,
+        image_root: collected.image_root,
         categories: directory.names.clone(),
-        images,
-        problems,
-        dropped,
+        images: collected.images,
+        problems: collected.problems,
+        dropped: collected.dropped,
         notes,
     })
+}
+
+/// What was read of an image and its label file.
+struct ReadImage<'a> {
+    path: &'a Path,
+    label_file: &'a Path,
+    size: Result<ImageSize, DecodeError>,
+    /// The lines of the label file; none without one.
+    labels: Option<Vec<Result<YoloBox, DataError>>>,
+    /// The other files with the same labels.
+    copies: Result<SameLabels, DataError>,
+}
+
+/// The images of a split, in their order.
+#[derive(Default)]
+struct CollectedSplit<'a> {
+    image_root: PathBuf,
+    images: Vec<SplitImage>,
+    problems: Vec<EntryProblem>,
+    dropped: Dropped,
+    without_labels: usize,
+    label_files: HashSet<PathBuf>,
+    image_of: HashMap<&'a Path, &'a Path>,
+    rounded: CountedPair,
+    twins: CountedPair,
+}
+
+impl<'a> CollectedSplit<'a> {
+    /// Adds a problem of the next image.
+    fn add_problem(&mut self, error: DataError) {
+        let image = self.images.len();
+        self.problems.push(EntryProblem { image, error });
+    }
+
+    fn add(&mut self, image: ReadImage<'a>, found_labels: &LabelFiles) {
+        let ReadImage {
+            path, label_file, ..
+        } = image;
+        let within = path.strip_prefix(&self.image_root).unwrap_or(path);
+        // On Linux, a backslash is a part of a name.
+        let file_name = within.to_string_lossy().replace(MAIN_SEPARATOR, "/");
+        if within.to_str().is_none() {
+            let error = DataError::labels(path, "its name is not Unicode (UTF-8)");
+            self.add_problem(error.with(Remedy::RenameFile));
+        }
+        let size = image.size.map_err(|error| self.add_problem(error.into()));
+        let size = size.ok();
+        if let Some(several) = found_labels.several.get(path) {
+            self.add_problem(label_file_is_unclear(label_file, several));
+        }
+        match image.copies {
+            Ok(copies) => {
+                for other in &copies.rounded {
+                    self.rounded.add(label_file, other);
+                }
+                for other in copies.twins {
+                    self.twins.add(label_file, &other);
+                    self.label_files.insert(other);
+                }
+            }
+            Err(error) => self.add_problem(error),
+        }
+        let boxes = if let Some(labels) = image.labels {
+            self.label_files.insert(label_file.to_owned());
+            if let Some(first) = self.image_of.insert(label_file, path) {
+                let (first, second) = (first.display(), path.display());
+                let both = format!("the label file of two images, {first} and {second}");
+                self.add_problem(DataError::contradiction(label_file, both));
+            }
+            self.boxes(labels, size)
+        } else {
+            self.without_labels += 1;
+            Vec::new()
+        };
+        self.images.push(SplitImage {
+            file_name,
+            size,
+            boxes,
+        });
+    }
+
+    /// Returns the boxes of a label file.
+    fn boxes(
+        &mut self,
+        labels: Vec<Result<YoloBox, DataError>>,
+        size: Option<ImageSize>,
+    ) -> Vec<BoxEntry> {
+        let mut boxes = Vec::new();
+        for found in labels {
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    self.add_problem(error);
+                    continue;
+                }
+            };
+            match found.extra {
+                Extra::None => {}
+                Extra::Outline => self.dropped.add(OUTLINES, "object", 1),
+                Extra::KeyPoints => self.dropped.add("key points", "object", 1),
+            }
+            boxes.push(BoxEntry {
+                class: found.class,
+                xywh: size.map(|size| found.xywh(size)),
+                flags: ObjectFlags::default(),
+            });
+        }
+        boxes
+    }
+
+    /// Describes images without labels, and label files that are the same but for rounding or capitals.
+    fn notes(&self, root: &Path) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.without_labels > 0 {
+            let number = self.without_labels;
+            let verb = if number == 1 { "has" } else { "have" };
+            notes.push(format!(
+                "{number} of {} {verb} no label file: images without objects",
+                count(self.images.len(), "image")
+            ));
+        }
+        notes.extend(self.rounded.note(root, |number, used, other| {
+            format!(
+                "{number} with a copy whose boxes differ by rounding (at most 1 px), such as {used}, which is used, and {other}"
+            )
+        }));
+        notes.extend(self.twins.note(root, |number, used, other| {
+            format!(
+                "{number} with another that differs from it in capitals only and has the same boxes, such as \
+                 {used}, which is used, and {other}"
+            )
+        }));
+        notes
+    }
 }
 
 /// Counts the label files beside those that belong to images.
@@ -400,21 +470,4 @@ fn copy_outlines(
         }
     }
     Ok(kept)
-}
-
-/// Returns the directory that contains all of the given files.
-fn common_directory(paths: &[PathBuf]) -> PathBuf {
-    let mut common = paths
-        .first()
-        .and_then(|path| path.parent())
-        .unwrap_or(Path::new(""));
-    for path in paths {
-        while !path.starts_with(common) {
-            match common.parent() {
-                Some(parent) => common = parent,
-                None => return PathBuf::new(),
-            }
-        }
-    }
-    common.to_owned()
 }

@@ -126,7 +126,7 @@ fn other_keys_of_a_data_yaml_that_lead_to_images_are_named() {
 
 #[test]
 fn wrong_lines_say_what_is_wrong() {
-    for (line, says) in [
+    for (line, expected) in [
         ("0 0.5 0.5 0.1", "4 numbers; a box has 5"),
         ("0 0.5 0.5 0.1 0.1 0.9", "prediction"),
         (
@@ -140,7 +140,7 @@ fn wrong_lines_say_what_is_wrong() {
         ("cat 0.5 0.5 0.1 0.1", "`cat` is not a finite number"),
     ] {
         let problem = parse_line(line, 3).unwrap_err();
-        assert!(problem.contains(says), "{line}: {problem}");
+        assert!(problem.contains(expected), "{line}: {problem}");
     }
     let outline = parse_line("1 0.1 0.2 0.5 0.2 0.3 0.6", 3).unwrap();
     assert_eq!(outline.extra, Extra::Outline);
@@ -311,8 +311,8 @@ fn label_files_that_contradict_each_other_are_errors_that_name_them() {
         put_all(dir.path(), more);
         match (read_train(dir.path()), expected) {
             (Ok(_), None) => {}
-            (Err(message), Some((says, names))) => {
-                assert!(message.contains(says), "{message}");
+            (Err(message), Some((expected, names))) => {
+                assert!(message.contains(expected), "{message}");
                 assert!(message.contains(names), "{message}");
             }
             (read, _) => panic!("{more:?}: {read:?}"),

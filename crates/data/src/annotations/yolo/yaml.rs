@@ -527,7 +527,7 @@ mod tests {
 
     #[test]
     fn errors_of_a_wrong_description_name_the_problem() {
-        for (text, says) in [
+        for (text, expected) in [
             (
                 "nc: 3\nnames: [a, b]",
                 "`nc` is 3, but `names` has 2 entries",
@@ -564,7 +564,7 @@ mod tests {
         ] {
             let message = error_of(text);
             assert!(message.starts_with("data.yaml: "), "{message}");
-            assert!(message.contains(says), "{text}: {message}");
+            assert!(message.contains(expected), "{text}: {message}");
             assert_eq!(message.lines().count(), 1, "{message}");
             // Only the text is not YAML; the other problems are those of values.
             let is_yaml = ![

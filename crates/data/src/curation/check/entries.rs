@@ -87,7 +87,9 @@ pub(super) fn read(
             split.unread_images.insert(problem.image as u64 + 1);
         }
         let (file, detail) = match problem.error {
-            DataError::Labels { origin, problem } => (Some(origin), problem),
+            DataError::Labels {
+                origin, problem, ..
+            } => (Some(origin), problem),
             DataError::Encoding { path, problem } | DataError::Contradiction { path, problem } => {
                 (Some(path.display().to_string()), problem)
             }

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::DataError;
 use crate::annotations::box_convention::check_box_convention;
 use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::annotations::coco::{List, read_coco};
@@ -18,6 +17,7 @@ use crate::atomic::write_atomically;
 use crate::boxes::BoxConvention;
 use crate::curation::check::{CheckedSplit, RawAnnotation, RawCategory, RawImage, Verdict};
 use crate::curation::image_names::{joined, paths_to};
+use crate::{ChangedMeanwhile, DataError};
 
 /// The contents of a corrected copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -136,22 +136,18 @@ impl CheckedSplit {
         bytes: &[u8],
         prefix: Option<&str>,
     ) -> io::Result<Copied> {
-        let changed_meanwhile = || {
-            let message = "the annotations have changed since they were checked; check them again";
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        };
         let verdicts = match list {
             List::Images => &self.images.verdicts,
             List::Annotations => &self.objects.verdicts,
             List::Categories => &self.categories.verdicts,
         };
         let prefix = prefix.filter(|_| list == List::Images);
-        match verdicts.get(at).ok_or_else(changed_meanwhile)? {
+        match verdicts.get(at).ok_or(ChangedMeanwhile)? {
             Verdict::Drop => Ok(Copied::Drop),
             Verdict::Keep if prefix.is_none() => Ok(Copied::Keep),
             verdict => {
                 let mut fields: Map<String, Value> =
-                    serde_json::from_slice(bytes).map_err(|_| changed_meanwhile())?;
+                    serde_json::from_slice(bytes).map_err(|_| ChangedMeanwhile)?;
                 match list {
                     _ if *verdict == Verdict::Keep => {}
                     List::Images => write_image(&self.images.entries[at], &mut fields),

@@ -15,7 +15,7 @@ use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::file_names::{AnyCapitals, FileMatch};
 use crate::annotations::format::SplitFiles;
 use crate::boxes::ImageSize;
-use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
+use crate::curation::check::{CheckProgress, CheckedSplit, Diagnostics, Kind};
 use crate::directory::dangling_link;
 use crate::images::decode::{DecodeError, InspectedImage, has_extension_of, inspect_image_bytes};
 use crate::text::count;
@@ -91,7 +91,7 @@ pub(super) fn check(
     split: &mut CheckedSplit,
     files: &SplitFiles,
     diagnostics: &mut Diagnostics,
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(CheckProgress) + Sync),
 ) {
     let directory = split.image_directory.clone();
     let first_guess = || files.image_directories.first().cloned();
@@ -110,7 +110,7 @@ pub(super) fn check(
         .into_par_iter()
         .map(|(at, name)| {
             let inspection = inspect(&directory, name, &neighbors);
-            progress(Progress::Images(
+            progress(CheckProgress::Images(
                 done.fetch_add(1, Ordering::Relaxed) + 1,
                 all,
             ));

@@ -159,7 +159,7 @@ pub struct CheckedSplit {
 
 /// The progress of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum CheckProgress {
     /// Bytes read of the annotation file, and its size.
     Reading(u64, u64),
     /// Images decoded, and their number.
@@ -176,7 +176,7 @@ pub fn check_split(
     files: &SplitFiles,
     options: CheckOptions,
     diagnostics: &mut Diagnostics,
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(CheckProgress) + Sync),
 ) -> Result<CheckedSplit, DataError> {
     let dataset = DatasetFiles::of_split(files.clone());
     let entries = dataset
@@ -195,7 +195,7 @@ pub fn check_dataset(
     splits: &[Split],
     options: CheckOptions,
     diagnostics: &mut Diagnostics,
-    progress: &(dyn Fn(Split, Progress) + Sync),
+    progress: &(dyn Fn(Split, CheckProgress) + Sync),
 ) -> Result<Vec<CheckedSplit>, DataError> {
     let mut entries = dataset.entries(splits)?.map(Vec::into_iter);
     splits
@@ -216,7 +216,7 @@ fn check_entries(
     entries: Option<SplitEntries>,
     options: CheckOptions,
     diagnostics: &mut Diagnostics,
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(CheckProgress) + Sync),
 ) -> Result<CheckedSplit, DataError> {
     let mut split = match entries {
         None => {

@@ -11,8 +11,8 @@ use crate::annotations::coco::entry::FieldProblem;
 use crate::annotations::coco::{Entry, List};
 use crate::annotations::format::SplitFiles;
 use crate::curation::check::{
-    CheckedSplit, Diagnostic, Diagnostics, Entries, Kind, Progress, RawAnnotation, RawCategory,
-    RawImage, Verdict,
+    CheckProgress, CheckedSplit, Diagnostic, Diagnostics, Entries, Kind, RawAnnotation,
+    RawCategory, RawImage, Verdict,
 };
 
 /// Reads the lists of a split. If a document can't be parsed completely, the entries before the
@@ -21,7 +21,7 @@ pub(super) fn read(
     name: &str,
     files: &SplitFiles,
     diagnostics: &mut Diagnostics,
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(CheckProgress) + Sync),
 ) -> Result<CheckedSplit, DataError> {
     let path = &files.annotations;
     let file = File::open(path).map_err(|source| DataError::io(path, source))?;
@@ -82,14 +82,14 @@ struct Observed<'a> {
     inner: File,
     done: u64,
     length: u64,
-    progress: &'a (dyn Fn(Progress) + Sync),
+    progress: &'a (dyn Fn(CheckProgress) + Sync),
 }
 
 impl Read for Observed<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(out)?;
         self.done += count as u64;
-        (self.progress)(Progress::Reading(self.done, self.length));
+        (self.progress)(CheckProgress::Reading(self.done, self.length));
         Ok(count)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::DataError;
 use crate::annotations::layout::Split;
 use crate::datasets::cifar::{CifarFiles, CifarImages, CifarVariant};
 use crate::datasets::detection::{alike_class_names, says_little};
@@ -11,6 +10,7 @@ use crate::datasets::imagenet::ImageNetDirectory;
 use crate::datasets::labeled::LabeledDataset;
 use crate::datasets::places365::{CATEGORIES, PlacesTrain, open_places365};
 use crate::datasets::registry::{LIST_SEPARATOR, RegistryError, directory_of};
+use crate::{DataError, Remedy};
 
 /// A classification dataset: a known name or a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,9 +228,8 @@ fn open_cifar(
             Err(DataError::labels(directory, problem))
         }
         _ => {
-            let problem = "contains both CIFAR-10 and CIFAR-100; open it as the data directory of the dataset \
-                 cifar10 or cifar100";
-            Err(DataError::labels(directory, problem))
+            let problem = "contains both CIFAR-10 and CIFAR-100";
+            Err(DataError::labels(directory, problem).with(Remedy::GiveName))
         }
     }
 }

@@ -1019,7 +1019,7 @@ mod tests {
             message.contains("`cow` only in") && message.contains("`dog` only in"),
             "{message}"
         );
-        for (parts, says) in [
+        for (parts, expected) in [
             (&["a", "a"][..], "are the same dataset"),
             (&["boxes", "boxes/../boxes"], "are the same dataset"),
             (
@@ -1032,7 +1032,7 @@ mod tests {
             ),
         ] {
             let message = parse(parts).unwrap_err().to_string();
-            assert!(message.contains(says), "{message}");
+            assert!(message.contains(expected), "{message}");
         }
         for list in [
             format!("{},", path("a")),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Cause, Diagnostic, Sample, best, diagnostic, iou, is_convincing};
+use super::{Cause, Diagnosis, Sample, best, diagnostic, iou, is_convincing};
 use crate::eval::results::ResultRow;
 
 /// Converts an alternative form of a box to `[x, y, width, height]`.
@@ -65,7 +65,7 @@ impl BoxInterpretation {
 impl Sample {
     /// Tests alternative interpretations of the boxes, ignoring classes. Returns the rows converted
     /// by the best one.
-    pub(super) fn other_boxes(&self) -> Option<(Diagnostic, Vec<ResultRow>)> {
+    pub(super) fn other_boxes(&self) -> Option<(Diagnosis, Vec<ResultRow>)> {
         let one_class = self.without_classes()?;
         let as_written = one_class.ap50(&one_class.rows);
         let interpretations = self.formats().into_iter().chain(self.resized_frames());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Cause, Diagnostic, Sample, best, diagnostic, iou, is_convincing};
+use super::{Cause, Diagnosis, Sample, best, diagnostic, iou, is_convincing};
 use crate::eval::coco::UNDEFINED;
 use crate::eval::ground_truth::GroundTruth;
 use crate::eval::image_ids::some_of;
@@ -69,7 +69,7 @@ fn orders<'a>(ids_and_names: &[(u64, &str)]) -> Vec<(&'a str, Vec<u64>)> {
 pub(super) fn other_images(
     ground_truth: &GroundTruth,
     results: &[ResultRow],
-) -> Option<(Diagnostic, Vec<ResultRow>)> {
+) -> Option<(Diagnosis, Vec<ResultRow>)> {
     let ap50 = |rows: &[ResultRow]| {
         let sample = Sample::draw(ground_truth, rows);
         let sample = sample.and_then(|sample| sample.without_classes());
@@ -126,7 +126,7 @@ pub(super) fn other_images(
 
 impl Sample {
     /// Tests alternative meanings of the category ids.
-    pub(super) fn other_categories(&self) -> Option<Diagnostic> {
+    pub(super) fn other_categories(&self) -> Option<Diagnosis> {
         let as_written = self.ap50(&self.rows);
         let one_class = self.without_classes()?;
         let without_classes = one_class.ap50(&one_class.rows);

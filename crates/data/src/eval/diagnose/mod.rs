@@ -35,7 +35,7 @@ const CONVINCING_GAIN: f64 = 0.3;
 /// Difference in AP50 by which an interpretation has to exceed a simpler one.
 const NOTICEABLE: f64 = 0.02;
 
-/// The cause that a [`Diagnostic`] reports.
+/// The cause that a [`Diagnosis`] reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The ground truth has no objects: AP is undefined, not zero.
@@ -66,14 +66,14 @@ pub enum Cause {
 
 /// A cause of a low AP.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Diagnostic {
+pub struct Diagnosis {
     /// The kind of the cause.
     pub cause: Cause,
     /// The explanation, with the numbers that support it and the recommended change.
     pub sentence: String,
 }
 
-impl std::fmt::Display for Diagnostic {
+impl std::fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.sentence)
     }
@@ -97,7 +97,7 @@ impl CocoEvaluation {
 ///
 /// Rows of unknown images are reported and skipped, so that this also works on results that
 /// [`evaluate`](super::evaluate) refuses. Evaluates at most 200 images.
-pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagnostic> {
+pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagnosis> {
     let objects = ground_truth
         .annotations()
         .iter()
@@ -176,11 +176,11 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
     diagnostics
 }
 
-fn diagnostic(cause: Cause, sentence: String) -> Diagnostic {
-    Diagnostic { cause, sentence }
+fn diagnostic(cause: Cause, sentence: String) -> Diagnosis {
+    Diagnosis { cause, sentence }
 }
 
-fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagnostic> {
+fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagnosis> {
     let with_objects: HashSet<u64> = ground_truth
         .annotations()
         .iter()
@@ -200,7 +200,7 @@ fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagn
     })
 }
 
-fn equal_scores(results: &[ResultRow]) -> Option<Diagnostic> {
+fn equal_scores(results: &[ResultRow]) -> Option<Diagnosis> {
     let (first, rest) = results.split_first()?;
     (!rest.is_empty() && rest.iter().all(|row| row.score == first.score)).then(|| {
         diagnostic(
@@ -296,7 +296,7 @@ impl Sample {
 
     /// Describes how many objects are detected at all. `is_explained` tells whether there is another cause, beside
     /// which a detector that finds most objects is none.
-    fn detector_at_fault(&self, is_explained: bool) -> Option<Diagnostic> {
+    fn detector_at_fault(&self, is_explained: bool) -> Option<Diagnosis> {
         let mut rows_of: HashMap<u64, Vec<&ResultRow>> = HashMap::new();
         for row in &self.rows {
             rows_of.entry(row.image_id).or_default().push(row);

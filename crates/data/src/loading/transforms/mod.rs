@@ -16,7 +16,6 @@ pub mod resize;
 pub use augment::Augmentation;
 pub use classify::{LabeledAugmentation, SoftLabel};
 pub use geometry::Sample;
-pub use preprocess::{
-    PreparedImage, Preprocess, normalize, prepare, prepare_ten_crops, whole_image,
-};
+pub(crate) use preprocess::prepare_ten_crops;
+pub use preprocess::{PreparedImage, Preprocess, normalize, prepare};
 pub use resize::ResizeMethod;

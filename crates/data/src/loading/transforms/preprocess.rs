@@ -239,24 +239,6 @@ impl Preprocess {
     }
 }
 
-/// Deserializes the preprocessing of a network that must see the whole image; for serde's
-/// `deserialize_with`.
-///
-/// # Errors
-/// The value is not a [`Preprocess`], or has a `center_crop`.
-pub fn whole_image<'de, D>(deserializer: D) -> Result<Preprocess, D::Error>
-where
-    D: serde::Deserializer<'de>,
-{
-    let preprocess: Preprocess = serde::Deserialize::deserialize(deserializer)?;
-    match preprocess.center_crop {
-        None => Ok(preprocess),
-        Some(side) => Err(serde::de::Error::custom(format!(
-            "center_crop: {side} is for classifiers only, a detector needs the whole image"
-        ))),
-    }
-}
-
 /// An image prepared for a network, not yet padded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreparedImage {
@@ -311,7 +293,7 @@ pub fn prepare(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
 ///
 /// # Errors
 /// There is no `center_crop`, or the resized image is smaller.
-pub fn prepare_ten_crops(
+pub(crate) fn prepare_ten_crops(
     image: &RgbImage,
     preprocess: &Preprocess,
 ) -> Result<Vec<PreparedImage>, DataError> {
@@ -639,19 +621,17 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_is_written_only_where_there_is_one_and_no_detector_may_have_it() {
+    fn a_crop_is_written_only_where_there_is_one() {
         let plain = serde_json::to_string(&Preprocess::torchvision()).unwrap();
         assert!(!plain.contains("center_crop"), "{plain}");
-        let whole = |json: &str| whole_image(&mut serde_json::Deserializer::from_str(json));
-        assert_eq!(whole(&plain).unwrap(), Preprocess::torchvision());
+        assert_eq!(
+            serde_json::from_str::<Preprocess>(&plain).unwrap(),
+            Preprocess::torchvision()
+        );
         let cropped = serde_json::to_string(&Preprocess::imagenet_eval()).unwrap();
         assert_eq!(
             serde_json::from_str::<Preprocess>(&cropped).unwrap(),
             Preprocess::imagenet_eval()
-        );
-        assert_eq!(
-            whole(&cropped).unwrap_err().to_string(),
-            "center_crop: 224 is for classifiers only, a detector needs the whole image"
         );
         let nothing = Preprocess {
             center_crop: Some(0),

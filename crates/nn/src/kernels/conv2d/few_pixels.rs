@@ -136,7 +136,7 @@ impl Product<'_> {
             // The last pixels are computed together with some of those before them, whose sums must not
             // be added to twice.
             let first = next.min(self.pixels - P);
-            let fresh = next - first;
+            let done = next - first;
             let mut sums = [simd.splat_f32s(0.0); P];
             if !self.is_first {
                 sums.copy_from_slice(&kept[first..first + P]);
@@ -149,7 +149,7 @@ impl Product<'_> {
                     sums[p] = simd.mul_add_f32s(factor, *weights, sums[p]);
                 }
             }
-            kept[next..first + P].copy_from_slice(&sums[fresh..]);
+            kept[next..first + P].copy_from_slice(&sums[done..]);
             next = first + P;
         }
     }

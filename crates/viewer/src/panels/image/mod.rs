@@ -10,7 +10,7 @@ mod view;
 
 use egui::{Color32, Frame, Key, ScrollArea, Style, Ui};
 
-use super::{Input, Panel, PanelContext, Shortcut};
+use super::{Input, KeyShortcut, Panel, PanelContext};
 use crate::state::export::Export;
 use crate::state::{GalleryQuery, Pane, PanelId};
 
@@ -26,7 +26,7 @@ impl Panel for ImagePanel {
         exports::EXPORTS
     }
 
-    fn shortcuts(&self) -> &'static [Shortcut] {
+    fn shortcuts(&self) -> &'static [KeyShortcut] {
         shortcuts::SHORTCUTS
     }
 

@@ -2,13 +2,13 @@
 
 use egui::{FocusDirection, Key, Modifiers};
 
-use crate::panels::{Input, Shortcut};
+use crate::panels::{Input, KeyShortcut};
 use crate::state::{MapStage, Pane, Request};
 
 const NONE: Modifiers = Modifiers::NONE;
 
-pub(crate) static SHORTCUTS: &[Shortcut] = &[
-    Shortcut {
+pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
+    KeyShortcut {
         keys: "← →",
         action: "previous, next image",
         bindings: &[
@@ -16,7 +16,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             (NONE, Key::ArrowRight, |input| input.state.step(1)),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "Page Up, Page Down",
         action: "10 images back, forward",
         bindings: &[
@@ -24,7 +24,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             (NONE, Key::PageDown, |input| input.state.step(10)),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "Home, End",
         action: "first, last image",
         bindings: &[
@@ -32,7 +32,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             (NONE, Key::End, |input| input.state.step(isize::MAX / 2)),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "Tab, Shift+Tab",
         action: "next, previous box",
         bindings: &[
@@ -40,7 +40,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             (NONE, Key::Tab, |input| input.next_box(false)),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "M",
         action: "select the matching box",
         bindings: &[(NONE, Key::M, |input| {
@@ -51,7 +51,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             }
         })],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "Wheel, + −",
         action: "zoom at the pointer, at the center",
         bindings: &[
@@ -60,7 +60,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             (NONE, Key::Minus, |input| input.zoom(0.8)),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "0, 1",
         action: "fit the image, actual size",
         bindings: &[
@@ -71,31 +71,31 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             }),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "Drag",
         action: "move the image",
         bindings: &[],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "H (hold)",
         action: "hide all boxes",
         bindings: &[],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "G",
         action: "annotations on, off",
         bindings: &[(NONE, Key::G, |input| {
             toggle(&mut input.state.settings.filter.show_annotations);
         })],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "P",
         action: "detections on, off",
         bindings: &[(NONE, Key::P, |input| {
             toggle(&mut input.state.settings.filter.show_detections);
         })],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "L, S",
         action: "labels, scores on, off",
         bindings: &[
@@ -107,21 +107,21 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             }),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "V",
         action: "color by verdict or by class",
         bindings: &[(NONE, Key::V, |input| {
             toggle(&mut input.state.settings.filter.color_by_verdict);
         })],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "F",
         action: "class filter on, off",
         bindings: &[(NONE, Key::F, |input| {
             toggle(&mut input.state.settings.filter.class_filter_off);
         })],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "[ ]",
         action: "lower, raise the score threshold",
         bindings: &[
@@ -129,7 +129,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             (NONE, Key::CloseBracket, |input| input.change_score(STEP)),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: ", .",
         action: "lower, raise the IoU threshold",
         bindings: &[
@@ -137,14 +137,14 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             (NONE, Key::Period, |input| input.change_iou(STEP)),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "E",
         action: "only images with errors",
         bindings: &[(NONE, Key::E, |input| {
             toggle(&mut input.state.query.errors_only);
         })],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "Backspace",
         action: "clear the image filter",
         bindings: &[(NONE, Key::Backspace, |input| {
@@ -153,12 +153,12 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             query.search.clear();
         })],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "C",
         action: "comparison on, off",
         bindings: &[(NONE, Key::C, |input| input.state.toggle_compare())],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "D",
         action: "detect in all images",
         bindings: &[(NONE, Key::D, |input| {
@@ -166,7 +166,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             input.state.requests.push(request);
         })],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "B, N",
         action: "previous, next SE block",
         bindings: &[
@@ -174,7 +174,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             (NONE, Key::N, |input| input.change_block(1)),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "J, K",
         action: "previous, next channel",
         bindings: &[
@@ -182,7 +182,7 @@ pub(crate) static SHORTCUTS: &[Shortcut] = &[
             (NONE, Key::K, |input| input.change_channel(1)),
         ],
     },
-    Shortcut {
+    KeyShortcut {
         keys: "X, T",
         action: "feature map before or after scaling, most active channels",
         bindings: &[

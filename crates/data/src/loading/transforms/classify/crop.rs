@@ -165,7 +165,7 @@ pub(crate) fn window_size(image: ImageSize, area_fraction: f64, ratio: f64) -> O
 
 /// Returns the largest centered window whose aspect ratio is within the bounds, for when no drawn
 /// window fits.
-pub fn fallback_window(image: ImageSize, [lowest, highest]: [f64; 2]) -> Window {
+pub(crate) fn fallback_window(image: ImageSize, [lowest, highest]: [f64; 2]) -> Window {
     let ImageSize { height, width } = image;
     let ratio = width as f64 / height as f64;
     let at_ratio = |side: f64, limit: usize| (side.round_ties_even() as usize).clamp(1, limit);
