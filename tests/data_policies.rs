@@ -295,6 +295,22 @@ fn a_list_is_checked_as_training_joins_it() {
     assert_eq!(json["parts"].as_array().unwrap().len(), 2);
     let images = |split: &str| json["together"][split].as_u64().unwrap();
     assert_eq!(images("train_images") + images("val_images"), 8);
+    // Two files on images of one directory: those of the other are no images that nobody lists.
+    let halves = ["a/train.json", "a/val.json"];
+    for (name, ids) in halves.iter().zip([[1, 2], [3, 4]]) {
+        let mut half = coco(4, &[0, 1, 2, 3]);
+        let of_half = |entry: &Value, key: &str| ids.iter().any(|id| entry[key] == json!(id));
+        for (list, key) in [("images", "id"), ("annotations", "image_id")] {
+            let entries = half[list].as_array_mut().unwrap();
+            entries.retain(|entry| of_half(entry, key));
+        }
+        fs::write(dir.path().join(name), half.to_string()).unwrap();
+    }
+    let files = halves.map(at).join(",");
+    let checked = sedet(&["data", "check", &files]);
+    let shown = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{shown}");
+    assert!(!shown.contains("image-not-listed"), "{shown}");
     // Other class names are no error of either dataset.
     let mut other = coco(4, &[0, 1]);
     other["categories"][0]["name"] = "dog".into();

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{CheckArgs, checked, find};
+use super::{CheckArgs, Checked, checked, find};
 use crate::cli::hints::usage_with_hint;
 use crate::cli::terminal::{hanging, width};
 use crate::cli::{print_out, status};
-use sedet_data::curation::check::Severity;
+use sedet_data::curation::check::{CheckedSplit, Severity};
 use sedet_data::datasets::registry::DatasetName;
 use sedet_data::text::count;
 
@@ -39,9 +39,17 @@ pub(super) fn check(
         let target = find(&part)?;
         parts.push((part, target));
     }
+    let found = parts.iter().map(|(part, target)| checked(part, target));
+    let mut all_found: Vec<Checked> = found.collect::<Result<_, _>>()?;
     let (mut reports, mut errors, mut warnings) = (Vec::new(), 0, 0);
-    for (part, target) in &parts {
-        let found = checked(part, target, false)?;
+    for (at, (part, target)) in parts.iter().enumerate() {
+        let (before, rest) = all_found.split_at_mut(at);
+        let Some((found, after)) = rest.split_first_mut() else {
+            break;
+        };
+        let others = before.iter().chain(&*after);
+        let others: Vec<&CheckedSplit> = others.flat_map(|other| &other.splits).collect();
+        found.compare(&others);
         errors += found.diagnostics.count(Severity::Error);
         warnings += found.diagnostics.count(Severity::Warning);
         let report = found.report(part, target, None);

@@ -83,8 +83,14 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if !args.has_one_file() && roles.contains(&Split::Train) && !roles.contains(&Split::Val) {
         status!("no val annotations: training holds out a tenth of the train images");
     }
-    let holds_out = !roles.contains(&Split::Val) && target.dataset != DatasetName::Coco;
-    let found = checked(args, &target, holds_out)?;
+    let mut found = checked(args, &target)?;
+    // With one split of several, the images of the others would seem to be in no list.
+    if args.split.is_none() {
+        found.compare(&[]);
+    }
+    if !roles.contains(&Split::Val) && target.dataset != DatasetName::Coco {
+        found.check_hold_out();
+    }
     let files = target.files.splits.iter().find(|of| {
         let name = of.split.to_string();
         found.splits.first().is_some_and(|split| split.name == name)
@@ -128,6 +134,20 @@ struct Checked {
 }
 
 impl Checked {
+    /// Compares the splits. `others` are those of other datasets, whose images may be in the same directories.
+    fn compare(&mut self, others: &[&CheckedSplit]) {
+        compare_splits(&self.splits, others, &mut self.diagnostics);
+    }
+
+    /// Checks that training can hold out validation images, if train is the only split.
+    fn check_hold_out(&mut self) {
+        if let [only] = self.splits.as_slice()
+            && only.name == Split::Train.to_string()
+        {
+            check_hold_out(only, &mut self.diagnostics);
+        }
+    }
+
     fn report<'a>(
         &'a self,
         args: &'a CheckArgs,
@@ -147,8 +167,8 @@ impl Checked {
     }
 }
 
-/// Checks a dataset; `holds_out` tells whether training would hold out validation images of it.
-fn checked(args: &CheckArgs, target: &Target, holds_out: bool) -> anyhow::Result<Checked> {
+/// Checks each split of a dataset on its own.
+fn checked(args: &CheckArgs, target: &Target) -> anyhow::Result<Checked> {
     let mut diagnostics = Diagnostics::default();
     let options = CheckOptions {
         images: !args.skip_images,
@@ -172,16 +192,6 @@ fn checked(args: &CheckArgs, target: &Target, holds_out: bool) -> anyhow::Result
     );
     drop(meter);
     let splits = splits?;
-    // With one split of several, the images of the others would seem to be in no list.
-    if args.split.is_none() {
-        compare_splits(&splits, &mut diagnostics);
-    }
-    if let [only] = splits.as_slice()
-        && only.name == Split::Train.to_string()
-        && holds_out
-    {
-        check_hold_out(only, &mut diagnostics);
-    }
     let mut counted = Vec::new();
     for split in &splits {
         counted.push(match split.sound_part() {

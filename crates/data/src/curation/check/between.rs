@@ -22,7 +22,13 @@ const NEAR_DUPLICATE: u32 = 36;
 
 /// Checks the splits of a dataset against each other: category tables that differ, images in two
 /// splits, classes that are evaluated but never trained, images that are not listed.
-pub fn compare_splits(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
+///
+/// `others` are splits of other datasets, whose images may be in the same directories: they are listed there.
+pub fn compare_splits(
+    splits: &[CheckedSplit],
+    others: &[&CheckedSplit],
+    diagnostics: &mut Diagnostics,
+) {
     if let Some((first, others)) = splits.split_first() {
         for other in others {
             categories(first, other, diagnostics);
@@ -34,7 +40,7 @@ pub fn compare_splits(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
             leaks(earlier, split, diagnostics);
         }
     }
-    not_listed(splits, diagnostics);
+    not_listed(splits, others, diagnostics);
 }
 
 /// Checks that training can hold out validation images of a split, where a dataset has no others.
@@ -164,8 +170,16 @@ fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnos
 }
 
 /// Finds images beside listed ones that are not listed.
-fn not_listed(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
+fn not_listed(splits: &[CheckedSplit], others: &[&CheckedSplit], diagnostics: &mut Diagnostics) {
     let mut listed: HashSet<PathBuf> = HashSet::new();
+    for split in others {
+        let roots = split.image_directory.iter();
+        listed.extend(roots.flat_map(|root| {
+            let images = split.images.entries.iter();
+            let names = images.filter_map(|image| image.file_name.as_deref());
+            names.map(|name| root.join(name))
+        }));
+    }
     let mut directories: Vec<(PathBuf, &CheckedSplit)> = Vec::new();
     for split in splits {
         let Some(root) = &split.image_directory else {
