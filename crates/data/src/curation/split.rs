@@ -38,8 +38,7 @@ impl Whole {
     /// note.
     ///
     /// # Errors
-    /// A file is wrong, or the splits cannot be joined; see
-    /// [`join_splits`](crate::annotations::joining::join_splits).
+    /// A file is wrong; the class names of the splits differ, or an image of two splits has other boxes in each.
     pub fn read(files: &DatasetFiles, on_bad_image: OnBadImage) -> Result<Self, DataError> {
         let mut read = files.read_with_images(on_bad_image)?.splits;
         if read.len() == 1 {
