@@ -68,10 +68,11 @@ fn options_that_lack_another_or_have_no_effect_are_refused() {
     for (options, part) in cases {
         is_wrong_usage(&[&["eval"], options].concat(), &[part, "hint: for "]);
     }
-    let without_effect: [&[&str]; 6] = [
+    let without_effect: [&[&str]; 7] = [
         &["--split", "train"],
         &["--device", "cpu"],
         &["--ten-crop"],
+        &["--batch-size", "4"],
         &["--on-bad-image", "skip"],
         &["--data-dir", "data"],
         &["--strict"],

@@ -27,9 +27,6 @@ use sedet_data::images::OnBadImage;
 use sedet_data::loading::{LoaderOptions, SkippedImage, Views};
 use sedet_data::text::count;
 
-/// Batch size of a classifier.
-const BATCH: usize = 100;
-
 const EXAMPLES: &str = "\
 Examples:
   sedet eval --checkpoint best.safetensors --dataset photos/ --output results/
@@ -77,6 +74,9 @@ pub(super) struct EvalArgs {
     /// boxes.csv (every box with its match)
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Classifiers: images per batch [default: chosen by the size of the input]
+    #[arg(long, value_name = "N", value_parser = whole_number_within(1..=4096_u16))]
+    batch_size: Option<u16>,
     /// Classifiers: average over ten crops per image (corners and center, each also flipped)
     #[arg(long)]
     ten_crop: bool,
@@ -121,6 +121,12 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         return Err(usage_with_hint(
             "--ten-crop requires a classification dataset",
             "omit --ten-crop",
+        ));
+    }
+    if args.batch_size.is_some() {
+        return Err(usage_with_hint(
+            "--batch-size requires a classification dataset: detectors compute one image at a time",
+            "omit --batch-size",
         ));
     }
     let is_results_file = matches!(subject, Subject::Results { .. });
@@ -237,6 +243,7 @@ impl EvalArgs {
             ("--data-dir", self.data_dir.is_some()),
             ("--split", self.split.is_some()),
             ("--on-bad-image", self.on_bad_image.is_some()),
+            ("--batch-size", self.batch_size.is_some()),
             ("--ten-crop", self.ten_crop),
             ("--device", self.model.device.device.is_some()),
             ("--precision", self.model.precision.is_given()),
@@ -470,7 +477,9 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
     status!("{} on {}", count(images.len(), "image"), device.name);
     let threads = rayon::current_num_threads();
     let options = LoaderOptions {
-        batch_size: BATCH,
+        batch_size: args
+            .batch_size
+            .map_or_else(|| model.batch_size(device.backend), usize::from),
         threads,
         prefetch: threads + 1,
         on_bad_image: args.on_bad_image(),

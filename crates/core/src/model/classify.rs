@@ -6,8 +6,9 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 
-use super::{Model, ModelError, ProgressFn, to_device};
+use super::{Model, ModelError, ProgressFn, Task, to_device};
 use crate::classification::classifier::Classifier;
+use crate::device::Backend;
 use sedet_data::DataError;
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::eval::classification::{ClassificationEvaluation, ClassificationScores};
@@ -17,6 +18,13 @@ use sedet_data::loading::{LabeledViews, LoaderOptions, SkippedImage, Views, eval
 
 /// Number of classes that [`Model::predict`] returns.
 pub const DEFAULT_TOP: usize = 5;
+
+/// Pixels of a batch on the CPU: 100 images of CIFAR, 2 of 224x224. A batch of 32 images of 32x32 takes a quarter less
+/// time per image than one alone (ResNet-20, one thread of an AMD EPYC); at 224 no batch from 2 to 32 takes less
+/// (ResNet-50, SE-ResNet-50, MobileNet), and 100 images cost 1.1 GB (ResNet-50).
+const BATCH_PIXELS: usize = 100 * 32 * 32;
+/// The most images of a batch, and the number of a GPU, which has more to do at a time with more of them.
+const MOST_IMAGES: usize = 100;
 
 /// A class with its probability.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -30,6 +38,19 @@ pub struct RankedClass {
 }
 
 impl Model {
+    /// Returns the number of images to compute at a time where there are many: for detectors, whose images are large
+    /// and of different sizes, one.
+    pub fn batch_size(&self, backend: Backend) -> usize {
+        let side = self.spec.preprocess.input_side().max(1);
+        match (self.task(), backend) {
+            (Task::Detection, _) => 1,
+            (Task::Classification, Backend::Cpu) => {
+                (BATCH_PIXELS / (side * side)).clamp(1, MOST_IMAGES)
+            }
+            (Task::Classification, Backend::Wgpu | Backend::Cuda) => MOST_IMAGES,
+        }
+    }
+
     /// Returns the logits of all classes for each image.
     ///
     /// # Errors
