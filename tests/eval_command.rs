@@ -303,10 +303,7 @@ fn options_of_the_viewer_that_need_another_are_refused_before_a_window_opens() {
         ),
         (
             vec![&photo, "--dataset", "shapes"],
-            [
-                "--dataset has no effect: ",
-                "photo.png is opened in its place",
-            ],
+            ["--dataset has no effect: ", "photo.png is opened instead"],
         ),
         (
             vec![DETECTOR, "--checkpoint", DETECTOR],

@@ -230,7 +230,7 @@ fn a_small_directory_keeps_an_image_of_every_class_and_holds_one_out() {
 }
 
 #[test]
-fn unsuitable_directories_are_reported_with_a_hint() {
+fn unsuitable_directories_are_reported_with_the_reason() {
     let train = ["train/a/1.jpg", "train/b/1.jpg"];
     let dir = tree(&[&train[..], &["val/a/1.jpg", "val/c/1.jpg"]].concat());
     let message = error(dir.path(), Split::Val);
@@ -241,10 +241,7 @@ fn unsuitable_directories_are_reported_with_a_hint() {
 
     let dir = tree(&[&train[..], &["train/empty/.hidden.jpg", "val/a/1.jpg"]].concat());
     let message = error(dir.path(), Split::Train);
-    assert!(
-        message.contains("no images in empty; add some"),
-        "{message}"
-    );
+    assert!(message.ends_with("no images in empty"), "{message}");
     let val = open(dir.path(), Split::Val);
     assert!(val.notes()[0].contains("no images of 2 of 3 classes: b, empty"));
     assert_eq!(val.class_counts(), [1, 0, 0]);

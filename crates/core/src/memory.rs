@@ -281,7 +281,7 @@ fn advise_huge_pages(block: *mut u8, layout: Layout) {
 #[cfg(not(target_os = "linux"))]
 fn advise_huge_pages(_: *mut u8, _: Layout) {}
 
-/// Returns the largest memory in bytes that the process held since it started or since [`forget_peak`], on
+/// Returns the largest memory in bytes that the process held since it started or since the last measurement began, on
 /// Linux; none elsewhere.
 pub fn peak_resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -123,7 +123,7 @@ pub enum SampleError {
 ///
 /// # Errors
 /// A classifier, an image that can't be read, or a file that can't be written.
-pub(crate) fn write_samples(
+pub fn write_samples(
     model: &Model,
     dataset: &DetectionDataset,
     skipped: &[SkippedImage],

@@ -9,7 +9,7 @@ use crate::excitation::ChannelMap;
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
 /// Maximum width and height of an image in a [`grid`], in pixels.
-pub(crate) const TILE_SIDE: u32 = 320;
+pub const TILE_SIDE: u32 = 320;
 /// Font height of captions in pixels.
 const CAPTION_HEIGHT: f32 = 13.0;
 /// Gap between the tiles of a grid in pixels.

@@ -61,7 +61,7 @@ pub fn viridis(share: f32) -> Rgb {
     colorous::VIRIDIS.eval_continuous(share).as_array()
 }
 
-/// Returns [`DARK`] or [`LIGHT`], whichever has the higher contrast to a background.
+/// Returns the dark or the light color of text, whichever has the higher contrast to a background.
 pub fn text_color_on(background: Rgb) -> Rgb {
     if contrast(background, DARK) >= contrast(background, LIGHT) {
         DARK

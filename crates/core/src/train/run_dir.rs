@@ -354,6 +354,22 @@ impl RunDir {
         self.path.join("results")
     }
 
+    /// Writes a record of the run as JSON.
+    ///
+    /// # Errors
+    /// The system error, with the path; a path in the record that is not Unicode.
+    pub(super) fn write_json(
+        &self,
+        name: &str,
+        record: &impl Serialize,
+    ) -> Result<(), RunDirError> {
+        let text = serde_json::to_string_pretty(record).map_err(|error| RunDirError::Io {
+            path: self.path.join(name),
+            source: error.into(),
+        })?;
+        self.write(name, &format!("{text}\n"))
+    }
+
     /// Writes a small file of the run.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! COCO JSON in a directory: where annotation files and images are.
 //!
-//! [`find_coco`] expects COCO 2017 as unpacked from its archives:
+//! The named dataset `coco` is COCO 2017 as unpacked from its archives:
 //!
 //! ```text
 //! annotations/instances_train2017.json   train2017/

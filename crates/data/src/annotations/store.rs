@@ -47,7 +47,7 @@ impl Fingerprint {
 /// The largest number of images or annotations; more are refused before they fill the memory. It is
 /// twice the number of the largest public dataset (Objects365, 27 million boxes). In columns they
 /// take about 5 GB.
-pub(crate) const MAX_ANNOTATIONS: usize = 50_000_000;
+pub const MAX_ANNOTATIONS: usize = 50_000_000;
 
 /// A category with the id and the name that the dataset gives it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

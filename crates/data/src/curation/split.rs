@@ -39,8 +39,7 @@ impl Whole {
     /// skipped with a note. `progress` is that of [`DatasetFiles::read_with_images`].
     ///
     /// # Errors
-    /// A file is wrong, or the splits cannot be joined; see
-    /// [`join_splits`](crate::annotations::joining::join_splits).
+    /// A file is wrong; the class names of the splits differ, or an image of two splits has other boxes in each.
     pub fn read(
         files: &DatasetFiles,
         on_bad_image: OnBadImage,

@@ -86,7 +86,7 @@ impl ImageFolder {
     }
 
     /// Finds an image folder: at least two class directories with images. Check
-    /// [`holds_annotations`] first: detection datasets have directories of images too.
+    /// [`recognize`] first: detection datasets have directories of images too.
     pub fn find(root: &Path) -> Option<Self> {
         if !root.is_dir() {
             return None;

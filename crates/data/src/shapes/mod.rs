@@ -48,13 +48,13 @@ pub(super) use camera::decode as decode_photograph;
 pub use writer::write_dataset;
 
 /// The classes, in the order of [`SceneObject::class_index`].
-pub(crate) const CLASS_NAMES: [&str; 6] = ["ball", "box", "cylinder", "ring", "star", "cone"];
+pub const CLASS_NAMES: [&str; 6] = ["ball", "box", "cylinder", "ring", "star", "cone"];
 
 /// The COCO category id of each class. They are not contiguous, as in COCO.
-pub(crate) const CATEGORY_IDS: [u64; 6] = [1, 2, 3, 5, 8, 13];
+pub const CATEGORY_IDS: [u64; 6] = [1, 2, 3, 5, 8, 13];
 
 /// Smallest and largest accepted [`ShapesConfig::long_side`].
-pub(crate) const LONG_SIDE_LIMITS: (u32, u32) = (64, 2048);
+pub const LONG_SIDE_LIMITS: (u32, u32) = (64, 2048);
 
 /// Configuration of the generator. [`Default`] holds the values of `--dataset shapes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ use super::optional::OptionalTensor;
 
 /// The result of [`batch_norm_train`].
 #[derive(Debug, Clone)]
-pub(crate) struct BatchNormOutput {
+pub struct BatchNormOutput {
     /// The normalized input, `[batch, channels, height, width]`.
     pub y: Tensor<4>,
     /// The mean of each channel, `[channels]`, without gradient.
@@ -47,7 +47,7 @@ pub(crate) struct BatchNormOutput {
 ///
 /// # Panics
 /// If the shapes do not match.
-pub(crate) fn batch_norm_train(
+pub fn batch_norm_train(
     x: Tensor<4>,
     weight: Tensor<1>,
     bias: Tensor<1>,

@@ -23,7 +23,7 @@ use super::cpu::{Contiguous, ELEMENTS_PER_TASK, Output, all_f32, dims, sum_of, t
 ///
 /// # Panics
 /// If the shapes do not match.
-pub(crate) fn excite_add_relu(x: Tensor<4>, gates: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+pub fn excite_add_relu(x: Tensor<4>, gates: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
     let [batch, channels, ..] = x.dims();
     assert_eq!(gates.dims(), [batch, channels, 1, 1], "excite: the gates");
     assert_eq!(residual.dims(), x.dims(), "excite: the residual");

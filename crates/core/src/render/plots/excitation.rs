@@ -24,7 +24,7 @@ const ACTIVATION_COLUMNS: usize = 3;
 /// Classes per row of figure 7.
 const STD_COLUMNS: usize = 4;
 const LEGEND_WIDTH: i32 = 200;
-/// The maximum number of panels: blocks, times classes in [`save_class_std`].
+/// The maximum number of panels: blocks, times classes where each has a panel.
 pub const MAX_PANELS: usize = 200;
 /// Width reserved for the name of a block in the heat map.
 const NAME: i32 = 190;

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use super::error::RunError;
 use super::request::RecipeOptions;
 use crate::train::run_dir::{LAUNCH, Launch, RunDir};
@@ -52,7 +50,7 @@ impl Launch {
     }
 
     pub(super) fn write(&self, run: &RunDir) -> Result<(), RunError> {
-        Ok(run.write(LAUNCH, &format!("{:#}\n", json!(self)))?)
+        Ok(run.write_json(LAUNCH, self)?)
     }
 }
 

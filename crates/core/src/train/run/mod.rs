@@ -32,7 +32,7 @@ use start::create;
 use super::engine::{Engine, Outcome, TrainTask as _};
 use super::memory::free_memory;
 use super::observer::{Notice, Observer};
-use super::run_dir::{ENVIRONMENT, Environment, Launch, RunDir, RunDirError, TrainedOn};
+use super::run_dir::{ENVIRONMENT, Environment, Launch, RunDir, TrainedOn};
 use super::run_log::LogObserver;
 use super::summary::{DatasetFacts, ModelFacts, RecipeFacts, RunSummary, count_parameters};
 use crate::config::training::EngineConfig;
@@ -304,12 +304,7 @@ fn write_environment(
             parameters: parameters as u64,
         },
     );
-    let text = serde_json::to_string_pretty(&environment).map_err(std::io::Error::from);
-    let text = text.map_err(|source| RunDirError::Io {
-        path: context.run.path.join(ENVIRONMENT),
-        source,
-    })?;
-    Ok(context.run.write(ENVIRONMENT, &format!("{text}\n"))?)
+    Ok(context.run.write_json(ENVIRONMENT, &environment)?)
 }
 
 /// Returns the beginnings of the names of the tensors of frozen parts.

@@ -77,7 +77,7 @@ impl Default for Conv2dOptions {
 
 /// The weight and bias of a convolution, and the scale of the batch norm after it.
 #[derive(Clone, Debug)]
-pub(crate) struct Filters {
+pub struct Filters {
     /// `[channels_out, channels_in / groups, kernel_height, kernel_width]`.
     pub weight: Tensor<4>,
     /// Factor of each filter, `[channels_out]`. Treated as a constant by the gradient.
@@ -127,7 +127,7 @@ impl Filters {
 ///
 /// # Panics
 /// If the shapes do not match each other or the options.
-pub(crate) fn conv2d(
+pub fn conv2d(
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
@@ -158,7 +158,7 @@ pub(crate) fn conv2d(
 ///
 /// # Panics
 /// If the shapes do not match each other or the options.
-pub(crate) fn conv2d_fused(
+pub fn conv2d_fused(
     x: Tensor<4>,
     filters: Filters,
     residual: Option<Tensor<4>>,
@@ -190,7 +190,7 @@ pub(crate) fn conv2d_fused(
 ///
 /// # Panics
 /// If the shapes do not match each other or the options.
-pub(crate) fn conv2d_gated(
+pub fn conv2d_gated(
     x: Tensor<4>,
     filters: Filters,
     gates: Tensor<4>,
