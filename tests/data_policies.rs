@@ -167,6 +167,149 @@ fn every_command_stops_at_the_images_that_it_would_skip() {
 }
 
 #[test]
+fn a_held_out_image_that_cannot_be_used_is_named_before_training_with_a_division_that_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = text(&dir.path().join("run"));
+    let mut refused = 0;
+    for damaged in 0..6 {
+        let source = dir.path().join(format!("source-{damaged}"));
+        write_coco(&source, 6, &[0, 1, 2, 3, 4, 5]);
+        fs::write(source.join(format!("images/{damaged}.jpg")), "").unwrap();
+        let name = format!("{damaged}.jpg");
+        let source = text(&source);
+        let train = |dataset: &str| {
+            // The check of the memory is the last before training.
+            sedet(&[
+                "train",
+                "--dataset",
+                dataset,
+                "--output",
+                &run,
+                "--on-bad-image",
+                "skip",
+                "--device",
+                "cpu",
+                "--batch-size",
+                "100000000",
+            ])
+        };
+        let stderr = String::from_utf8_lossy(&train(&source).stderr).into_owned();
+        if !stderr.contains("no image of val can be used") {
+            assert!(stderr.contains("GB are free"), "{stderr}");
+            fs::remove_dir_all(&run).ok();
+            continue;
+        }
+        refused += 1;
+        assert!(stderr.contains(&name), "{stderr}");
+        assert!(!Path::new(&run).exists());
+        let hint = format!("sedet data split {source} --on-bad-image skip --output NEW");
+        assert!(stderr.contains(&hint), "{stderr}");
+        let new = text(&dir.path().join("new"));
+        let split = [
+            "data",
+            "split",
+            &source,
+            "--on-bad-image",
+            "skip",
+            "--output",
+            &new,
+        ];
+        stderr_of(&split);
+        let stderr = String::from_utf8_lossy(&train(&new).stderr).into_owned();
+        assert!(stderr.contains("GB are free"), "{stderr}");
+    }
+    assert_eq!(refused, 1);
+}
+
+#[test]
+fn images_of_another_size_than_annotated_are_the_cause_of_a_run_without_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, run) = (dir.path().join("data"), text(&dir.path().join("run")));
+    write_coco(&root, 4, &[0, 1, 2, 3]);
+    let annotations = coco(4, &[0, 1, 2, 3]).to_string();
+    let annotations = annotations.replace("\"width\":64", "\"width\":80");
+    fs::write(root.join("annotations.json"), annotations).unwrap();
+    let train = ["train", "--dataset", &text(&root), "--output", &run];
+    fails_with(
+        &[&train[..], &["--on-bad-image", "skip", "--device", "cpu"]].concat(),
+        &[
+            "no image of train can be used: all 3 with boxes are skipped, the first because of: ",
+            "its annotations are for 80x48",
+            "hint: ",
+        ],
+    );
+    assert!(!Path::new(&run).exists());
+}
+
+#[test]
+fn gates_are_measured_without_the_images_that_cannot_be_used_on_request() {
+    const DETECTOR: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let (root, out) = (dir.path().join("data"), text(&dir.path().join("out")));
+    write_coco(&root, 4, &[0, 1, 2, 3]);
+    let annotations = coco(4, &[0, 1, 2, 3]).to_string();
+    let annotations = annotations.replace("cat", "sphere");
+    fs::write(root.join("annotations.json"), annotations).unwrap();
+    let bad = root.join("images/2.jpg");
+    fs::write(&bad, "").unwrap();
+    let root = text(&root);
+    let excite = [
+        "excite",
+        "--checkpoint",
+        DETECTOR,
+        "--dataset",
+        &root,
+        "--split",
+        "train",
+        "--output",
+        &out,
+    ];
+    // The held-out image may be the bad one: both splits are measured.
+    let mut skipped = 0;
+    for split in ["train", "val"] {
+        let excite = excite.map(|word| if word == "train" { split } else { word });
+        let stopped = sedet(&excite);
+        let stderr = String::from_utf8_lossy(&stopped.stderr).into_owned();
+        if stopped.status.success() {
+            continue;
+        }
+        assert!(
+            stderr.contains("2.jpg") && stderr.contains("`excite`"),
+            "{stderr}"
+        );
+        let skip = [&excite[..], &["--on-bad-image", "skip", "--json"]].concat();
+        if split == "val" {
+            fails_with(&skip, &["no image is left: none of 1 image can be used"]);
+        } else {
+            let output = sedet(&skip);
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(stderr.contains("skipped: 1 unreadable image"), "{stderr}");
+            let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(summary["images"], 2, "{summary}");
+        }
+        skipped += 1;
+    }
+    assert_eq!(skipped, 1);
+    is_wrong_usage(
+        &[
+            "excite",
+            "--checkpoint",
+            DETECTOR,
+            "--dataset",
+            "shapes",
+            "--output",
+            &out,
+            "--on-bad-image",
+            "skip",
+        ],
+        &["--on-bad-image has no effect: shapes is generated"],
+    );
+}
+
+#[test]
 fn images_that_are_skipped_for_several_reasons_are_counted_once() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
@@ -238,8 +381,20 @@ fn a_division_of_few_boxes_trains_first_and_says_what_has_none() {
         let note =
             "val has no image with boxes and cannot be evaluated: only 1 image has boxes of 3";
         assert!(stderr.contains(note), "{stderr}");
+        assert!(stderr.contains("hint: annotate more images"), "{stderr}");
+        assert!(!stderr.contains("next: "), "{stderr}");
         assert_eq!(boxes(&out), [1, 0], "{seed}");
     }
+    // Without val, training would have to hold out some of train.
+    let (one, out) = (at("one"), at("whole"));
+    let stderr = stderr_of(&["data", "split", &one, "--val", "0", "--output", &out]);
+    for part in [
+        "training cannot hold out validation images: only 1.jpg of 3 images has boxes",
+        "hint: annotate more images",
+    ] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    assert!(!stderr.contains("next: "), "{stderr}");
     let (two, out) = (at("two"), at("none"));
     is_wrong_usage(
         &[
@@ -261,6 +416,15 @@ fn two_equal_images_are_judged_alike_by_every_command() {
     assert!(checked.status.success(), "{shown}");
     assert!(shown.contains("[held-out-copies]"), "{shown}");
     let split = stderr_of(&["data", "split", &root, "--output", &out]);
+    // A check of the result would report the leak.
+    assert!(split.contains("hint: add other images"), "{split}");
+    assert!(!split.contains("next: "), "{split}");
+    let whole = text(&dir.path().join("whole"));
+    let whole = stderr_of(&["data", "split", &root, "--val", "0", "--output", &whole]);
+    assert!(
+        whole.contains("next: ") && !whole.contains("different splits"),
+        "{whole}"
+    );
     for said in [shown.replace('\n', " "), split] {
         let words: Vec<&str> = said.split_whitespace().collect();
         assert!(

@@ -358,9 +358,29 @@ fn results_that_are_wrong_in_part_are_explained_and_weak_ones_are_not() {
         row(id, class(id), [y, x, h, w])
     });
     assert!(
-        transposed.contains("the boxes are [y, x, height, width], not [x, y, width, height]"),
+        transposed
+            .contains("the boxes would fit as [y, x, height, width], not as [x, y, width, height]"),
         "{transposed}"
     );
+    // Of ids from 1 in the place of those of the file, the error claims no other cause.
+    let mut shifted = document.clone();
+    for (list, key) in [("images", "id"), ("annotations", "image_id")] {
+        for entry in shifted[list].as_array_mut().unwrap() {
+            entry[key] = json!(500 + 7 * entry[key].as_u64().unwrap());
+        }
+    }
+    let other = text(&dir.path().join("shifted.json"));
+    fs::write(&other, shifted.to_string()).unwrap();
+    why(&|id| row(id, class(id), bbox(id)));
+    let output = sedet(&["eval", "--results", &results, "--annotations", &other]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    for part in [
+        "they count the images from 1 in the order of their ids",
+        "error: the results have 12 image ids (1, 2, 3, 4, ...), which look like positions in the list of 12 images",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
     // A detector that misses most objects of images with one detection each.
     let weak = why(&|id| match id % 4 {
         0 => row(id, class(id), bbox(id)),

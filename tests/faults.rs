@@ -335,6 +335,47 @@ fn a_run_resumes_only_with_unchanged_data() {
 }
 
 #[test]
+fn a_run_that_is_shortened_before_its_first_evaluation_is_evaluated() {
+    let scenes = Scenes::new();
+    let run = scenes.dir.path().join("run");
+    let rare = "--epochs 1000 --set train.evaluate_every=1000";
+    let mut child = spawn(&scenes.start(&run, rare));
+    // Three steps are an epoch.
+    wait_for_steps(&mut child, &run, 4);
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let last = Checkpoint::load(&run.join("checkpoints/last.safetensors")).unwrap();
+    let epochs = last.progress.unwrap().epoch.to_string();
+    let (best, metrics) = (
+        run.join("checkpoints/best.safetensors"),
+        run.join("results/metrics.json"),
+    );
+    assert!(!best.exists());
+    let mut shorter = resume(&run);
+    shorter.extend(["--epochs", &epochs].map(str::to_string));
+    // The file of the best weights is not named before it exists.
+    let said = stderr(&succeeds(&shorter));
+    let before = said.split("hint: ").nth(1).unwrap().lines().next().unwrap();
+    assert!(!before.contains("best.safetensors"), "{said}");
+    assert!(best.exists() && metrics.exists(), "{said}");
+    let evaluations = || {
+        let events = fs::read_to_string(run.join("events.jsonl")).unwrap();
+        events.matches("\"eval\"").count()
+    };
+    assert_eq!(evaluations(), 1);
+    // Again, nothing is left to evaluate; without the best weights it is done again.
+    let again = stderr(&succeeds(&resume(&run)));
+    assert!(
+        again.contains("--weights") && again.contains("best.safetensors"),
+        "{again}"
+    );
+    fs::remove_file(&best).unwrap();
+    succeeds(&resume(&run));
+    assert!(best.exists());
+    assert_eq!(evaluations(), 1);
+}
+
+#[test]
 fn an_image_deleted_during_training_stops_the_run_or_is_skipped() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
@@ -447,10 +488,11 @@ fn a_dataset_whose_images_are_all_broken_is_an_error() {
     fails_with(
         &words(&start),
         &[
-            "no image of epoch 1 could be used",
-            "hint: replace the images, then resume with: ",
+            "no image of train can be used: all 6 with boxes are skipped",
+            "hint: replace the images that `sedet data check ",
         ],
     );
+    assert!(!run.exists());
     // Nor can a model be evaluated without one.
     let scenes = Scenes::new();
     for image_path in scenes.images("val") {
@@ -461,10 +503,12 @@ fn a_dataset_whose_images_are_all_broken_is_an_error() {
     fails_with(
         &words(&start),
         &[
-            "no image is left: none of 3 images can be used",
-            "hint: replace the images, then resume with: ",
+            "no image of val can be used: all 3 with boxes are skipped",
+            "hint: replace the images that `sedet data check ",
+            "or divide the other images: sedet data split ",
         ],
     );
+    assert!(!run.exists());
 }
 
 #[test]

@@ -35,7 +35,7 @@ use sedet_core::weights::named::{Attempt, AttemptFailure, NamedError, NamedWeigh
 use sedet_core::weights::onnx::OnnxError;
 use sedet_core::weights::third_party::{OtherContent, ThirdPartyError};
 use sedet_data::annotations::formats::is_dataset_file;
-use sedet_data::annotations::layout::LayoutError;
+use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::boxes::BoxConvention;
 use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::download::DownloadError;
@@ -176,6 +176,20 @@ fn run(error: &RunError) -> Option<String> {
         RunError::NoBoxes { dataset, .. } => {
             let dataset = quoted(dataset);
             Some(format!("`sedet data check {dataset}` lists what was read"))
+        }
+        RunError::NoUsableImage { dataset, split, .. } => {
+            // Only the other split has images left to divide.
+            let divided = *split == Split::Val && !AnyDatasetName::is_named(dataset);
+            let dataset = quoted(dataset);
+            let divide = match divided {
+                true => format!(
+                    ", or divide the other images: sedet data split {dataset} --on-bad-image skip --output NEW"
+                ),
+                false => String::new(),
+            };
+            Some(format!(
+                "replace the images that `sedet data check {dataset}` lists{divide}"
+            ))
         }
         _ => None,
     }
@@ -662,8 +676,8 @@ fn image_hint(kind: ErrorKind) -> String {
         _ => "replace the file",
     };
     format!(
-        "{file}, or leave such images out: `sedet train`, `eval`, `data convert`, `data split`, `data stats` and \
-         `data show` take --on-bad-image skip"
+        "{file}, or leave such images out: `sedet train`, `eval`, `excite`, `data convert`, `data split`, \
+         `data stats` and `data show` take --on-bad-image skip"
     )
 }
 
@@ -1071,7 +1085,10 @@ mod tests {
     #[test]
     fn a_run_without_a_usable_image_is_not_resumed_before_they_are_replaced() {
         let error = RunError::Training {
-            source: Box::new(TrainError::<ModelError>::NothingToLearnFrom { epoch: 1 }),
+            source: Box::new(TrainError::<ModelError>::NothingToLearnFrom {
+                epoch: 1,
+                first: None,
+            }),
             dataset: "cells".into(),
             run: "runs/a".into(),
             can_be_resumed: true,

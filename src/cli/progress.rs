@@ -346,11 +346,17 @@ impl Observer for ConsoleProgress {
             Notice::AlreadyTrained { run, epochs, .. } => {
                 let best = RunDir::at(run).best_checkpoint();
                 self.line(&notice.to_string());
+                // A run that was shortened before its first evaluation has no best weights yet.
+                let new_run = match best.exists() {
+                    true => format!(
+                        "; for a new run: sedet train --weights {} --dataset DATASET --output NEW",
+                        quoted(best.display())
+                    ),
+                    false => String::new(),
+                };
                 self.line(&format!(
-                    "hint: to train longer: sedet train --resume {} --epochs N with N above {epochs}; for a new \
-                     run: sedet train --weights {} --dataset DATASET --output NEW",
+                    "hint: to train longer: sedet train --resume {} --epochs N with N above {epochs}{new_run}",
                     quoted(run.display()),
-                    quoted(best.display())
                 ));
             }
             Notice::StoppedEarly | Notice::TimeLimit => {

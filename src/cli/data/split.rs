@@ -134,13 +134,17 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
             format!("add {which}images{fewer}"),
         ));
     }
-    if division.are_all_the_same {
+    let are_divided = division.shares.len() > 1;
+    let mut is_usable = true;
+    if division.are_all_the_same && are_divided {
+        is_usable = false;
         problem!(
             "{}: all {} have the same content, so that copies are in different splits: the metrics will be those of \
              training images",
             args.source,
             count(store.image_count(), "image")
         );
+        problem!("hint: add other images; `sedet data check` refuses the same image in two splits");
     } else if division.copies > 0 {
         status!(
             "{}: {copies} with the content of another: in the same split",
@@ -165,6 +169,16 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
             args.source,
             store.image_count()
         );
+        problem!("hint: {ANNOTATE}");
+        is_usable = false;
+    }
+    if let Some(why) = division.cannot_hold_out(&whole.annotations) {
+        problem!(
+            "{}: training cannot hold out validation images: {why}",
+            args.source
+        );
+        problem!("hint: {ANNOTATE}");
+        is_usable = false;
     }
     let written = with_bar("splitting", |progress| {
         write_division(&files, &whole, &division, images, &args.output, progress)
@@ -178,9 +192,15 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         "wrote {}; read again and compared: no difference",
         args.output.display()
     );
-    print_next(&args.output, written.left_images.as_ref());
+    // The next command would fail.
+    if is_usable || written.left_images.is_some() {
+        print_next(&args.output, written.left_images.as_ref());
+    }
     Ok(ExitCode::SUCCESS)
 }
+
+/// What to do about too few images with boxes.
+const ANNOTATE: &str = "annotate more images, then split again";
 
 /// Reads all images of a dataset as one split; splits that exist are joined.
 fn read_whole(

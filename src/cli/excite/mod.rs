@@ -12,18 +12,23 @@ use serde_json::json;
 use super::hints::{usage, usage_with_hint};
 use super::model::ModelArgs;
 use super::progress::with_bar;
+use super::report::report_skipped;
 use super::terminal::{fitted, width};
-use super::{check_data_dir, output_directory, print_out, status, whole_number};
+use super::{
+    check_data_dir, check_on_bad_image, on_bad_image, output_directory, print_out, status,
+    whole_number,
+};
 use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
 };
 use sedet_core::excitation::{BlockSummary, Excitation, Selection};
-use sedet_core::model::{Dataset, ImageChoice};
+use sedet_core::model::{Dataset, ImageChoice, MeasuredGates};
 use sedet_core::render::{MAX_PANELS, save_excitation_figures};
 use sedet_core::report::write_text;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::eval::table::Side;
+use sedet_data::images::OnBadImage;
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
@@ -55,7 +60,7 @@ pub(super) struct ExciteArgs {
         long,
         value_name = "FILE",
         group = "subject",
-        conflicts_with_all = ["data_dir", "split", "classes", "channels", "limit"]
+        conflicts_with_all = ["data_dir", "split", "classes", "channels", "limit", "on_bad_image"]
     )]
     image: Option<PathBuf>,
     /// With --image: most active channels to show per block [default: 8]
@@ -84,6 +89,9 @@ pub(super) struct ExciteArgs {
     /// Number of images, evenly spaced in the split [default: all]
     #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
     limit: Option<usize>,
+    /// What to do with unreadable images: stop (error), or skip them [default: error]
+    #[arg(long, value_parser = on_bad_image())]
+    on_bad_image: Option<OnBadImage>,
     /// Directory for excitation.safetensors, statistics.csv, summary.json and the figures; with --image
     /// for gates.csv and the figures
     #[arg(long, value_name = "DIR")]
@@ -113,11 +121,13 @@ fn measure(args: &ExciteArgs, checkpoint: &Path, dataset_name: &str) -> anyhow::
         return Err(usage("--channels 0: at least 1 channel is required"));
     }
     check_data_dir(dataset_name, args.data_dir.as_deref())?;
+    check_on_bad_image(dataset_name, args.on_bad_image)?;
+    let policy = args.on_bad_image.unwrap_or(OnBadImage::Error);
     let dataset = AnyDatasetName::parse(dataset_name)?;
     let (network, device) = args.model.load(checkpoint)?;
     let blocks = network.se_blocks()?;
     let blocks = choose_blocks(&blocks, &args.blocks)?;
-    let images = Dataset::open(&dataset, args.split, args.data_dir.as_deref())?;
+    let images = Dataset::open_with(&dataset, args.split, args.data_dir.as_deref(), policy)?;
     for note in images.notes() {
         status!("note: {note}");
     }
@@ -142,13 +152,20 @@ fn measure(args: &ExciteArgs, checkpoint: &Path, dataset_name: &str) -> anyhow::
         dataset: dataset_name.to_string(),
         split: args.split,
         limit: args.limit,
+        on_bad_image: policy,
     };
-    let excitation = with_bar("measuring gates", |progress| {
+    let measured = with_bar("measuring gates", |progress| {
         network.record_excitation(&images, &choice, progress)
     })??;
-    let Some(excitation) = excitation else {
+    let Some(MeasuredGates {
+        excitation,
+        skipped,
+    }) = measured
+    else {
         bail!("interrupted before all images were measured");
     };
+    let reasons: Vec<String> = skipped.into_iter().map(|image| image.reason).collect();
+    report_skipped("skipped", &reasons, None);
 
     let selection = Selection {
         blocks,

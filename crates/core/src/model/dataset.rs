@@ -12,6 +12,7 @@ use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::datasets::registry::{AnyDatasetName, OpenedSplit, RegistryError};
 use sedet_data::eval::{EvalError, GroundTruth};
+use sedet_data::images::OnBadImage;
 use sedet_data::loading::SkippedImage;
 
 /// One split of a detection or classification dataset.
@@ -33,11 +34,27 @@ impl Dataset {
         split: Split,
         data_dir: Option<&Path>,
     ) -> Result<Self, RegistryError> {
+        Self::open_with(name, split, data_dir, OnBadImage::Error)
+    }
+
+    /// Opens one split as [`Self::open`]; images with boxes that cannot be used are errors, or are skipped with a note
+    /// if that is known from reading the annotations.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn open_with(
+        name: &AnyDatasetName,
+        split: Split,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<Self, RegistryError> {
         Ok(match name {
             AnyDatasetName::Classification(name) => {
                 Self::Classification(Arc::new(name.open_split(split, data_dir)?))
             }
-            AnyDatasetName::Detection(name) => Self::Detection(name.open_split(split, data_dir)?),
+            AnyDatasetName::Detection(name) => {
+                Self::Detection(name.open_split_with(split, data_dir, on_bad_image)?)
+            }
         })
     }
 

@@ -9,6 +9,8 @@ use crate::excitation::{Collector, Excitation, ExcitationError, Origin, SeBlock,
 use crate::spec::Task;
 use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
+use sedet_data::images::OnBadImage;
+use sedet_data::loading::SkippedImage;
 use sedet_data::loading::batch::pad_images;
 use sedet_data::loading::prefetch::{PrefetchLimits, with_prefetch};
 use sedet_data::loading::transforms::{PreparedImage, Preprocess, prepare};
@@ -27,6 +29,17 @@ pub struct ImageChoice {
     pub split: Split,
     /// Number of images, evenly spaced in the split; none for all.
     pub limit: Option<usize>,
+    /// What to do with images that can't be read.
+    pub on_bad_image: OnBadImage,
+}
+
+/// The statistics of a model's SE gates, and what they do not include.
+#[derive(Debug)]
+pub struct MeasuredGates {
+    /// The statistics.
+    pub excitation: Excitation,
+    /// Images that can't be read, where those are skipped.
+    pub skipped: Vec<SkippedImage>,
 }
 
 impl Model {
@@ -87,14 +100,14 @@ impl Model {
     /// if `progress` stopped it. The next batch is decoded meanwhile.
     ///
     /// # Errors
-    /// A network without SE units, an empty split, the first image that can't be read, or gates that
-    /// are not finite.
+    /// A network without SE units, an empty split, the first image that can't be read, unless such images are
+    /// skipped, no image that can be read, or gates that are not finite.
     pub fn record_excitation(
         &self,
         dataset: &Dataset,
         choice: &ImageChoice,
         progress: &mut ProgressFn<'_>,
-    ) -> Result<Option<Excitation>, ModelError> {
+    ) -> Result<Option<MeasuredGates>, ModelError> {
         let classes = dataset.class_names();
         let mut collector = Collector::new(self.se_blocks()?, self.gate(), classes.len())
             .map_err(|e| self.excitation_error(e))?;
@@ -109,12 +122,19 @@ impl Model {
             threads: 1,
             items: 2,
         };
-        let read = |number: usize| read_batch(dataset, batches[number], &self.spec.preprocess);
+        let read = |number: usize| {
+            let preprocess = &self.spec.preprocess;
+            read_batch(dataset, batches[number], preprocess, choice.on_bad_image)
+        };
+        let mut skipped = Vec::new();
         let is_finished = with_prefetch(batches.len(), limits, read, |batches| {
             for batch in batches {
-                self.add_batch(&mut collector, &batch?)
+                let mut batch = batch?;
+                skipped.append(&mut batch.skipped);
+                self.add_batch(&mut collector, &batch)
                     .map_err(|e| self.excitation_error(e))?;
-                if progress(collector.images() as usize, chosen.len()).is_break() {
+                let done = collector.images() as usize + skipped.len();
+                if progress(done, chosen.len()).is_break() {
                     return Ok(false);
                 }
             }
@@ -123,20 +143,30 @@ impl Model {
         if !is_finished {
             return Ok(None);
         }
-        Ok(Some(collector.finish(Origin {
+        if let Some(first) = skipped.first().filter(|_| skipped.len() == chosen.len()) {
+            return Err(ModelError::NoUsableImage {
+                images: chosen.len(),
+                first: first.reason.clone(),
+            });
+        }
+        let excitation = collector.finish(Origin {
             network: Some(self.spec.network.clone()),
             dataset: choice.dataset.clone(),
             split: choice.split.to_string(),
             images: 0,
             classes,
-        })))
+        });
+        Ok(Some(MeasuredGates {
+            excitation,
+            skipped,
+        }))
     }
 
     /// Runs a batch, consecutive images of one size together.
     fn add_batch(
         &self,
         collector: &mut Collector,
-        (images, seen): &Batch,
+        Batch { images, seen, .. }: &Batch,
     ) -> Result<(), ExcitationError> {
         let mut first = 0;
         for group in images.chunk_by(|a, b| a.input_size == b.input_size) {
@@ -151,19 +181,40 @@ impl Model {
 }
 
 /// Prepared images with their positions and classes.
-type Batch = (Vec<PreparedImage>, Vec<SeenImage>);
+#[derive(Default)]
+struct Batch {
+    images: Vec<PreparedImage>,
+    seen: Vec<SeenImage>,
+    skipped: Vec<SkippedImage>,
+}
 
 fn read_batch(
     dataset: &Dataset,
-    batch: &[usize],
+    indices: &[usize],
     preprocess: &Preprocess,
+    on_bad_image: OnBadImage,
 ) -> Result<Batch, DataError> {
-    let images = batch.par_iter();
+    let images = indices.par_iter();
     let images = images.map(|&index| Ok(prepare(&dataset.load_image(index)?, preprocess)));
-    let images: Vec<PreparedImage> = images.collect::<Result<_, DataError>>()?;
-    let seen = batch.iter().map(|&index| SeenImage {
-        position: index as u32,
-        classes: dataset.labels(index),
-    });
-    Ok((images, seen.collect()))
+    let images: Vec<Result<PreparedImage, DataError>> = images.collect();
+    let mut batch = Batch::default();
+    for (&index, image) in indices.iter().zip(images) {
+        match image {
+            Ok(image) => {
+                batch.images.push(image);
+                batch.seen.push(SeenImage {
+                    position: index as u32,
+                    classes: dataset.labels(index),
+                });
+            }
+            Err(error) if on_bad_image == OnBadImage::Skip && error.is_about_one_image() => {
+                batch.skipped.push(SkippedImage {
+                    dataset_index: index,
+                    reason: error.to_string(),
+                });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(batch)
 }

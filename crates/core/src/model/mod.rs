@@ -35,7 +35,7 @@ pub use classes::ClassMatch;
 pub use classify::{DEFAULT_TOP, RankedClass};
 pub use dataset::{Dataset, ground_truth, without_skipped};
 pub use detect::{DatasetDetections, ImageDetection};
-pub use excitation::ImageChoice;
+pub use excitation::{ImageChoice, MeasuredGates};
 pub use recording::{BlockRecording, Recording, gates_csv};
 
 pub use crate::excitation::ChannelMap;

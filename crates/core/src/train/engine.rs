@@ -129,11 +129,14 @@ pub enum TrainError<E: std::error::Error + 'static> {
     Task(E),
     /// All images of an epoch were skipped.
     #[error(
-        "no image of epoch {epoch} could be used (is the disk with the images still available?)"
+        "no image of epoch {epoch} could be used{}",
+        first.as_ref().map_or(String::new(), |reason| format!(" ({reason})"))
     )]
     NothingToLearnFrom {
         /// The epoch, from 1.
         epoch: usize,
+        /// Why one of them could not be used.
+        first: Option<String>,
     },
     /// A checkpoint could not be written or read.
     #[error(transparent)]
@@ -434,9 +437,24 @@ impl<T: TrainTask> Engine<'_, T> {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError<T::Error>> {
         let started = Instant::now();
-        let is_evaluated = state.progress.evaluated_at == Some(state.progress.iteration);
+        let is_done = state.progress.epoch >= self.config.epochs;
+        // Of a run without epochs left, the final evaluation needs the best weights.
+        let is_evaluated = state.progress.evaluated_at == Some(state.progress.iteration)
+            && !(is_done && !self.run.best_checkpoint().exists());
         let mut log = EventLog::open(&self.run.path, state.progress.iteration, is_evaluated)
             .map_err(|e| self.events_error(e))?;
+        // A run that was shortened to the epochs that it has finished ends like one that was as short from the
+        // beginning: with an evaluation.
+        if is_done && !is_evaluated {
+            let last = self.config.epochs.saturating_sub(1);
+            let found = self.evaluate_epoch(&mut state, last, &mut log, observer)?;
+            let Some((evaluation, is_best)) = found else {
+                return Ok(Outcome::Interrupted);
+            };
+            let evaluated = Some((&evaluation, is_best));
+            observer.epoch(&EpochSums::default().report(last, self.config.epochs, evaluated));
+            self.save(&state)?;
+        }
         while state.progress.epoch < self.config.epochs {
             let end;
             let mut sums = EpochSums::default();
@@ -457,24 +475,11 @@ impl<T: TrainTask> Engine<'_, T> {
             let mut stop_early = false;
             let mut evaluated = None;
             if due {
-                observer.evaluating(epoch);
-                let Some((evaluation, is_best)) = self.evaluate(&mut state, observer)? else {
+                let found = self.evaluate_epoch(&mut state, epoch, &mut log, observer)?;
+                let Some((evaluation, is_best)) = found else {
                     return Ok(Outcome::Interrupted);
                 };
-                log.write(
-                    EventKind::Eval,
-                    state.progress.iteration,
-                    &evaluation.metrics,
-                )
-                .map_err(|e| self.events_error(e))?;
-                observer.evaluated(epoch, &evaluation, is_best);
-                state.progress.plateau.observe(
-                    evaluation.loss.unwrap_or(-evaluation.score),
-                    &self.config.schedule.decay,
-                );
-                if is_best {
-                    state.progress.evaluations_without_gain = 0;
-                } else if end == Stretch::EpochDone {
+                if !is_best && end == Stretch::EpochDone {
                     // A time limit in the middle of an epoch does not indicate a plateau.
                     state.progress.evaluations_without_gain += 1;
                 }
@@ -499,6 +504,36 @@ impl<T: TrainTask> Engine<'_, T> {
             }
         }
         Ok(Outcome::Finished)
+    }
+
+    /// Evaluates after an epoch, and records the result in the state and in the log. Returns `None` if it was stopped;
+    /// the state is then unchanged.
+    fn evaluate_epoch(
+        &self,
+        state: &mut State<T::Model>,
+        epoch: usize,
+        log: &mut EventLog,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<(EpochEvaluation, bool)>, TrainError<T::Error>> {
+        observer.evaluating(epoch);
+        let Some((evaluation, is_best)) = self.evaluate(state, observer)? else {
+            return Ok(None);
+        };
+        log.write(
+            EventKind::Eval,
+            state.progress.iteration,
+            &evaluation.metrics,
+        )
+        .map_err(|e| self.events_error(e))?;
+        observer.evaluated(epoch, &evaluation, is_best);
+        state.progress.plateau.observe(
+            evaluation.loss.unwrap_or(-evaluation.score),
+            &self.config.schedule.decay,
+        );
+        if is_best {
+            state.progress.evaluations_without_gain = 0;
+        }
+        Ok(Some((evaluation, is_best)))
     }
 
     /// Returns the reason why training stops before the next step, if it does.
@@ -569,6 +604,12 @@ impl<T: TrainTask> Engine<'_, T> {
                 if first_batch == 0 && state.progress.iteration == first_iteration {
                     return Err(TrainError::NothingToLearnFrom {
                         epoch: state.progress.epoch + 1,
+                        first: self
+                            .task
+                            .skipped()
+                            .into_iter()
+                            .next()
+                            .map(|image| image.reason),
                     });
                 }
                 // Bad images were skipped, and this epoch has no batches left.
@@ -714,8 +755,10 @@ impl<T: TrainTask> Engine<'_, T> {
             return Ok(None);
         };
         state.progress.evaluated_at = Some(state.progress.iteration);
-        let best = state.progress.best_score.unwrap_or(f64::NEG_INFINITY);
-        let is_best = evaluation.score > best;
+        // A score whose weights are gone is not comparable with anything.
+        let best_score = state.progress.best_score;
+        let best = best_score.filter(|_| self.run.best_checkpoint().exists());
+        let is_best = evaluation.score > best.unwrap_or(f64::NEG_INFINITY);
         if is_best {
             state.progress.best_score = Some(evaluation.score);
             let epochs = state.progress.epoch as f64

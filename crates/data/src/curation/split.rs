@@ -13,8 +13,8 @@ use crate::annotations::coco::{Entry, List, read_coco};
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, Output, SplitAnnotations, Written, WrittenSplit,
 };
-use crate::annotations::joining::{JoinedIds, join_with_ids};
-use crate::annotations::layout::Split;
+use crate::annotations::joining::{JoinedIds, check_hold_out, join_with_ids};
+use crate::annotations::layout::{CannotHoldOut, Split};
 use crate::annotations::reading::DecodeProgress;
 use crate::annotations::same_content::first_with_content;
 use crate::annotations::stratified::stratified;
@@ -123,6 +123,16 @@ impl Division {
             .filter(|(part, _)| !has_boxes(*part))
             .map(|(_, (split, _))| *split)
             .collect()
+    }
+
+    /// Returns why training could not hold out validation images of train, where no split is for validation.
+    pub fn cannot_hold_out(&self, whole: &SplitAnnotations) -> Option<CannotHoldOut> {
+        if self.shares.iter().any(|(split, _)| *split == Split::Val) {
+            return None;
+        }
+        let parts = self.apply(whole).into_iter();
+        let mut train = parts.filter(|part| part.split == Split::Train);
+        train.find_map(|part| check_hold_out(&part).err())
     }
 
     /// Returns the annotations of each split.

@@ -13,7 +13,12 @@ pub(super) fn compare(ground_truth: &GroundTruth, results: &[ResultRow]) -> Stri
     let found: BTreeSet<u64> = results.iter().map(|row| row.image_id).collect();
     let common = found.intersection(&known).count();
     let (some_known, some_found) = (some_of(&known), some_of(&found));
-    let are_positions = found.last().is_some_and(|&last| last < known.len() as u64);
+    let images = known.len() as u64;
+    let are_positions = match (found.first(), found.last()) {
+        // Counted from 0, or from 1.
+        (Some(&first), Some(&last)) => last < images || first > 0 && last == images,
+        _ => false,
+    };
     if are_positions {
         format!(
             "the results have {} ({some_found}), which look like positions in the list of {} \
@@ -24,7 +29,7 @@ pub(super) fn compare(ground_truth: &GroundTruth, results: &[ResultRow]) -> Stri
     } else if common == 0 {
         format!(
             "none of the {} in the results ({some_found}) is among the {} of the ground truth \
-             ({some_known}): they belong to different datasets or splits",
+             ({some_known}): they may belong to another dataset or split",
             text::count(found.len(), "image id"),
             known.len(),
         )

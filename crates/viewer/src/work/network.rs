@@ -22,6 +22,7 @@ use sedet_core::model::{Dataset, ImageChoice, Model, NetworkConfig, Recording, T
 use sedet_core::weights::load::weights_file;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::OpenedSplit;
+use sedet_data::images::OnBadImage;
 use sedet_data::text::count;
 use sedet_nn::nn::recording::Depth;
 
@@ -439,6 +440,7 @@ impl Owner {
             // An annotation file has no splits.
             split: collection.split.unwrap_or(Split::Val),
             limit,
+            on_bad_image: OnBadImage::Error,
         };
         let measured = network.record_excitation(&images, &choice, &mut |done, total| {
             self.urgent();
@@ -454,8 +456,9 @@ impl Owner {
             }
         });
         match measured {
-            Ok(Some(excitation)) => {
-                self.mailbox.send(Message::Statistics(Arc::new(excitation)));
+            Ok(Some(measured)) => {
+                let excitation = Arc::new(measured.excitation);
+                self.mailbox.send(Message::Statistics(excitation));
             }
             Ok(None) => {}
             Err(error) => self.mailbox.send(Message::Failed(error.to_string())),

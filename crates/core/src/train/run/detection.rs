@@ -90,6 +90,9 @@ impl RunKind for DetectorRun {
                     images: store.image_count(),
                 });
             }
+            if on_bad_image == OnBadImage::Skip {
+                self.check_usable(split, &opened.dataset)?;
+            }
         }
         Ok((train, val))
     }
@@ -197,6 +200,34 @@ impl RunKind for DetectorRun {
             skipped,
             samples,
         }))
+    }
+}
+
+impl DetectorRun {
+    /// Checks that an image with boxes can be used, where others are skipped. Training would find out after its
+    /// directory was created, and evaluation after an epoch.
+    fn check_usable(&self, split: Split, dataset: &DetectionDataset) -> Result<(), RunError> {
+        let with_boxes = (0..dataset.len()).filter(|at| dataset.store().has_target(*at));
+        let (mut images, mut first) = (0, None);
+        for index in with_boxes {
+            match dataset.load_image(index) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_about_one_image() => {
+                    images += 1;
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match first {
+            Some(first) => Err(RunError::NoUsableImage {
+                dataset: self.name.clone(),
+                split,
+                images,
+                first: Box::new(first),
+            }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -103,6 +103,18 @@ pub enum RunError {
         /// Number of images.
         images: usize,
     },
+    /// A split of which all images with boxes would be skipped.
+    #[error("{dataset}: no image of {split} can be used: {}: {first}", unusable(*images))]
+    NoUsableImage {
+        /// The dataset.
+        dataset: String,
+        /// The split.
+        split: Split,
+        /// Number of images with boxes.
+        images: usize,
+        /// The error of the first of them.
+        first: Box<DataError>,
+    },
     /// The dataset of a resumed run is not where it was.
     #[error("{}: its dataset is no longer at its path: {source}", run.display())]
     DatasetMoved {
@@ -154,6 +166,13 @@ pub enum RunError {
     /// The sample images.
     #[error(transparent)]
     Samples(#[from] SampleError),
+}
+
+fn unusable(images: usize) -> String {
+    match images {
+        1 => "the only one with boxes is skipped".to_string(),
+        _ => format!("all {images} with boxes are skipped, the first because of"),
+    }
 }
 
 fn epochs_are(number: usize) -> String {

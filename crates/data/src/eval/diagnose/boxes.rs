@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Cause, Diagnosis, Sample, best, diagnostic, iou, is_convincing};
+use super::{Cause, Diagnosis, GOOD_AP50, Sample, best, diagnostic, iou, is_convincing};
+use crate::eval::coco::UNDEFINED;
 use crate::eval::results::ResultRow;
 
 /// Converts an alternative form of a box to `[x, y, width, height]`.
@@ -70,7 +71,13 @@ impl Sample {
         let as_written = one_class.ap50(&one_class.rows);
         let interpretations = self.formats().into_iter().chain(self.resized_frames());
         let (interpretation, ap50) = best(interpretations, |interpretation| {
-            one_class.ap50(&interpretation.applied_to(&one_class.rows))
+            let ap50 = one_class.ap50(&interpretation.applied_to(&one_class.rows));
+            // A size that is estimated from these boxes fits some of them in any case.
+            let is_fitted = interpretation.cause == Cause::Resized;
+            if is_fitted && ap50 < GOOD_AP50 {
+                return UNDEFINED;
+            }
+            ap50
         })?;
         if !is_convincing(ap50, as_written) {
             return None;
@@ -118,7 +125,9 @@ impl Sample {
             if position > 0 {
                 interpretations.push(BoxInterpretation {
                     cause: Cause::BoxFormat,
-                    sentence: format!("the boxes are {name}, not [x, y, width, height]"),
+                    sentence: format!(
+                        "the boxes would fit as {name}, not as [x, y, width, height]"
+                    ),
                     boxes: self.rows.iter().map(|row| to_xywh(row.bbox)).collect(),
                 });
             }
@@ -133,7 +142,9 @@ impl Sample {
                 };
                 interpretations.push(BoxInterpretation {
                     cause: Cause::Normalized,
-                    sentence: format!("the boxes are {unit} in the form {name}, not pixels"),
+                    sentence: format!(
+                        "the boxes would fit as {unit} in the form {name}, not as pixels"
+                    ),
                     boxes: self.rows.iter().zip(sizes).map(in_pixels).collect(),
                 });
             }
@@ -227,7 +238,7 @@ impl Sample {
             .into_iter()
             .map(|(name, factors)| BoxInterpretation {
                 cause: Cause::Resized,
-                sentence: format!("the boxes are in the coordinates of {name}{in_form}"),
+                sentence: format!("the boxes would fit as coordinates of {name}{in_form}"),
                 boxes: self
                     .rows
                     .iter()

@@ -321,15 +321,16 @@ impl Sample {
             return None;
         }
         let why = if finds_most {
-            "false detections have scores as high as theirs, or their boxes are not exact"
+            "possible causes: false detections have scores as high as theirs, or their boxes are not exact"
         } else {
-            "the model is not trained yet, or its weights do not fit its architecture or preprocessing"
+            "possible causes: the model is not trained yet, or its weights do not fit its architecture or \
+             preprocessing"
         };
         Some(diagnostic(
             Cause::Detector,
             format!(
                 "no other box format, scale or meaning of the ids explains it; {detected} of {} in {} \
-                 have a detection of any class at IoU 0.5 or higher: {why}",
+                 have a detection of any class at IoU 0.5 or higher; {why}",
                 text::count(objects, "object"),
                 text::count(self.ground_truth.images().len(), "image"),
             ),
@@ -528,6 +529,25 @@ mod tests {
             text.contains("they count the images from 0 in the order of their ids"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_size_that_is_fitted_to_few_boxes_explains_nothing() {
+        // A third of the detections is of resized images, and the others are nowhere.
+        let few = |share: u64| {
+            let number = std::cell::Cell::new(0u64);
+            changed(|row, _| {
+                row.bbox = row.bbox.map(|side| side * 1.7);
+                // A detection and a false one alternate.
+                let object = number.replace(number.get() + 1) / 2;
+                if object % 3 >= share {
+                    row.bbox = [600.0, 400.0, 3.0, 3.0];
+                }
+            })
+        };
+        assert_eq!(causes(&few(3)), [Cause::Resized]);
+        assert_eq!(causes(&few(1)), [Cause::Detector]);
+        assert!(sentence(&few(1)).contains("; possible causes: the model is not trained yet, or"));
     }
 
     #[test]
