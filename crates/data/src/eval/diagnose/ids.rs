@@ -94,14 +94,17 @@ pub(super) fn other_images(
                 Some(ResultRow { image_id, ..*row })
             })
             .collect();
-        (name, rows)
-    });
-    let ((meaning, rows), converted) = best(interpretations, |(_, rows)| {
         // A few rows that happen to fit explain nothing.
-        if rows.len() * 2 < results.len() {
-            return UNDEFINED;
-        }
-        ap50(rows)
+        let converted = if rows.len() * 2 < results.len() {
+            UNDEFINED
+        } else {
+            ap50(&rows)
+        };
+        (name, rows, converted)
+    });
+    // Of two meanings under which the boxes fit, as in frames of a video, the one that has an image for every row.
+    let ((meaning, rows, converted), _) = best(interpretations, |(_, rows, converted)| {
+        converted * rows.len() as f64 / results.len() as f64
     })?;
     if !is_convincing(converted, as_written) {
         return None;
