@@ -829,6 +829,7 @@ impl ResNet {
 
 impl Backbone for ResNet {
     const PARTS: usize = 5;
+    const FOLDS: bool = true;
 
     fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
         if part == 0 {
