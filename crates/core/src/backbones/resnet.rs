@@ -805,7 +805,7 @@ pub struct ResNet {
 
 impl ResNet {
     /// Returns the stem's pooling layers in order; none in CIFAR networks.
-    pub fn pools(&self) -> &[Pool2d] {
+    pub(crate) fn pools(&self) -> &[Pool2d] {
         &self.pools
     }
 
