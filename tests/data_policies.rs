@@ -124,8 +124,8 @@ fn every_command_stops_at_the_images_that_it_would_skip() {
             let to = if format == "coco" { "yolo" } else { "coco" };
             let (converted, parts, shown) = (at("converted"), at("parts"), at("shown"));
             let advice = match damage {
-                "missing" => "hint: put the file there, or leave such images out",
-                _ => "hint: replace the file, or leave such images out",
+                "missing" => "hint: put the file there, or skip such images",
+                _ => "hint: replace the file, or skip such images",
             };
             let small = ["--set", "input.min_size=48", "--set", "input.max_size=64"];
             let show = ["data", "show", &source, "--output", &shown];
@@ -251,7 +251,7 @@ fn gates_are_measured_without_the_images_that_cannot_be_used_on_request() {
     let (root, out) = (dir.path().join("data"), text(&dir.path().join("out")));
     write_coco(&root, 4, &[0, 1, 2, 3]);
     let annotations = coco(4, &[0, 1, 2, 3]).to_string();
-    let annotations = annotations.replace("cat", "sphere");
+    let annotations = annotations.replace("\"cat\"", "\"sphere\"");
     fs::write(root.join("annotations.json"), annotations).unwrap();
     let bad = root.join("images/2.jpg");
     fs::write(&bad, "").unwrap();

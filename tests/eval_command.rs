@@ -377,7 +377,7 @@ fn results_that_are_wrong_in_part_are_explained_and_weak_ones_are_not() {
     let said = stderr(&output);
     for part in [
         "they count the images from 1 in the order of their ids",
-        "error: the results have 12 image ids (1, 2, 3, 4, ...), which look like positions in the list of 12 images",
+        "the results have 12 image ids (1, 2, 3, 4, ...), which look like positions in the list of 12 images",
     ] {
         assert!(said.contains(part), "{said}");
     }
