@@ -440,7 +440,7 @@ impl<T: TrainTask> Engine<'_, T> {
         let is_done = state.progress.epoch >= self.config.epochs;
         // Of a run without epochs left, the final evaluation needs the best weights.
         let is_evaluated = state.progress.evaluated_at == Some(state.progress.iteration)
-            && !(is_done && !self.run.best_checkpoint().exists());
+            && (!is_done || self.run.best_checkpoint().exists());
         let mut log = EventLog::open(&self.run.path, state.progress.iteration, is_evaluated)
             .map_err(|e| self.events_error(e))?;
         // A run that was shortened to the epochs that it has finished ends like one that was as short from the
