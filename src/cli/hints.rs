@@ -181,11 +181,13 @@ fn run(error: &RunError) -> Option<String> {
             // Only the other split has images left to divide.
             let divided = *split == Split::Val && !AnyDatasetName::is_named(dataset);
             let dataset = quoted(dataset);
-            let divide = match divided {
-                true => format!(
-                    ", or divide the other images: sedet data split {dataset} --on-bad-image skip --output NEW"
-                ),
-                false => String::new(),
+            let divide = if divided {
+                format!(
+                    ", or divide the other images: sedet data split {dataset} --on-bad-image skip \
+                     --output NEW"
+                )
+            } else {
+                String::new()
             };
             Some(format!(
                 "replace the images that `sedet data check {dataset}` lists{divide}"

@@ -350,12 +350,13 @@ impl Observer for ConsoleProgress {
                 let best = RunDir::at(run).best_checkpoint();
                 self.line(&notice.to_string());
                 // A run that was shortened before its first evaluation has no best weights yet.
-                let new_run = match best.exists() {
-                    true => format!(
+                let new_run = if best.exists() {
+                    format!(
                         "; for a new run: sedet train --weights {} --dataset DATASET --output NEW",
                         quoted(best.display())
-                    ),
-                    false => String::new(),
+                    )
+                } else {
+                    String::new()
                 };
                 self.line(&format!(
                     "hint: to train longer: sedet train --resume {} --epochs N with N above {epochs}{new_run}",
