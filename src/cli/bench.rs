@@ -213,7 +213,7 @@ impl Subject {
         };
         let network = match self.weights {
             Some((weights, path)) if weights.spec.missing.is_empty() => network
-                .filled(weights.weights)
+                .with_weights(weights.weights)
                 .map_err(|source| ModelError::Parameters { path, source })?,
             Some((weights, path)) => {
                 status!(

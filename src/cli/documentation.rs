@@ -72,6 +72,44 @@ fn for_each(command: &mut Command, check: &mut dyn FnMut(&mut Command)) {
 }
 
 #[test]
+fn the_options_of_third_party_weights_have_a_heading_of_their_own() {
+    let mut command = Cli::command();
+    command.build();
+    let mut found = 0;
+    for_each(&mut command, &mut |command| {
+        for argument in command.get_arguments() {
+            if argument.get_help_heading() == Some("Third-party weights") {
+                let id = argument.get_id().as_str();
+                let own = ["layout", "strict", "skip_unknown", "network"];
+                assert!(own.contains(&id), "{}: {id}", command.get_name());
+                found += 1;
+            }
+        }
+    });
+    assert!(found >= 4 * 6, "{found}");
+}
+
+#[test]
+fn help_texts_have_no_names_of_types() {
+    let mut command = Cli::command();
+    command.build();
+    for_each(&mut command, &mut |command| {
+        let help = command.render_long_help().to_string();
+        for word in help.split(|c: char| !c.is_alphanumeric()) {
+            let is_type = word.starts_with(|c: char| c.is_ascii_uppercase())
+                && word.chars().filter(char::is_ascii_uppercase).count() > 1
+                && word.chars().filter(char::is_ascii_lowercase).count() > 5;
+            let is_name = ["LabelImg", "ImageNet", "PyTorch", "MobileNet", "ShuffleNet"];
+            assert!(
+                !is_type || is_name.contains(&word),
+                "{}: {word}",
+                command.get_name()
+            );
+        }
+    });
+}
+
+#[test]
 fn help_texts_are_sentences_without_a_full_stop() {
     let mut command = Cli::command();
     command.build();

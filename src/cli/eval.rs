@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::hints::{cause_hint, hint_for, usage_with_hint};
 use super::model::ModelArgs;
-use super::progress::with_bar;
+use super::progress::{Unit, with_bar, with_bar_of};
 use super::report::{metrics_text, report_skipped};
 use super::{check_data_dir, output_directory, print_out, problem, status, whole_number_within};
 use sedet_core::model::{DatasetDetections, Task, ground_truth, without_skipped};
@@ -297,7 +297,7 @@ fn bootstrap(
         Some(path) => Some(comparable_results(path, truth)?),
         None => None,
     };
-    let found = with_bar("bootstrap", |progress| {
+    let found = with_bar_of(Unit::Samples, "bootstrap", |progress| {
         Bootstrap::of_detections(truth, rows, against.as_deref(), config, progress)
     })??;
     if found.is_none() {

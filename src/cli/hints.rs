@@ -507,7 +507,7 @@ fn device(error: &DeviceError) -> Option<String> {
 /// Returns what makes a device work, where that is known.
 pub(super) fn device_remedy(error: &DeviceError) -> Option<String> {
     Some(match error {
-        DeviceError::Unknown { .. } | DeviceError::NoSuchCard { .. } => return None,
+        DeviceError::Unknown { .. } | DeviceError::NoSuchGpu { .. } => return None,
         DeviceError::NotCompiledIn { backend } => {
             format!("build sedet with 'cargo install --path . --features {backend}'")
         }
@@ -647,7 +647,7 @@ fn data_hint(error: &DataError) -> Option<String> {
 
 /// The hint for a dataset of which no image can be used.
 const REPLACE_IMAGES: &str =
-    "replace the images; `sedet data check DATASET` says what is wrong with each";
+    "replace the images; `sedet data check DATASET` names what is wrong with each";
 /// Returns what to do about a dataset whose files are not as expected.
 fn labels_hint(remedy: Remedy) -> &'static str {
     match remedy {
@@ -685,7 +685,7 @@ fn image_hint(kind: ErrorKind) -> String {
         _ => "replace the file",
     };
     format!(
-        "{file}, or leave such images out: `sedet train`, `eval`, `data convert`, `data split`, `data stats` and \
+        "{file}, or skip such images: `sedet train`, `eval`, `data convert`, `data split`, `data stats` and \
          `data show` take --on-bad-image skip"
     )
 }
@@ -998,7 +998,7 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref::<DeviceError>() {
         return matches!(
             error,
-            DeviceError::NotCompiledIn { .. } | DeviceError::NoSuchCard { .. }
+            DeviceError::NotCompiledIn { .. } | DeviceError::NoSuchGpu { .. }
         );
     }
     cause.is::<ZooError>() || cause.is::<SelectionError>() || cause.is::<TooSmall>()

@@ -45,7 +45,7 @@ impl ModelArgs {
 /// The precision of every subcommand that runs a model without training it.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct PrecisionArgs {
-    /// ComputePrecision of multiplications: bf16 is faster on a CPU with AVX512-BF16 instructions [default: f32]
+    /// Precision of multiplications: bf16 is faster on a CPU with AVX512-BF16 instructions [default: f32]
     #[arg(long, value_enum, value_name = "PRECISION", help_heading = "Device")]
     precision: Option<PrecisionName>,
 }
@@ -62,7 +62,7 @@ impl PrecisionArgs {
         self.precision.is_some()
     }
 
-    /// Returns the precision for a device. A CPU without bf16 computes in f32, and a line says so.
+    /// Returns the precision for a device. A CPU without bf16 computes in f32, and a line states it.
     pub(super) fn resolve(&self, device: &WorkingDevice) -> anyhow::Result<ComputePrecision> {
         match self.precision {
             None | Some(PrecisionName::F32) => Ok(ComputePrecision::F32),

@@ -45,6 +45,8 @@ pub(super) enum Unit {
     Images,
     /// Runs of a measurement.
     Runs,
+    /// Samples of a bootstrap.
+    Samples,
     /// Bytes.
     Bytes,
 }
@@ -53,7 +55,7 @@ impl Unit {
     /// Returns the template of a bar.
     fn style(self) -> ProgressStyle {
         let template = match self {
-            Self::Images | Self::Runs => "{msg} {wide_bar} {pos}/{len} {eta}",
+            Self::Images | Self::Runs | Self::Samples => "{msg} {wide_bar} {pos}/{len} {eta}",
             Self::Bytes => {
                 "{msg} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec} {wide_bar} {eta}"
             }
@@ -63,7 +65,7 @@ impl Unit {
 
     fn amount(self, number: u64) -> String {
         match self {
-            Self::Images | Self::Runs => number.to_string(),
+            Self::Images | Self::Runs | Self::Samples => number.to_string(),
             Self::Bytes => DecimalBytes(number).to_string(),
         }
     }
@@ -112,6 +114,7 @@ impl Phase {
         let noun = match self.unit {
             Unit::Images => " images",
             Unit::Runs => " runs",
+            Unit::Samples => " samples",
             Unit::Bytes => "",
         };
         let Some(total) = total else {

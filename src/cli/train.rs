@@ -30,8 +30,18 @@ Examples:
   sedet train --dataset coco --data-dir /data --backbone se-resnet50
   sedet train --resume runs/photos";
 
+/// The usual texts do not mention --resume, which `ablate` does not have.
+const EPOCHS: &str =
+    "Number of epochs; with --resume, the run has this number from then on [default: the recipe's]";
+const ON_BAD_IMAGE: &str = "What to do with unreadable images: stop, or skip them and list them at the end; also applies to \
+                            --resume [default: the recipe's]";
+
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    mut_arg("epochs", |epochs| epochs.help(EPOCHS)),
+    mut_arg("on_bad_image", |policy| policy.help(ON_BAD_IMAGE))
+)]
 pub(super) struct TrainArgs {
     /// Detection: shapes, blood-cells, coco, a directory with annotations, an annotation file (COCO
     /// JSON, data.yaml, CSV), or several of them, separated by commas; classification: imagenet,
@@ -81,11 +91,10 @@ pub(super) struct RecipeArgs {
     /// Images per batch [default: the recipe's]
     #[arg(long, value_parser = whole_number::<usize>, allow_negative_numbers = true)]
     batch_size: Option<usize>,
-    /// Number of epochs; with --resume, the run has this number from then on [default: the recipe's]
+    /// Number of epochs [default: the recipe's]
     #[arg(long, value_parser = whole_number::<usize>, allow_negative_numbers = true)]
     epochs: Option<usize>,
-    /// What to do with unreadable images: stop, or skip them and list them at the end; also applies to
-    /// --resume [default: the recipe's]
+    /// What to do with unreadable images: stop, or skip them and list them at the end [default: the recipe's]
     #[arg(long, value_parser = super::on_bad_image())]
     on_bad_image: Option<OnBadImage>,
     #[command(flatten)]

@@ -62,28 +62,32 @@ struct ImportArgs {
     third_party: ThirdPartyArgs,
 }
 
+/// The heading of [`ThirdPartyArgs`] in help texts. Not as `next_help_heading`, which would be that of all options after
+/// them, too.
+const HEADING: &str = "Third-party weights";
+
 /// Options for reading third-party checkpoints, shared by all subcommands that load weights.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Third-party weights")]
 pub(super) struct ThirdPartyArgs {
     /// Layout of a third-party checkpoint, where tensor names are ambiguous (such as
     /// torchvision-detector-v1, mmdetection-caffe)
     #[arg(long, default_value = "auto", value_parser = layout_parser(), hide_possible_values = true,
-        value_name = "auto|torchvision|timm|cadene|...")]
+        value_name = "auto|torchvision|timm|cadene|...", help_heading = HEADING)]
     layout: LayoutChoice,
     /// Fail on missing, mismatched or unused tensors
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     strict: bool,
     /// Skip tensors of layers that sedet, or the backbone to train, does not have; the outputs then differ
     /// from those of the origin
     #[arg(
         long = "allow-unused",
         alias = "skip-unknown",
-        conflicts_with = "strict"
+        conflicts_with = "strict",
+        help_heading = HEADING
     )]
     skip_unknown: bool,
     /// Network to read from a file with several, by a part of its tensor names (such as encoder_q, teacher)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
     network: Option<String>,
 }
 

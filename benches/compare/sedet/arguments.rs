@@ -25,7 +25,7 @@ pub struct Arguments {
     pub images: usize,
     pub side: u32,
     pub seed: u64,
-    /// ComputePrecision of inference.
+    /// Precision of inference.
     pub precision: ComputePrecision,
     weights: Option<PathBuf>,
     inputs: Option<PathBuf>,

@@ -14,7 +14,7 @@ use sedet::loading::prefetch::{PrefetchLimits, with_prefetch};
 use sedet::model::{Model, NetworkConfig};
 use sedet::weights::load::{LoadedWeights, load_weights};
 use sedet::weights::onnx::{OnnxOptions, to_onnx};
-use sedet::weights::parameters::fill_with_tensors;
+use sedet::weights::parameters::load_tensors;
 use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
@@ -29,14 +29,14 @@ fn classifier_for_inference(arguments: &Arguments) -> anyhow::Result<Classifier>
         bail!("{}: not a classifier", path.display());
     };
     let model = config.init(&Device::flex());
-    Ok(fill_with_tensors(model, loaded.weights)?.folded(arguments.precision))
+    Ok(load_tensors(model, loaded.weights)?.folded(arguments.precision))
 }
 
 /// Returns a detector, folded for inference.
 fn detector_for_inference(arguments: &Arguments) -> anyhow::Result<FasterRcnn> {
     let loaded = whole(arguments.weights()?)?;
     let model = detector_config(&loaded)?.init(&Device::flex());
-    Ok(fill_with_tensors(model, loaded.weights)?.folded(arguments.precision))
+    Ok(load_tensors(model, loaded.weights)?.folded(arguments.precision))
 }
 
 /// Returns a detector for training; `change` modifies the configuration of the file.
@@ -47,7 +47,7 @@ pub fn detector_for_training(
     let loaded = whole(path)?;
     let config = change(detector_config(&loaded)?.clone());
     let model = config.init(&Device::flex().autodiff());
-    Ok(fill_with_tensors(model, loaded.weights)?)
+    Ok(load_tensors(model, loaded.weights)?)
 }
 
 /// Loads a file as `sedet weights import` does; it must contain every tensor of the network.

@@ -161,7 +161,7 @@ pub enum DeviceError {
     },
     /// An index beyond the last GPU.
     #[error("no cuda:{index}: this machine has {}, numbered from 0", sedet_data::text::count(*count, "CUDA device"))]
-    NoSuchCard {
+    NoSuchGpu {
         /// The requested index.
         index: usize,
         /// Number of GPUs.
@@ -323,7 +323,7 @@ fn open_cuda(index: usize) -> Result<WorkingDevice, DeviceError> {
     let device = devices
         .into_iter()
         .nth(index)
-        .ok_or(DeviceError::NoSuchCard { index, count })?;
+        .ok_or(DeviceError::NoSuchGpu { index, count })?;
     let gpu = guarded(|| device.identity()).map_err(unavailable)?;
     let gpu = gpu.map_or_else(|| "unnamed GPU".to_string(), |identity| identity.name);
     Ok(WorkingDevice {
@@ -465,7 +465,7 @@ mod tests {
 
     #[test]
     fn an_index_beyond_the_last_gpu_is_named() {
-        let message = DeviceError::NoSuchCard { index: 3, count: 1 }.to_string();
+        let message = DeviceError::NoSuchGpu { index: 3, count: 1 }.to_string();
         assert!(message.contains("cuda:3") && message.contains("1 CUDA device,"));
     }
 }

@@ -110,7 +110,7 @@ pub fn drawn_detections(found: &[ImageDetection], categories: &[Category]) -> Ve
     boxes.collect()
 }
 
-/// Error of [`write_samples`].
+/// Error of the annotated samples of a training run.
 #[derive(Debug, thiserror::Error)]
 pub enum SampleError {
     /// Detection, or an image that can't be read.
@@ -126,7 +126,7 @@ pub enum SampleError {
 ///
 /// # Errors
 /// A classifier, an image that can't be read, or a file that can't be written.
-pub fn write_samples(
+pub(crate) fn write_samples(
     model: &Model,
     dataset: &DetectionDataset,
     skipped: &[SkippedImage],

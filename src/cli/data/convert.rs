@@ -39,7 +39,7 @@ pub(super) struct ConvertArgs {
     /// How to place images: copy, hard-link, or leave (annotations only)
     #[arg(long, default_value = "copy")]
     images: Placement,
-    /// What to do with unreadable images: stop, or leave them out
+    /// What to do with unreadable images: stop, or skip them
     #[arg(long, default_value = "error", value_parser = on_bad_image())]
     on_bad_image: OnBadImage,
     /// Directory of the named datasets [default: $SEDET_DATA]
@@ -100,7 +100,7 @@ pub(super) fn report_copies(copied: usize) {
     }
 }
 
-/// Prints what comes after a dataset was written; `left_images` says where its images belong, if it has none.
+/// Prints what comes after a dataset was written; `left_images` describes where its images belong, if it has none.
 pub(super) fn print_next(output: &Path, left_images: Option<&LeftImages>) {
     match left_images {
         None => status!("next: sedet data check {}", dataset_argument(output)),

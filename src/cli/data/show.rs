@@ -55,7 +55,7 @@ pub(super) struct ShowArgs {
     /// Split to show: train, val or test
     #[arg(long, default_value_t = Split::Train)]
     split: Split,
-    /// What to do with unreadable images: stop, or leave them out [default: the recipe's]
+    /// What to do with unreadable images: stop, or skip them [default: the recipe's]
     #[arg(long, value_parser = on_bad_image())]
     on_bad_image: Option<OnBadImage>,
     /// Directory of the named datasets [default: $SEDET_DATA]

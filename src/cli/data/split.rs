@@ -43,7 +43,7 @@ pub(super) struct SplitArgs {
     /// How to place images: copy, hard-link, or leave (annotations only)
     #[arg(long, default_value = "copy")]
     images: Placement,
-    /// What to do with unreadable images: stop, or leave them out
+    /// What to do with unreadable images: stop, or skip them
     #[arg(long, default_value = "error", value_parser = on_bad_image())]
     on_bad_image: OnBadImage,
     /// Directory of the named datasets [default: $SEDET_DATA]

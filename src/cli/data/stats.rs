@@ -32,7 +32,7 @@ Examples:
 pub(super) struct StatsArgs {
     /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
-    /// Decode all images, and stop at unreadable ones or leave them out [default: images are not decoded]
+    /// Decode all images, and stop at unreadable ones, or skip them [default: images are not decoded]
     #[arg(long, value_parser = on_bad_image())]
     on_bad_image: Option<OnBadImage>,
     /// Directory of the named datasets [default: $SEDET_DATA]

@@ -269,7 +269,7 @@ fn to_table(excitation: &Excitation) -> String {
         fitted(&rows, &sides, width()),
         limits.dead,
         saturation.unwrap_or(limits.saturated),
-        if excitation.has_deviation() {
+        if excitation.has_std() {
             format!("std below {}", limits.low_std)
         } else {
             "std of more than one image".to_string()

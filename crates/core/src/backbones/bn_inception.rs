@@ -278,7 +278,6 @@ pub(crate) fn modules_of(part: usize) -> Range<usize> {
 
 impl Backbone for BnInception {
     const PARTS: usize = PARTS.len();
-    const FOLDS: bool = false;
 
     fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
         let x = match part {

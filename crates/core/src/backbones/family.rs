@@ -98,8 +98,8 @@ pub trait Backbone: Module {
     /// Records the layers of one part.
     fn trace_part(&self, part: usize, tracer: &mut Tracer);
 
-    /// Whether [`folded`](Self::folded) folds the norms and takes the precision over.
-    const FOLDS: bool = true;
+    /// Whether [`folded`](Self::folded) folds the norms and applies the precision.
+    const FOLDS: bool = false;
 
     /// Returns the network for inference, with each norm folded into the convolution before it.
     /// Families that keep their norms multiply the scale in as they compute, which costs one pass

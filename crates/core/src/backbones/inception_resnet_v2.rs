@@ -379,7 +379,6 @@ pub(crate) fn stem_of(part: usize) -> std::ops::Range<usize> {
 
 impl Backbone for InceptionResnetV2 {
     const PARTS: usize = 5;
-    const FOLDS: bool = false;
 
     fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
         let x = match part {

@@ -185,6 +185,7 @@ pub(crate) fn blocks_of(part: usize) -> Range<usize> {
 
 impl Backbone for Mobilenet {
     const PARTS: usize = PARTS.len();
+    const FOLDS: bool = true;
 
     fn folded(self, precision: ComputePrecision) -> Self {
         let blocks = self.blocks.into_iter().map(|block| SeparableBlock {

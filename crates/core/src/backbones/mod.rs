@@ -227,7 +227,7 @@ macro_rules! families {
                 }
             }
 
-            /// Returns whether [`folded`](Self::folded) takes the precision over.
+            /// Returns whether [`folded`](Self::folded) applies the precision.
             pub const fn has_precision(&self) -> bool {
                 match self {
                     $(Self::$variant(_) => <$module::$network as Backbone>::FOLDS,)+

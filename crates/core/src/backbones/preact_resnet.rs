@@ -308,7 +308,6 @@ impl PreactResNet {
 
 impl Backbone for PreactResNet {
     const PARTS: usize = 4;
-    const FOLDS: bool = false;
 
     fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
         if part == 0 {

@@ -805,7 +805,7 @@ pub struct ResNet {
 
 impl ResNet {
     /// Returns the stem's pooling layers in order; none in CIFAR networks.
-    pub fn pools(&self) -> &[Pool2d] {
+    pub(crate) fn pools(&self) -> &[Pool2d] {
         &self.pools
     }
 
@@ -829,6 +829,7 @@ impl ResNet {
 
 impl Backbone for ResNet {
     const PARTS: usize = 5;
+    const FOLDS: bool = true;
 
     fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
         if part == 0 {

@@ -516,7 +516,6 @@ impl ShakeShake {
 /// with [`Device::seed`](burn::tensor::Device::seed) for a repeatable step.
 impl Backbone for ShakeShake {
     const PARTS: usize = 4;
-    const FOLDS: bool = false;
 
     fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
         let device = x.device();

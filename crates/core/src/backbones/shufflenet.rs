@@ -259,6 +259,7 @@ pub(crate) fn units_of(part: usize) -> std::ops::Range<usize> {
 
 impl Backbone for Shufflenet {
     const PARTS: usize = 5;
+    const FOLDS: bool = true;
 
     fn folded(self, precision: ComputePrecision) -> Self {
         let units = self.units.into_iter().map(|unit| ShuffleUnit {

@@ -192,6 +192,7 @@ impl Vgg {
 
 impl Backbone for Vgg {
     const PARTS: usize = 5;
+    const FOLDS: bool = true;
 
     fn folded(self, precision: ComputePrecision) -> Self {
         let layer = |layer: VggLayer| VggLayer {

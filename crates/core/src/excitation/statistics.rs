@@ -165,11 +165,11 @@ impl Excitation {
     /// # Panics
     /// If the block does not exist.
     pub fn channel_flags(&self, block: usize) -> Vec<ChannelFlags> {
-        self.blocks[block].channel_flags(self.gate, &self.thresholds, self.has_deviation())
+        self.blocks[block].channel_flags(self.gate, &self.thresholds, self.has_std())
     }
 
     /// Returns whether the standard deviations over images mean something: those of one image are 0.
-    pub fn has_deviation(&self) -> bool {
+    pub fn has_std(&self) -> bool {
         self.origin.images > 1
     }
 
@@ -180,9 +180,8 @@ impl Excitation {
 
     /// Summarizes each block.
     pub fn summaries(&self) -> Vec<BlockSummary> {
-        let has_deviation = self.has_deviation();
-        let summary =
-            |block: &BlockStatistics| block.summary(self.gate, &self.thresholds, has_deviation);
+        let has_std = self.has_std();
+        let summary = |block: &BlockStatistics| block.summary(self.gate, &self.thresholds, has_std);
         self.blocks.iter().map(summary).collect()
     }
 
@@ -204,7 +203,7 @@ impl Excitation {
             for (channel, selectivity) in block.selectivity().into_iter().enumerate() {
                 let [mean, mut std, min, max] = [&all.mean, &all.std, &all.minimum, &all.maximum]
                     .map(|values| values[channel].to_string());
-                if !self.has_deviation() {
+                if !self.has_std() {
                     std.clear();
                 }
                 let selectivity = selectivity.map(|s| s.to_string()).unwrap_or_default();
@@ -355,7 +354,7 @@ impl BlockStatistics {
         &self,
         gate: GateFunction,
         thresholds: &Thresholds,
-        has_deviation: bool,
+        has_std: bool,
     ) -> Vec<ChannelFlags> {
         let ChannelStatistics {
             std,
@@ -369,21 +368,16 @@ impl BlockStatistics {
             ChannelFlags {
                 dead: smallest.abs().max(largest.abs()) <= thresholds.dead,
                 saturated: saturation.is_some_and(|limit| smallest >= limit || largest <= -limit),
-                low_variance: has_deviation && std[channel] < thresholds.low_std,
+                low_variance: has_std && std[channel] < thresholds.low_std,
             }
         };
         (0..self.block.channels).map(flags).collect()
     }
 
-    fn summary(
-        &self,
-        gate: GateFunction,
-        thresholds: &Thresholds,
-        has_deviation: bool,
-    ) -> BlockSummary {
+    fn summary(&self, gate: GateFunction, thresholds: &Thresholds, has_std: bool) -> BlockSummary {
         let ChannelStatistics { mean, std, .. } = &self.all;
         let channels = self.block.channels;
-        let flags = self.channel_flags(gate, thresholds, has_deviation);
+        let flags = self.channel_flags(gate, thresholds, has_std);
         let count = |is_set: fn(&ChannelFlags) -> bool| flags.iter().filter(|f| is_set(f)).count();
         let weak = mean.iter().filter(|gate| gate.abs() < thresholds.weak);
         let mut weakest: Vec<WeakChannel> = mean
@@ -401,10 +395,10 @@ impl BlockStatistics {
             path: self.block.path.clone(),
             channels,
             mean: mean_of(mean).unwrap_or_default(),
-            std: mean_of(std).filter(|_| has_deviation),
+            std: mean_of(std).filter(|_| has_std),
             dead: count(|flags| flags.dead),
             saturated: count(|flags| flags.saturated),
-            low_variance: has_deviation.then(|| count(|flags| flags.low_variance)),
+            low_variance: has_std.then(|| count(|flags| flags.low_variance)),
             selectivity: selectivity.and_then(|values| mean_of(&values)),
             weak_share: weak.count() as f64 / channels.max(1) as f64,
             weakest,

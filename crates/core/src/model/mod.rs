@@ -49,7 +49,7 @@ use crate::detection::faster_rcnn::FasterRcnn;
 use crate::excitation::ExcitationError;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load::{LoadError, LoadedWeights, load_weights, weights_file};
-use crate::weights::parameters::{NamedTensors, ParameterError, fill_with_tensors};
+use crate::weights::parameters::{NamedTensors, ParameterError, load_tensors};
 use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
 use sedet_data::eval::EvalError;
@@ -170,10 +170,10 @@ impl Network {
     ///
     /// # Errors
     /// Missing tensors, or tensors that don't fit the network.
-    pub fn filled(self, weights: NamedTensors) -> Result<Self, ParameterError> {
+    pub fn with_weights(self, weights: NamedTensors) -> Result<Self, ParameterError> {
         Ok(match self {
-            Self::Detector(network) => Self::Detector(fill_with_tensors(network, weights)?),
-            Self::Classifier(network) => Self::Classifier(fill_with_tensors(network, weights)?),
+            Self::Detector(network) => Self::Detector(load_tensors(network, weights)?),
+            Self::Classifier(network) => Self::Classifier(load_tensors(network, weights)?),
         })
     }
 
@@ -274,7 +274,7 @@ impl Model {
         }
         let network = Network::init(&spec.network, device).valid();
         let network = network
-            .filled(weights)
+            .with_weights(weights)
             .map(|network| network.folded(ComputePrecision::F32));
         let network = network.map_err(|source| ModelError::Parameters {
             path: path.to_path_buf(),
@@ -307,7 +307,7 @@ impl Model {
         }
     }
 
-    /// Returns whether the convolutions of the backbone take over the precision of
+    /// Returns whether the convolutions of the backbone compute in the precision of
     /// [`with_precision`](Self::with_precision).
     pub fn has_precision(&self) -> bool {
         match &self.network {

@@ -119,7 +119,7 @@ pub fn load_named_tensors<M: Module>(
     // Pending batch statistics are merged now, so that they are not merged into the loaded values
     // later.
     drop(named_tensors(&model));
-    fill_with_tensors(model, tensors.clone())
+    load_tensors(model, tensors.clone())
 }
 
 /// Replaces all float tensors of a module that has not been trained. Unlike [`load_named_tensors`],
@@ -127,7 +127,7 @@ pub fn load_named_tensors<M: Module>(
 ///
 /// # Errors
 /// See [`load_named_tensors`].
-pub fn fill_with_tensors<M: Module>(model: M, tensors: NamedTensors) -> Result<M, ParameterError> {
+pub fn load_tensors<M: Module>(model: M, tensors: NamedTensors) -> Result<M, ParameterError> {
     check_named_tensors(&model, &tensors)?;
     Ok(model.map(&mut Loader {
         path: ModulePath::default(),

@@ -12,7 +12,7 @@
 //! them, all annotations belong to the training split. Directories may have subdirectories. The image
 //! of an annotation has its name, in any capitals, or else the name in the annotation. An annotation that is the
 //! only one to name an image, and has the name of another, is an error. An image without an annotation is
-//! not used: the format has no other way to say that an image has no objects. Boxes become
+//! not used: the format cannot express otherwise that an image has no objects. Boxes become
 //! `[xmin, ymin, xmax - xmin, ymax - ymin]`. Objects marked as difficult are kept like any other: COCO
 //! has no such flag, and its `iscrowd` means something else.
 
@@ -365,9 +365,9 @@ fn holds_voc(directory: &Path, is_voc: fn(Option<&str>) -> bool) -> bool {
             return has_voc(&listing, is_voc);
         }
         // A directory of images has no subdirectories of annotations that matter.
-        const LOOKED_INTO: usize = 50;
+        const INSPECTED: usize = 50;
         if depth < DEPTH {
-            let inner = listing.directories.iter().take(LOOKED_INTO).rev();
+            let inner = listing.directories.iter().take(INSPECTED).rev();
             open.extend(inner.map(|name| (path.join(name), depth + 1)));
         }
     }

@@ -211,7 +211,7 @@ pub(super) fn write_amended(
     })
 }
 
-/// Determines where the images that were left belong, and writes the list of their places where one line cannot say it.
+/// Determines where the images that were left belong, and writes the list of their paths where one line cannot describe it.
 fn write_places(
     placed: &[PlacedSplit],
     directory: &Output,

@@ -22,8 +22,8 @@ pub enum ComputePrecision {
     /// 32-bit floats.
     #[default]
     F32,
-    /// bf16 with 32-bit sums where that is faster than 32-bit floats, which those take over elsewhere. Feature maps,
-    /// norms, SE gates, box arithmetic and softmax are 32-bit floats.
+    /// bf16 with 32-bit sums in the convolutions and layers where that is faster, and 32-bit floats elsewhere: feature
+    /// maps, norms, SE gates, box arithmetic and softmax.
     Bf16,
 }
 

@@ -53,7 +53,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
 ///
 /// # Panics
 /// If the shapes do not match.
-pub fn packed_linear(
+pub(crate) fn packed_linear(
     x: Tensor<2>,
     weight: Tensor<2>,
     bias: Tensor<1>,

@@ -121,7 +121,7 @@ impl Conv2d {
     /// Returns the layer for inference: the weights are brought into the orders of the CPU kernels once, by
     /// the first forward passes, and kept. `precision` is that of its multiplications.
     #[must_use]
-    pub fn for_inference(self, precision: ComputePrecision) -> Self {
+    pub(crate) fn for_inference(self, precision: ComputePrecision) -> Self {
         Self {
             packed: Some(PackedWeights::new(precision)),
             ..self

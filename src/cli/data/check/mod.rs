@@ -163,7 +163,7 @@ impl Checked {
             counted: &self.counted,
             fixed,
             images: !args.skip_images,
-            cannot_fix: other_way_out(&target.files),
+            cannot_fix: manual_hint(&target.files),
             width: width(),
         }
     }
@@ -290,7 +290,7 @@ fn find(args: &CheckArgs) -> anyhow::Result<Target> {
 }
 
 /// Returns what to do about errors in annotations that `--fix` cannot correct; None if it can.
-fn other_way_out(files: &DatasetFiles) -> Option<String> {
+fn manual_hint(files: &DatasetFiles) -> Option<String> {
     let is_json = files.splits.iter().all(|files| files.coco_json().is_some());
     (!is_json).then(|| {
         format!(
@@ -427,7 +427,7 @@ fn print_next_step(fixed: &Fixed, split: &CheckedSplit, files: &DatasetFiles) {
 }
 
 /// Returns the annotation files of a training with the corrected copy: that of train, and that of val if there is one.
-/// None if the copy is of neither, or of val and its name does not say so.
+/// None if the copy is of neither, or of val and its name does not show it.
 fn parts_with(copy: &Path, split: &CheckedSplit, files: &DatasetFiles) -> Option<Vec<PathBuf>> {
     let role = files.splits.iter().map(|files| files.split);
     let role = role

@@ -262,7 +262,7 @@ impl Report<'_> {
                 .filter(|kind| kind.severity() == Severity::Error)
                 .partition(|kind| kind.fix().is_some());
             text += &match (&self.cannot_fix, fixable.is_empty()) {
-                (Some(way_out), _) => format!("; {way_out}"),
+                (Some(hint), _) => format!("; {hint}"),
                 (None, true) => "; no automatic fix: resolve manually".to_owned(),
                 (None, false) => {
                     "; --fix OUT.json writes a corrected copy of the annotations".to_owned()

@@ -16,7 +16,7 @@ use crate::model::{ModelSpec, Task};
 use crate::train::observer::{Notice, Observer};
 use crate::weights::groups::is_of_unit;
 use crate::weights::load::{LoadError, LoadedWeights};
-use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_shapes, named_tensors};
+use crate::weights::parameters::{NamedTensors, load_tensors, named_shapes, named_tensors};
 use sedet_data::classes::{differing_names, positions_by_name};
 use sedet_nn::nn::norm::NormKind;
 use sedet_nn::nn::se::{SeConfig, SeStart};
@@ -105,7 +105,7 @@ pub(super) fn initialize<M: Module>(
         let names = given.weights.into_keys().collect();
         observer.notice(&Notice::UnusedWeights(names));
     }
-    fill_with_tensors(model, tensors).map_err(|error| unusable(error.to_string()))
+    load_tensors(model, tensors).map_err(|error| unusable(error.to_string()))
 }
 
 /// The classes of given weights, compared with those of the network to initialize.

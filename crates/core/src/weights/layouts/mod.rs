@@ -472,7 +472,7 @@ pub fn recognize(
 /// Returns whether the configuration that OpenMMLab's frameworks save with the weights has a
 /// network of style `caffe`: the stride in the 1x1, images in BGR without a standard deviation.
 fn is_caffe_style(file: &ThirdPartyFile) -> bool {
-    file.texts("meta").iter().any(|text| {
+    file.strings("meta").iter().any(|text| {
         let plain: String = text
             .chars()
             .filter(|c| !c.is_whitespace() && !matches!(c, '\'' | '"'))

@@ -329,10 +329,10 @@ impl ThirdPartyFile {
 
     /// Returns the strings in a dictionary that a PyTorch file contains beside the weights, in no
     /// defined order; empty for other formats.
-    pub fn texts(&self, dictionary: &str) -> Vec<String> {
+    pub fn strings(&self, dictionary: &str) -> Vec<String> {
         match self.container {
             Container::PytorchZip | Container::PytorchLegacy => {
-                pytorch::texts(&self.path, dictionary)
+                pytorch::strings(&self.path, dictionary)
             }
             _ => Vec::new(),
         }

@@ -140,7 +140,7 @@ fn pickled_class(path: &Path) -> Option<String> {
 }
 
 /// Returns the strings in a dictionary of the file; empty if there is no such dictionary.
-pub(super) fn texts(path: &Path, dictionary: &str) -> Vec<String> {
+pub(super) fn strings(path: &Path, dictionary: &str) -> Vec<String> {
     match PytorchReader::read_pickle_data(path, Some(dictionary)) {
         Ok(PickleValue::Dict(entries)) => entries
             .into_values()
