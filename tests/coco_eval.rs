@@ -151,6 +151,10 @@ fn eval_prints_the_intervals_of_metrics_and_of_differences() {
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let ap = &json["bootstrap"]["metrics"][0];
     assert_eq!(ap["metric"], "AP");
+    let without: Value = serde_json::from_slice(&eval(&["--json"]).stdout).unwrap();
+    let mut metrics = json.clone();
+    metrics.as_object_mut().unwrap().remove("bootstrap");
+    assert_eq!(metrics, without);
     assert_eq!(ap["value"], json["AP"]);
     let number = |value: &Value| value.as_f64().unwrap();
     assert!(number(&ap["low"]) < number(&ap["value"]));

@@ -111,6 +111,10 @@ fn wrong_entries_of_a_results_file_are_named_with_their_position_and_value() {
         with(entry);
         fails_with(&eval, &[part]);
     }
+    // The last one is about an image; its hint is not repeated with the explanation.
+    let unknown_image = stderr(&sedet(&eval));
+    let hint = "hint: write the image ids of the annotation file";
+    assert_eq!(unknown_image.matches(hint).count(), 1, "{unknown_image}");
     let why = |output: &std::process::Output| stderr(output).matches("why:").count();
     for (entry, part) in [
         (
@@ -339,7 +343,8 @@ fn results_that_are_wrong_in_part_are_explained_and_weak_ones_are_not() {
         let output = sedet(&["eval", "--results", &results, "--annotations", &truth]);
         assert!(output.status.success(), "{output:?}");
         let lines = stderr(&output);
-        let lines = lines.lines().filter(|line| line.starts_with("why: "));
+        let is_explanation = |line: &&str| line.starts_with("why: ") || line.starts_with("hint: ");
+        let lines = lines.lines().filter(is_explanation);
         lines.map(str::to_owned).collect::<Vec<String>>().join("\n")
     };
     let row = |id: u64, class: u64, bbox: [u64; 4]| {
@@ -353,6 +358,10 @@ fn results_that_are_wrong_in_part_are_explained_and_weak_ones_are_not() {
         swapped.contains("they are permuted, 2 is 3 (owl), 3 is 2 (dog); converted, AP50 is 1.000"),
         "{swapped}"
     );
+    assert!(
+        swapped.ends_with("\nhint: write the category ids of the annotation file"),
+        "{swapped}"
+    );
     let transposed = why(&|id| {
         let [x, y, w, h] = bbox(id);
         row(id, class(id), [y, x, h, w])
@@ -360,6 +369,12 @@ fn results_that_are_wrong_in_part_are_explained_and_weak_ones_are_not() {
     assert!(
         transposed
             .contains("the boxes would fit as [y, x, height, width], not as [x, y, width, height]"),
+        "{transposed}"
+    );
+    assert!(
+        transposed.ends_with(
+            "\nhint: write boxes as [x, y, width, height] in pixels of the original image"
+        ),
         "{transposed}"
     );
     // Of ids from 1 in the place of those of the file, the error claims no other cause.

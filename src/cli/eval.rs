@@ -1,13 +1,15 @@
 //! `sedet eval`.
 
 use std::collections::HashSet;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use serde::Serialize;
 
-use super::hints::usage_with_hint;
+use super::hints::{cause_hint, hint_for, usage_with_hint};
 use super::model::ModelArgs;
 use super::progress::{Unit, with_bar, with_bar_of};
 use super::report::{metrics_text, report_skipped};
@@ -20,8 +22,8 @@ use sedet_data::eval::confusion::{
     Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
 };
 use sedet_data::eval::{
-    Bootstrap, BootstrapConfig, Cause, GroundTruth, ResultRow, diagnose, evaluate, read_results,
-    write_results,
+    Bootstrap, BootstrapConfig, Cause, CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate,
+    read_results, write_results,
 };
 use sedet_data::images::OnBadImage;
 use sedet_data::loading::{LoaderOptions, SkippedImage, Views};
@@ -146,18 +148,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
             dataset,
         } => detect(&args, checkpoint, dataset)?,
     };
-    let evaluation = match evaluate(&truth, &rows) {
-        Ok(evaluation) => evaluation,
-        Err(error) => {
-            let why = Explained {
-                is_results_file,
-                ap: 0.0,
-                said: &[error.to_string()],
-            };
-            explain(&truth, &rows, why);
-            return Err(error.into());
-        }
-    };
+    let evaluation = evaluate_or_explain(&truth, &rows, is_results_file)?;
     // They include those about the ground truth.
     for warning in &evaluation.warnings {
         problem!("warning: {warning}");
@@ -319,18 +310,8 @@ fn bootstrap(
 fn comparable_results(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<ResultRow>> {
     check_is_file("--against", path)?;
     let rows = read_rows(path, truth)?;
-    let evaluation = match evaluate(truth, &rows) {
-        Ok(evaluation) => evaluation,
-        Err(error) => {
-            let why = Explained {
-                is_results_file: true,
-                ap: 0.0,
-                said: &[error.to_string()],
-            };
-            explain(truth, &rows, why);
-            return Err(anyhow::Error::from(error).context(path.display().to_string()));
-        }
-    };
+    let evaluation =
+        evaluate_or_explain(truth, &rows, true).with_context(|| path.display().to_string())?;
     let own = evaluation.warnings.iter();
     for warning in own.filter(|warning| !truth.warnings().contains(warning)) {
         problem!("warning: {}: {warning}", path.display());
@@ -396,9 +377,11 @@ fn report(
         });
     };
     if args.model.json {
-        let mut json: serde_json::Value = serde_json::from_str(&evaluation.to_json())?;
-        json["bootstrap"] = serde_json::to_value(bootstrap)?;
-        return print_out(&serde_json::to_string_pretty(&json)?);
+        let report = WithIntervals {
+            evaluation,
+            bootstrap,
+        };
+        return print_out(&serde_json::to_string_pretty(&report)?);
     }
     let digits = match evaluation {
         Evaluation::Detection(_) => 3,
@@ -411,6 +394,34 @@ fn report(
     ))
 }
 
+/// The metrics with their intervals, as one JSON object.
+#[derive(Serialize)]
+struct WithIntervals<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    bootstrap: Bootstrap,
+}
+
+/// Evaluates result rows; where they cannot be evaluated, prints the likely causes before the error.
+fn evaluate_or_explain(
+    truth: &GroundTruth,
+    rows: &[ResultRow],
+    is_results_file: bool,
+) -> anyhow::Result<CocoEvaluation> {
+    evaluate(truth, rows).map_err(|error| {
+        let message = error.to_string();
+        let error = anyhow::Error::from(error);
+        let said: Vec<String> = iter::once(message).chain(hint_for(&error)).collect();
+        let why = Explained {
+            is_results_file,
+            ap: 0.0,
+            said: &said,
+        };
+        explain(truth, rows, why);
+        error
+    })
+}
+
 /// An evaluation to explain.
 struct Explained<'a> {
     /// Whether the rows were read from a file: ids and box formats can be wrong there only. For detections of this
@@ -418,19 +429,21 @@ struct Explained<'a> {
     is_results_file: bool,
     /// The average precision; 0 if there is none.
     ap: f64,
-    /// What was printed already.
+    /// Lines that are printed elsewhere.
     said: &'a [String],
 }
 
 /// AP of a results file below which the detector itself is named as the cause if there is no other.
 const WEAK_AP: f64 = 0.1;
 
-/// Prints the likely causes of a low average precision.
+/// Prints the likely causes of a low average precision, and what to do about those in a results file.
 fn explain(truth: &GroundTruth, rows: &[ResultRow], why: Explained<'_>) {
     // An empty file was named when it was read.
     if why.is_results_file && rows.is_empty() {
         return;
     }
+    let is_said = |text: &str| why.said.iter().any(|line| line.contains(text));
+    let mut hints = Vec::new();
     for diagnostic in diagnose(truth, rows) {
         let is_about_a_file = matches!(
             diagnostic.cause,
@@ -442,10 +455,15 @@ fn explain(truth: &GroundTruth, rows: &[ResultRow], why: Explained<'_>) {
                 | Cause::CategoryIds
         );
         let is_weak = diagnostic.cause == Cause::Detector && why.ap >= WEAK_AP;
-        let is_said = (why.said.iter()).any(|line| line.contains(&diagnostic.sentence));
-        if !is_said && !is_weak && (why.is_results_file || !is_about_a_file) {
-            problem!("why: {diagnostic}");
+        if is_said(&diagnostic.sentence) || is_weak || is_about_a_file && !why.is_results_file {
+            continue;
         }
+        problem!("why: {diagnostic}");
+        let hint = cause_hint(diagnostic.cause).filter(|_| why.is_results_file);
+        hints.extend(hint.filter(|hint| !is_said(hint) && !hints.contains(hint)));
+    }
+    for hint in hints {
+        problem!("hint: {hint}");
     }
 }
 

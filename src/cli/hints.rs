@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{dataset_argument, quoted};
+use super::{dataset_argument, is_json_file, quoted};
 use sedet_core::backbones::summary::TooSmall;
 use sedet_core::backbones::zoo::ZooError;
 use sedet_core::config::ConfigError;
@@ -25,7 +25,7 @@ use sedet_core::model::{ModelError, Task};
 use sedet_core::train::RunError;
 use sedet_core::train::ablation::AblationError;
 use sedet_core::train::engine::TrainError;
-use sedet_core::train::memory::NotEnoughMemory;
+use sedet_core::train::memory::{NotEnoughMemory, StepInputs};
 use sedet_core::train::run_dir::{RunDir, RunDirError};
 use sedet_core::weights::checkpoint::CheckpointError;
 use sedet_core::weights::export::ExportError;
@@ -41,7 +41,7 @@ use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::download::DownloadError;
 use sedet_data::datasets::registry::{AnyDatasetName, DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::{FetchError, data_source};
-use sedet_data::eval::EvalError;
+use sedet_data::eval::{Cause, EvalError};
 use sedet_data::images::decode::DecodeError;
 use sedet_data::{ChangedMeanwhile, DataError, Remedy};
 
@@ -285,8 +285,31 @@ fn recipe(error: &ConfigError) -> Option<String> {
     }
 }
 
-fn memory(_: &NotEnoughMemory) -> Option<String> {
-    Some("to try anyway: --set train.check_memory=false".to_string())
+fn memory(error: &NotEnoughMemory) -> Option<String> {
+    // A batch has at least one image.
+    let batch = match error.batch_size {
+        1 => String::new(),
+        images => format!("loader.batch_size (now {images}) or "),
+    };
+    let (sizes, recompute) = match error.inputs {
+        StepInputs::Classifier { size } => (format!("input.size (now {size})"), ""),
+        StepInputs::Detector {
+            min_size,
+            max_size,
+            can_recompute,
+        } => (
+            format!("input.min_size (now {min_size}) and input.max_size (now {max_size})"),
+            if can_recompute {
+                ", or set model.recompute=true, which takes less memory and more time"
+            } else {
+                ""
+            },
+        ),
+    };
+    Some(format!(
+        "lower {batch}{sizes}, or use a smaller backbone{recompute}; to try anyway: --set \
+         train.check_memory=false"
+    ))
 }
 
 fn model(error: &ModelError) -> Option<String> {
@@ -612,7 +635,7 @@ fn data_hint(error: &DataError) -> Option<String> {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }
         // A file with one problem often has others.
-        DataError::Annotations { path, .. } if is_json(path) => Some(format!(
+        DataError::Annotations { path, .. } if is_json_file(path) => Some(format!(
             "`sedet data check {}` lists all problems of the file; with --fix FILE it writes a \
              corrected copy",
             quoted(path.display())
@@ -691,8 +714,8 @@ fn convention_hint(path: &Path, convention: BoxConvention) -> String {
         quoted(path.display())
     );
     match convention {
-        BoxConvention::Corners if is_json(path) => fix,
-        BoxConvention::SizeFractions if is_json(path) => format!("{fix} in pixels"),
+        BoxConvention::Corners if is_json_file(path) => fix,
+        BoxConvention::SizeFractions if is_json_file(path) => format!("{fix} in pixels"),
         BoxConvention::Fractions => IN_PIXELS.to_owned(),
         BoxConvention::CornerFractions | BoxConvention::SizeFractions => {
             "write each line as `class cx cy width height`, in fractions of the image: the center of the box and its size"
@@ -718,12 +741,6 @@ fn image_kind_hint(error: &DecodeError) -> Option<String> {
         "convert such images with any image editor, or with ImageMagick: magick IN.jpg OUT.png"
             .to_owned()
     })
-}
-
-/// Returns whether a file can be COCO annotations, which `sedet data check` corrects.
-fn is_json(path: &Path) -> bool {
-    let extension = path.extension();
-    path.is_file() && extension.is_some_and(|found| found.eq_ignore_ascii_case("json"))
 }
 
 /// Whether other files have the same problem.
@@ -846,7 +863,31 @@ fn transfer_hint(error: &DownloadError) -> String {
 fn ground_truth_hint(error: &EvalError) -> Option<String> {
     match error {
         EvalError::Data(error) => hint_of(error),
+        EvalError::UnknownImages { .. } => Some(IMAGE_IDS.to_owned()),
         _ => None,
+    }
+}
+
+/// The hint for image ids that are not those of the annotations.
+const IMAGE_IDS: &str = "write the image ids of the annotation file and no rows of other images, or give the \
+                         annotation file of the results";
+
+/// Returns what to do about a results file with a low average precision for this cause.
+pub(super) fn cause_hint(cause: Cause) -> Option<&'static str> {
+    match cause {
+        Cause::ImageIds => Some(IMAGE_IDS),
+        Cause::FewImages => Some(
+            "to evaluate on a subset, give an annotation file with the images of the subset only",
+        ),
+        Cause::BoxFormat | Cause::NegativeSides | Cause::Normalized | Cause::Resized => {
+            Some("write boxes as [x, y, width, height] in pixels of the original image")
+        }
+        Cause::CategoryIds => Some("write the category ids of the annotation file"),
+        Cause::NoObjects
+        | Cause::NoDetections
+        | Cause::Classes
+        | Cause::EqualScores
+        | Cause::Detector => None,
     }
 }
 
@@ -1052,6 +1093,44 @@ mod tests {
             Some(format!(
                 "{disk}, or download fewer parts with --only (train, val)"
             ))
+        );
+    }
+
+    #[test]
+    fn a_step_that_is_too_large_is_answered_with_what_can_be_lowered() {
+        let hint = |batch_size, inputs| {
+            let error = NotEnoughMemory {
+                need: 2,
+                free: 1,
+                batch_size,
+                inputs,
+            };
+            hint_for(&anyhow::Error::new(RunError::from(error))).unwrap()
+        };
+        let detector = |can_recompute| StepInputs::Detector {
+            min_size: 800,
+            max_size: 1333,
+            can_recompute,
+        };
+        let anyway = "; to try anyway: --set train.check_memory=false";
+        let sizes =
+            "input.min_size (now 800) and input.max_size (now 1333), or use a smaller backbone";
+        assert_eq!(
+            hint(2, detector(false)),
+            format!("lower loader.batch_size (now 2) or {sizes}{anyway}")
+        );
+        assert_eq!(
+            hint(1, detector(true)),
+            format!(
+                "lower {sizes}, or set model.recompute=true, which takes less memory and more time{anyway}"
+            )
+        );
+        assert_eq!(
+            hint(16, StepInputs::Classifier { size: 224 }),
+            format!(
+                "lower loader.batch_size (now 16) or input.size (now 224), or use a smaller \
+                 backbone{anyway}"
+            )
         );
     }
 

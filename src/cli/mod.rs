@@ -298,6 +298,17 @@ fn dataset_argument(directory: &Path) -> String {
     }
 }
 
+/// Returns whether a path ends as that of a JSON file, in any capitals.
+fn has_json_extension(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|found| found.eq_ignore_ascii_case("json"))
+}
+
+/// Returns whether a path is a file that can be COCO annotations.
+fn is_json_file(path: &Path) -> bool {
+    path.is_file() && has_json_extension(path)
+}
+
 /// Parses the value of an option that is a whole number.
 fn whole_number<N: FromStr>(text: &str) -> Result<N, String> {
     text.parse()

@@ -132,40 +132,48 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     drop(meter);
     report.finish()?;
     if let Some(output) = &args.output {
-        let images = count(done, "image");
-        match model.task() {
-            Task::Detection => {
-                status!(
-                    "wrote {images} and predictions.json to {}",
-                    output.display()
-                );
-            }
-            Task::Classification => {
-                status!("wrote predictions.json ({images}) to {}", output.display());
-            }
-        }
+        report_written(output, model.task(), done);
     }
-    if failed > 0 {
-        problem!(
-            "{failed} of {} could not be read",
-            count(files.len(), "file")
-        );
-        for hint in hints {
-            problem!("hint: {hint}");
-        }
-    }
-    if done + failed < files.len() {
-        problem!(
-            "interrupted after {} of {}; their results are kept",
-            done + failed,
-            count(files.len(), "image")
-        );
-    }
+    report_incomplete(files.len(), done, failed, &hints);
     Ok(if done == files.len() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Prints which files were written.
+fn report_written(output: &Path, task: Task, done: usize) {
+    let images = count(done, "image");
+    match task {
+        Task::Detection => {
+            status!(
+                "wrote {images} and predictions.json to {}",
+                output.display()
+            );
+        }
+        Task::Classification => {
+            status!("wrote predictions.json ({images}) to {}", output.display());
+        }
+    }
+}
+
+/// Prints which images have no result, if there are any: those that failed, with the hints of their errors, and those
+/// after an interrupt.
+fn report_incomplete(all: usize, done: usize, failed: usize, hints: &BTreeSet<String>) {
+    if failed > 0 {
+        problem!("{failed} of {} could not be read", count(all, "file"));
+        for hint in hints {
+            problem!("hint: {hint}");
+        }
+    }
+    if done + failed < all {
+        problem!(
+            "interrupted after {} of {}; their results are kept",
+            done + failed,
+            count(all, "image")
+        );
+    }
 }
 
 /// Returns the error about a command without a model. The hint is a command that works.

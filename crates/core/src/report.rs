@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::model::{ImageDetection, Model, ModelError};
 use crate::render::{
     DrawnBox, RenderError, save_boxes, save_confusion, save_precision_recall, save_reliability,
@@ -16,8 +18,9 @@ use sedet_data::eval::classification::ClassificationEvaluation;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::loading::SkippedImage;
 
-/// The metrics of a model of either task.
-#[derive(Debug, Clone)]
+/// The metrics of a model of either task. Serialized as [`to_json`](Self::to_json) writes them.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
 #[allow(clippy::large_enum_variant)] // one of these exists per evaluation
 pub enum Evaluation {
     /// COCO metrics of a detector.

@@ -71,6 +71,51 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
             "omit --seed",
         ));
     }
+    let files = find(args)?;
+    let images = Images::from(args.images);
+    let whole = read_whole(&files, images, args.on_bad_image)?;
+    for note in &whole.annotations.notes {
+        status!("{}: {note}", args.source);
+    }
+    let store = &whole.annotations.store;
+    let division = Division::new(&whole.annotations, args.shares(), args.seed.unwrap_or(0));
+    check_no_split_is_empty(args, store, &division)?;
+    let is_usable = report_copies_and_boxes(&args.source, &whole.annotations, &division);
+    let written = with_bar("splitting", |progress| {
+        write_division(&files, &whole, &division, images, &args.output, progress)
+    })??;
+    for line in written.dropped.lines() {
+        problem!("dropped: {line}");
+    }
+    report_copies(written.copied_instead);
+    print_out(&table(store, &division))?;
+    status!(
+        "wrote {}; read again and compared: no difference",
+        args.output.display()
+    );
+    // The next command would fail.
+    if is_usable || written.left_images.is_some() {
+        print_next(&args.output, written.left_images.as_ref());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl SplitArgs {
+    /// Returns the splits to write with their shares of the images.
+    fn shares(&self) -> Vec<(Split, f64)> {
+        let shares = [
+            (Split::Train, 1.0 - self.val - self.test),
+            (Split::Val, self.val),
+            (Split::Test, self.test),
+        ];
+        let mut shares = shares.to_vec();
+        shares.retain(|(_, share)| *share > 0.0);
+        shares
+    }
+}
+
+/// Finds the annotations to divide.
+fn find(args: &SplitArgs) -> anyhow::Result<DatasetFiles> {
     check_data_dir(&args.source, args.data_dir.as_deref())?;
     let dataset = DatasetName::parse(&args.source)?;
     let mut found = dataset.files(args.data_dir.as_deref())?;
@@ -95,63 +140,67 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     };
     let recognized = Recognition::of_files(std::slice::from_ref(&files));
     status!("{}: {}", args.source, recognized.kind());
-    let images = Images::from(args.images);
-    let whole = read_whole(&files, images, args.on_bad_image)?;
-    for note in &whole.annotations.notes {
-        status!("{}: {note}", args.source);
-    }
-    let shares = [
-        (Split::Train, 1.0 - args.val - args.test),
-        (Split::Val, args.val),
-        (Split::Test, args.test),
-    ];
-    let shares = shares
-        .into_iter()
-        .filter(|(_, share)| *share > 0.0)
-        .collect();
-    let store = &whole.annotations.store;
-    let division = Division::new(&whole.annotations, shares, args.seed.unwrap_or(0));
-    let copies = count(division.copies, "image");
-    if let Some(empty) = division.empty_split() {
-        let images = count(store.image_count(), "image");
-        let (why, which) = match division.copies {
-            0 => (String::new(), ""),
-            _ => (
-                format!(" ({copies} with the content of another, in the same split)"),
-                "other ",
-            ),
-        };
-        let fewer = if args.test > 0.0 && args.val > 0.0 {
-            ", or divide into two splits: omit --test"
-        } else {
-            ""
-        };
-        return Err(advise(
+    Ok(files)
+}
+
+/// Refuses a division with a split that has no images.
+fn check_no_split_is_empty(
+    args: &SplitArgs,
+    store: &AnnotationStore,
+    division: &Division,
+) -> anyhow::Result<()> {
+    let Some(empty) = division.empty_split() else {
+        return Ok(());
+    };
+    let images = count(store.image_count(), "image");
+    let (why, which) = match division.copies {
+        0 => (String::new(), ""),
+        copies => (
             format!(
-                "{}: {images}{why} cannot be split: none is left for {empty}",
-                args.source
+                " ({} with the content of another, in the same split)",
+                count(copies, "image")
             ),
-            format!("add {which}images{fewer}"),
-        ));
-    }
-    let are_divided = division.shares.len() > 1;
+            "other ",
+        ),
+    };
+    let fewer = if args.test > 0.0 && args.val > 0.0 {
+        ", or divide into two splits: omit --test"
+    } else {
+        ""
+    };
+    Err(advise(
+        format!(
+            "{}: {images}{why} cannot be split: none is left for {empty}",
+            args.source
+        ),
+        format!("add {which}images{fewer}"),
+    ))
+}
+
+/// Prints what is unusual about a division: images with the content of another, and splits without boxes. Returns
+/// whether `sedet data check` accepts what is written.
+fn report_copies_and_boxes(
+    source: &str,
+    annotations: &SplitAnnotations,
+    division: &Division,
+) -> bool {
+    let store = &annotations.store;
     let mut is_usable = true;
-    if division.are_all_the_same && are_divided {
+    if division.are_all_the_same && division.shares.len() > 1 {
         is_usable = false;
         problem!(
-            "{}: all {} have the same content, so that copies are in different splits: the metrics will be those of \
-             training images",
-            args.source,
+            "{source}: all {} have the same content, so that copies are in different splits: the metrics will be \
+             those of training images",
             count(store.image_count(), "image")
         );
         problem!("hint: add other images; `sedet data check` refuses the same image in two splits");
     } else if division.copies > 0 {
         status!(
-            "{}: {copies} with the content of another: in the same split",
-            args.source
+            "{source}: {} with the content of another: in the same split",
+            count(division.copies, "image")
         );
     }
-    for split in division.splits_without_boxes(&whole.annotations) {
+    for split in division.splits_without_boxes(annotations) {
         let with_boxes = (0..store.image_count()).filter(|at| store.has_target(*at));
         let (have, purpose) = (
             match with_boxes.count() {
@@ -165,38 +214,18 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
             },
         );
         problem!(
-            "{}: {split} has no image with boxes and cannot be {purpose}: {have} of {}",
-            args.source,
+            "{source}: {split} has no image with boxes and cannot be {purpose}: {have} of {}",
             store.image_count()
         );
         problem!("hint: {ANNOTATE}");
         is_usable = false;
     }
-    if let Some(why) = division.cannot_hold_out(&whole.annotations) {
-        problem!(
-            "{}: training cannot hold out validation images: {why}",
-            args.source
-        );
+    if let Some(why) = division.cannot_hold_out(annotations) {
+        problem!("{source}: training cannot hold out validation images: {why}");
         problem!("hint: {ANNOTATE}");
         is_usable = false;
     }
-    let written = with_bar("splitting", |progress| {
-        write_division(&files, &whole, &division, images, &args.output, progress)
-    })??;
-    for line in written.dropped.lines() {
-        problem!("dropped: {line}");
-    }
-    report_copies(written.copied_instead);
-    print_out(&table(store, &division))?;
-    status!(
-        "wrote {}; read again and compared: no difference",
-        args.output.display()
-    );
-    // The next command would fail.
-    if is_usable || written.left_images.is_some() {
-        print_next(&args.output, written.left_images.as_ref());
-    }
-    Ok(ExitCode::SUCCESS)
+    is_usable
 }
 
 /// What to do about too few images with boxes.

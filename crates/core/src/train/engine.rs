@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use serde_json::json;
+use serde::Serialize;
 
 use super::ema::Ema;
 use super::events::{EventKind, EventLog};
@@ -827,16 +827,16 @@ impl<T: TrainTask> Engine<'_, T> {
             .map(|(name, value)| format!("{name} {value:.4}"))
             .collect::<Vec<_>>()
             .join(", ");
-        let dump = json!({
-            "iteration": state.progress.iteration,
-            "epoch": state.progress.epoch + 1,
-            "losses": parts,
-            "learning_rate": learning_rate,
-            "gradient_norm": gradient_norm.to_string(),
-            "images": images,
-        });
+        let record = NonFiniteStep {
+            iteration: state.progress.iteration,
+            epoch: state.progress.epoch + 1,
+            losses: &parts,
+            learning_rate,
+            gradient_norm: gradient_norm.to_string(),
+            images: &images,
+        };
         // The run has already failed; a second error must not hide the first.
-        let _ = self.run.write("nonfinite.json", &format!("{dump:#}\n"));
+        let _ = self.run.write_json("nonfinite.json", &record);
         TrainError::NonFinite {
             iteration: state.progress.iteration,
             epoch: state.progress.epoch + 1,
@@ -847,6 +847,21 @@ impl<T: TrainTask> Engine<'_, T> {
             last_good: self.run.last_checkpoint(),
         }
     }
+}
+
+/// The content of `nonfinite.json`: the step whose loss or gradient is not finite.
+#[derive(Serialize)]
+struct NonFiniteStep<'a> {
+    iteration: usize,
+    /// From 1 on.
+    epoch: usize,
+    /// The loss and its parts, with their names.
+    losses: &'a str,
+    learning_rate: f64,
+    /// In words, because JSON has no NaN.
+    gradient_norm: String,
+    /// The files of the batch.
+    images: &'a [String],
 }
 
 /// Returns the total loss and its parts as numbers, with one read from the device.

@@ -20,7 +20,7 @@ use sedet_nn::nn::norm::{NormConfig, NormKind};
 /// A training step that needs more memory than is available.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "a training step needs about {:.1} GB of memory and {:.1} GB are free: {advice}",
+    "a training step needs about {:.1} GB of memory and {:.1} GB are free",
     *need as f64 / 1e9, *free as f64 / 1e9
 )]
 pub struct NotEnoughMemory {
@@ -28,8 +28,30 @@ pub struct NotEnoughMemory {
     pub need: u64,
     /// Available memory in bytes.
     pub free: u64,
-    /// Settings to lower.
-    pub advice: String,
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// The inputs of the network.
+    pub inputs: StepInputs,
+}
+
+/// The inputs of a training step, on whose size its memory depends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepInputs {
+    /// Images resized for a detector.
+    Detector {
+        /// Largest short side in pixels.
+        min_size: usize,
+        /// Largest long side in pixels.
+        max_size: usize,
+        /// Whether memory can be saved by recomputing feature maps in the backward pass: it is off, and
+        /// no norm is in training mode.
+        can_recompute: bool,
+    },
+    /// Square images for a classifier.
+    Classifier {
+        /// Side in pixels.
+        size: usize,
+    },
 }
 
 /// The memory of a training step.
@@ -41,6 +63,8 @@ pub(crate) struct StepMemory {
     pub kept_of_image: u64,
     /// Images in a batch.
     pub images: usize,
+    /// The inputs of the network.
+    pub inputs: StepInputs,
 }
 
 /// The program itself, its data and threads.
@@ -99,6 +123,11 @@ impl StepMemory {
             weights,
             kept_of_image: backbone + pyramid + pooled(config.fpn.channels) + box_head,
             images,
+            inputs: StepInputs::Detector {
+                min_size: size[0],
+                max_size: size[1],
+                can_recompute: !recompute && !has_trained_norms,
+            },
         })
     }
 
@@ -116,6 +145,7 @@ impl StepMemory {
             weights: 4 * summary.parameters(),
             kept_of_image: summary.layers.iter().map(|layer| kept(layer, true)).sum(),
             images,
+            inputs: StepInputs::Classifier { size },
         })
     }
 
@@ -140,23 +170,14 @@ impl StepMemory {
     ///
     /// # Errors
     /// The available memory is far from enough.
-    pub fn check(
-        &self,
-        config: &EngineConfig,
-        advice: impl FnOnce() -> String,
-    ) -> Result<(), NotEnoughMemory> {
+    pub fn check(&self, config: &EngineConfig) -> Result<(), NotEnoughMemory> {
         match free_memory() {
-            Some(free) => self.check_against(config, free, advice),
+            Some(free) => self.check_against(config, free),
             None => Ok(()),
         }
     }
 
-    fn check_against(
-        &self,
-        config: &EngineConfig,
-        free: u64,
-        advice: impl FnOnce() -> String,
-    ) -> Result<(), NotEnoughMemory> {
+    fn check_against(&self, config: &EngineConfig, free: u64) -> Result<(), NotEnoughMemory> {
         let need = self.bytes(config);
         if !config.check_memory || need as f64 <= free as f64 * DOUBT {
             return Ok(());
@@ -164,7 +185,8 @@ impl StepMemory {
         Err(NotEnoughMemory {
             need,
             free,
-            advice: advice(),
+            batch_size: self.images,
+            inputs: self.inputs,
         })
     }
 }
@@ -282,25 +304,45 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_is_too_large_is_refused_with_advice() {
+    fn a_step_that_is_too_large_is_refused_with_the_settings_it_depends_on() {
+        let inputs = StepInputs::Classifier { size: 224 };
         let step = StepMemory {
             weights: 100 << 20,
             kept_of_image: 1 << 30,
             images: 16,
+            inputs,
         };
         let gigabytes = |n: u64| n << 30;
-        let advice = || "lower loader.batch_size".to_string();
-        assert_eq!(
-            step.check_against(&config(&[]), gigabytes(24), advice),
-            Ok(())
-        );
-        let refused = step.check_against(&config(&[]), gigabytes(8), advice);
-        let message = refused.unwrap_err().to_string();
-        for part in ["about 24.1", "8.6 GB are free", "loader.batch_size"] {
+        assert_eq!(step.check_against(&config(&[]), gigabytes(24)), Ok(()));
+        let refused = step.check_against(&config(&[]), gigabytes(8)).unwrap_err();
+        assert_eq!((refused.batch_size, refused.inputs), (16, inputs));
+        let message = refused.to_string();
+        for part in ["about 24.1", "8.6 GB are free"] {
             assert!(message.contains(part), "{message}");
         }
         let unchecked = config(&["train.check_memory=false"]);
-        assert_eq!(step.check_against(&unchecked, gigabytes(8), advice), Ok(()));
+        assert_eq!(step.check_against(&unchecked, gigabytes(8)), Ok(()));
+    }
+
+    #[test]
+    fn feature_maps_can_be_recomputed_where_no_norm_is_trained_and_they_are_not_yet() {
+        let mut net = backbone("resnet18").unwrap();
+        for (kind, recompute, expected) in [
+            (NormKind::Frozen, false, true),
+            (NormKind::Frozen, true, false),
+            (NormKind::Batch, false, false),
+        ] {
+            net.common_mut().norm.kind = kind;
+            let config = FasterRcnnConfig::new(Preset::Torchvision, net.clone(), 2);
+            let model = config.init(&Device::flex());
+            let step = StepMemory::of_detector(&model, 0, recompute, [128, 160], 1).unwrap();
+            let inputs = StepInputs::Detector {
+                min_size: 128,
+                max_size: 160,
+                can_recompute: expected,
+            };
+            assert_eq!(step.inputs, inputs, "{kind:?} {recompute}");
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -62,7 +62,7 @@ impl FromStr for Split {
         Self::ALL
             .into_iter()
             .find(|split| split.to_string() == name)
-            .ok_or_else(|| "choose train, val or test".to_string())
+            .ok_or_else(|| "not train, val or test".to_string())
     }
 }
 

@@ -195,20 +195,22 @@ impl PrecisionRecall {
 }
 
 /// The result of an evaluation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CocoEvaluation {
     /// The twelve metrics.
+    #[serde(flatten)]
     pub metrics: CocoMetrics,
-    /// The classes of the ground truth, by ascending id.
-    pub per_class: Vec<ClassMetrics>,
-    /// Mean over the classes that have objects; `None` if no class has any.
-    pub curves: Option<PrecisionRecall>,
     /// Number of images (all of the ground truth, also those without detections).
     pub images: usize,
     /// Number of objects, without crowds, over all classes.
     pub ground_truths: usize,
     /// Number of result rows, without those of unknown categories.
     pub detections: usize,
+    /// The classes of the ground truth, by ascending id.
+    pub per_class: Vec<ClassMetrics>,
+    /// Mean over the classes that have objects; `None` if no class has any.
+    #[serde(skip)]
+    pub curves: Option<PrecisionRecall>,
     /// Warnings about the input, one sentence each.
     pub warnings: Vec<String>,
 }

@@ -22,7 +22,7 @@ pub(super) fn compare(ground_truth: &GroundTruth, results: &[ResultRow]) -> Stri
     if are_positions {
         format!(
             "the results have {} ({some_found}), which look like positions in the list of {} \
-             rather than its ids ({some_known}): write the ids of the annotation file",
+             rather than its ids ({some_known})",
             text::count(found.len(), "image id"),
             text::count(known.len(), "image"),
         )
@@ -35,8 +35,7 @@ pub(super) fn compare(ground_truth: &GroundTruth, results: &[ResultRow]) -> Stri
         )
     } else {
         format!(
-            "{common} of the {} in the results are known, and the ground truth has {}: evaluate \
-             against the annotation file of the results, or remove the other rows",
+            "{common} of the {} in the results are known, and the ground truth has {}",
             text::count(found.len(), "image id"),
             text::count(known.len(), "image"),
         )

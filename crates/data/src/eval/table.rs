@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
-use super::coco::{ClassMetrics, CocoEvaluation, CocoMetrics};
+use super::coco::CocoEvaluation;
 use crate::text::{self, printable};
 
 /// IoU, area and maximum number of detections of the twelve metrics, in the order of
-/// [`CocoMetrics::named`].
+/// [`CocoMetrics::named`](super::coco::CocoMetrics::named).
 const DEFINITIONS: [(&str, &str, &str); 12] = [
     ("0.50:0.95", "all", "100"),
     ("0.50", "all", "100"),
@@ -29,25 +27,7 @@ impl CocoEvaluation {
     /// names (`AP`, `AP50`, ... `ARl`), then the counts, the class table `per_class` and the
     /// `warnings`.
     pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        struct Report<'a> {
-            #[serde(flatten)]
-            metrics: &'a CocoMetrics,
-            images: usize,
-            ground_truths: usize,
-            detections: usize,
-            per_class: &'a [ClassMetrics],
-            warnings: &'a [String],
-        }
-        let report = Report {
-            metrics: &self.metrics,
-            images: self.images,
-            ground_truths: self.ground_truths,
-            detections: self.detections,
-            per_class: &self.per_class,
-            warnings: &self.warnings,
-        };
-        serde_json::to_string_pretty(&report)
+        serde_json::to_string_pretty(self)
             .expect("strings, counts and floats under string keys are always JSON")
     }
 
@@ -164,6 +144,7 @@ pub fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::{ClassMetrics, CocoMetrics};
 
     fn evaluation() -> CocoEvaluation {
         let class = |name: &str, ap: f64| ClassMetrics {

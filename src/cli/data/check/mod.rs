@@ -13,7 +13,9 @@ use crate::cli::dataset_argument;
 use crate::cli::hints::{advise, of_check, usage_with_hint};
 use crate::cli::progress::{Meter, Unit};
 use crate::cli::terminal::{continued, width};
-use crate::cli::{check_data_dir, print_out, problem, quoted, status};
+use crate::cli::{
+    check_data_dir, has_json_extension, is_json_file, print_out, problem, quoted, status,
+};
 use report::{Counted, Report};
 use sedet_data::annotations::coco_directory::CocoFormat;
 use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
@@ -212,26 +214,19 @@ fn checked(args: &CheckArgs, target: &Target) -> anyhow::Result<Checked> {
 impl CheckArgs {
     /// Returns whether the dataset is one annotation file of COCO.
     fn has_one_file(&self) -> bool {
-        let path = Path::new(&self.dataset);
-        path.is_file() && has_json_extension(path)
+        is_json_file(Path::new(&self.dataset))
     }
-}
-
-fn has_json_extension(path: &Path) -> bool {
-    let extension = path.extension();
-    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
 /// Finds the dataset and the splits to check.
 fn find(args: &CheckArgs) -> anyhow::Result<Target> {
     check_data_dir(&args.dataset, args.data_dir.as_deref())?;
     let path = Path::new(&args.dataset);
-    let is_json = has_json_extension(path);
     let is_named = AnyDatasetName::is_named(&args.dataset);
-    if !path.exists() && !is_named && (is_json || args.image_dir.is_some()) {
+    if !path.exists() && !is_named && (has_json_extension(path) || args.image_dir.is_some()) {
         return Err(RegistryError::unknown(&args.dataset).into());
     }
-    if path.is_file() && is_json {
+    if args.has_one_file() {
         // A damaged file is found, too: the check reports what is wrong with it.
         let mut files = DatasetFiles::find(path)?;
         if let Some(directory) = &args.image_dir {

@@ -111,10 +111,6 @@ impl RunKind for ClassifierRun {
             ),
             anchors: None,
             memory: StepMemory::of_classifier(&network, size, images),
-            advice: format!(
-                "lower loader.batch_size (now {images}) or input.size (now {size}), or use a smaller \
-                 backbone"
-            ),
         };
         let task = ClassificationTask {
             train: loader,

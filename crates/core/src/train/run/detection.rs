@@ -28,7 +28,6 @@ use sedet_data::datasets::registry::{DatasetName, OpenedSplit};
 use sedet_data::images::OnBadImage;
 use sedet_data::loading::transforms::Preprocess;
 use sedet_data::loading::{DetectionLoader, TrainingImages};
-use sedet_nn::nn::norm::NormKind;
 
 /// Number of validation images that are drawn at the end of a run.
 const SAMPLE_IMAGES: usize = 12;
@@ -166,7 +165,6 @@ impl RunKind for DetectorRun {
             input: input_words(config),
             anchors: Some(anchors),
             memory: StepMemory::of_detector(&model, weights, recompute, size, images),
-            advice: advice(config, network.backbone.norm().kind),
         };
         let task = DetectionTask {
             train: loader,
@@ -287,23 +285,6 @@ fn input_words(config: &DetectionConfig) -> String {
     format!(
         "short side {sizes} px, long side at most {} px",
         config.input.max_size
-    )
-}
-
-/// Returns what to lower where memory is short. With batch norms in training mode nothing can be
-/// recomputed.
-fn advice(config: &DetectionConfig, norms: NormKind) -> String {
-    let recompute = if config.model.recompute || norms == NormKind::Batch {
-        ""
-    } else {
-        ", or set model.recompute=true, which takes less memory and more time"
-    };
-    format!(
-        "lower loader.batch_size (now {}), input.min_size (now {}) and input.max_size (now {}), or use \
-         a smaller backbone{recompute}",
-        config.loader.batch_size,
-        config.largest_min_size(),
-        config.input.max_size,
     )
 }
 

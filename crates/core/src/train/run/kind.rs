@@ -148,8 +148,6 @@ pub(super) struct TaskFacts {
     pub(super) anchors: Option<String>,
     /// The memory of a step.
     pub(super) memory: Result<StepMemory, TooSmall>,
-    /// The settings to lower where memory is short.
-    pub(super) advice: String,
 }
 
 /// The results of the final evaluation.

@@ -375,7 +375,7 @@ fn check_memory(
     };
     let is_cpu = device.backend == Backend::Cpu;
     if is_cpu {
-        step.check(config, || facts.advice.clone())?;
+        step.check(config)?;
     }
     // The memory of the machine is not that of a GPU.
     Ok(Some((step.bytes(config), free_memory().filter(|_| is_cpu))))

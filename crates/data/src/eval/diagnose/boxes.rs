@@ -85,7 +85,7 @@ impl Sample {
         let rows = interpretation.applied_to(&self.rows);
         let sentence = format!(
             "{}: converted, AP50 without regard to classes is {ap50:.3} instead of \
-             {as_written:.3} ({}); write [x, y, width, height] in pixels of the original image",
+             {as_written:.3} ({})",
             interpretation.sentence,
             self.outliers()
         );

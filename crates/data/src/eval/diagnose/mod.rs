@@ -69,7 +69,7 @@ pub enum Cause {
 pub struct Diagnosis {
     /// The kind of the cause.
     pub cause: Cause,
-    /// The explanation, with the numbers that support it and the recommended change.
+    /// The explanation, with the numbers that support it.
     pub sentence: String,
 }
 
@@ -193,7 +193,7 @@ fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagn
             Cause::FewImages,
             format!(
                 "only {both} of the {} with objects have detections, and the objects of the \
-                 others count as missed: to evaluate on a subset, restrict the ground truth to it",
+                 others count as missed",
                 text::count(with_objects.len(), "image")
             ),
         )
