@@ -13,6 +13,8 @@
 
 use std::fmt;
 
+use rayon::prelude::*;
+
 use super::panels::Sink;
 use super::vectorized::InstructionSet;
 
@@ -112,16 +114,28 @@ impl Bf16Cpu {
 
     /// Copies a matrix `[rows, columns]` to blocks of [`ROWS`] rows in which the pairs of a column are contiguous,
     /// `[rows / ROWS, columns / 2, ROWS]`: a left matrix for [`multiply`](Self::multiply). Missing rows of the last
-    /// block are zeros. Takes at most the rows of one block.
-    pub(super) fn pack_block(self, rows: &[f32], columns: usize, packed: &mut [Pair]) {
-        let depth = columns.div_ceil(2);
-        let mut line = [0; 512];
-        packed[..depth * ROWS].fill(0);
+    /// block are zeros.
+    pub(super) fn pack(self, matrix: &[f32], rows: usize, columns: usize) -> Vec<Pair> {
+        let of_block = columns.div_ceil(2) * ROWS;
+        let mut packed = vec![0; rows.div_ceil(ROWS) * of_block];
+        packed
+            .par_chunks_mut(of_block.max(1))
+            .zip(matrix.par_chunks((ROWS * columns).max(1)))
+            .with_min_len(4)
+            .for_each(|(packed, rows)| self.pack_block(rows, columns, packed));
+        packed
+    }
+
+    /// Copies the rows of one block to its pairs, of which those of missing rows are zeros.
+    fn pack_block(self, rows: &[f32], columns: usize, packed: &mut [Pair]) {
+        /// Pairs of a row that are computed at a time, on the stack.
+        const PART: usize = 512;
+        let mut line = [0; PART];
         for (r, row) in rows.chunks_exact(columns.max(1)).enumerate() {
-            for (part, values) in row.chunks(2 * line.len()).enumerate() {
+            for (part, values) in row.chunks(2 * PART).enumerate() {
                 let pairs = &mut line[..values.len().div_ceil(2)];
                 self.pair_neighbors(values, pairs);
-                let at = part * 512 * ROWS + r;
+                let at = part * PART * ROWS + r;
                 for (to, pair) in packed[at..].iter_mut().step_by(ROWS).zip(pairs) {
                     *to = *pair;
                 }
@@ -141,7 +155,7 @@ impl Bf16Cpu {
         match self.never {}
     }
 
-    /// Multiplies a left matrix of `rows` rows ([`pack_block`](Self::pack_block)) by `right` and passes the product to
+    /// Multiplies a left matrix of `rows` rows ([`pack`](Self::pack)) by `right` and passes the product to
     /// `sink`. The blocks of the left matrix are `stride` pairs apart, of which the first `depth * ROWS` are read.
     ///
     /// # Panics

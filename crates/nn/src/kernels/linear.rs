@@ -16,14 +16,13 @@ use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-use pulp::Simd;
 use rayon::prelude::*;
 
 use super::autodiff::{needs_gradient, tracked};
 use super::bf16::{Bf16Cpu, Pair, PairPanels, ROWS};
 use super::conv2d::PackedWeights;
 use super::cpu::{Contiguous, Matrix, Output, all_f32, dims, multiply, tensor, with_scratch};
-use super::panels::{PANEL, Sink};
+use super::panels::{Add, PANEL};
 
 /// Computes `x * weight + bias`. Differentiable in all tensors.
 ///
@@ -278,7 +277,7 @@ fn cpu_bf16_forward(
     let compute = || pack_weight_pairs(cpu, elements.data(), [d_in, d_out]);
     let kept = packed.pairs(&weight, compute);
     let panels = kept.map_or_else(|| Cow::Owned(compute()), Cow::Borrowed);
-    let left = pack_input_pairs(cpu, x.data(), rows, d_in);
+    let left = cpu.pack(x.data(), rows, d_in);
     let mut output = Output::new(rows * d_out);
     let shared = output.shared();
     let panels_of_weight = panels.par_chunks((depth * PANEL).max(1));
@@ -286,10 +285,14 @@ fn cpu_bf16_forward(
         let first = index * PANEL;
         let columns = PANEL.min(d_out - first);
         with_scratch([rows * PANEL], |[sums]| {
-            for (sums, bias) in sums.chunks_exact_mut(PANEL).map(|sums| (sums, bias.data())) {
-                sums[..columns].copy_from_slice(&bias[first..first + columns]);
+            for sums in sums.chunks_exact_mut(PANEL) {
+                sums[..columns].copy_from_slice(&bias.data()[first..first + columns]);
                 sums[columns..].fill(0.0);
             }
+            let mut sink = Add {
+                matrix: sums,
+                columns: PANEL,
+            };
             for (part, panel) in panel.chunks(of_part).enumerate() {
                 let right = PairPanels {
                     data: panel,
@@ -297,7 +300,7 @@ fn cpu_bf16_forward(
                     columns,
                 };
                 let left = &left[part * PAIRS_PER_PART * ROWS..];
-                cpu.multiply((left, depth * ROWS), rows, right, &mut Add { sums });
+                cpu.multiply((left, depth * ROWS), rows, right, &mut sink);
             }
             for (row, sums) in sums.chunks_exact(PANEL).enumerate() {
                 // SAFETY: no other task has these columns.
@@ -307,28 +310,6 @@ fn cpu_bf16_forward(
     });
     // SAFETY: the tasks have all columns, and each wrote them in every row.
     unsafe { output.into_tensor([rows, d_out]) }
-}
-
-/// Adds a product to rows of one panel.
-struct Add<'a> {
-    sums: &'a mut [f32],
-}
-
-impl Sink for Add<'_> {
-    #[inline(always)]
-    fn take<S: Simd, const V: usize>(
-        &mut self,
-        simd: S,
-        row: usize,
-        column: usize,
-        sums: [S::f32s; V],
-    ) {
-        let at = row * PANEL + column;
-        let (vectors, _) = S::as_mut_simd_f32s(&mut self.sums[at..at + V * S::F32_LANES]);
-        for (to, sum) in vectors.iter_mut().zip(sums) {
-            *to = simd.add_f32s(*to, sum);
-        }
-    }
 }
 
 /// Copies a weight `[d_in, d_out]` to panels of pairs.
@@ -346,17 +327,6 @@ fn pack_weight_pairs(cpu: Bf16Cpu, weight: &[f32], [d_in, d_out]: [usize; 2]) ->
         }
     });
     panels
-}
-
-/// Copies an input `[rows, d_in]` to the left matrix of a product of pairs.
-fn pack_input_pairs(cpu: Bf16Cpu, x: &[f32], rows: usize, d_in: usize) -> Vec<Pair> {
-    let of_block = d_in.div_ceil(2) * ROWS;
-    let mut packed = vec![0; rows.div_ceil(ROWS) * of_block];
-    packed
-        .par_chunks_mut(of_block.max(1))
-        .zip(x.par_chunks((ROWS * d_in).max(1)))
-        .for_each(|(packed, rows)| cpu.pack_block(rows, d_in, packed));
-    packed
 }
 
 #[cfg(test)]

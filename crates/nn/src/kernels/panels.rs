@@ -11,6 +11,7 @@
 //!
 //! Each sum runs over the depth in order, so a result does not depend on the division into blocks.
 
+use pulp::bytemuck::cast_slice;
 use pulp::{Simd, WithSimd};
 
 use super::vectorized::arch;
@@ -117,6 +118,36 @@ impl Sink for Store<'_> {
         let (vectors, _) = S::as_mut_simd_f32s(&mut self.matrix[at..at + V * S::F32_LANES]);
         for (to, sum) in vectors.iter_mut().zip(sums) {
             *to = sum;
+        }
+    }
+}
+
+/// A sink that adds a product to a matrix.
+pub(super) struct Add<'a> {
+    pub(super) matrix: &'a mut [f32],
+    pub(super) columns: usize,
+}
+
+impl Sink for Add<'_> {
+    #[inline(always)]
+    fn take<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        column: usize,
+        sums: [S::f32s; V],
+    ) {
+        let width = (V * S::F32_LANES).min(self.columns - column);
+        let target = &mut self.matrix[row * self.columns + column..][..width];
+        if width == V * S::F32_LANES {
+            let (vectors, _) = S::as_mut_simd_f32s(target);
+            for (to, sum) in vectors.iter_mut().zip(sums) {
+                *to = simd.add_f32s(*to, sum);
+            }
+        } else {
+            for (to, sum) in target.iter_mut().zip(cast_slice::<S::f32s, f32>(&sums)) {
+                *to += sum;
+            }
         }
     }
 }

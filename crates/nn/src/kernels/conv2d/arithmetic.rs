@@ -6,7 +6,6 @@
 use std::ops::Range;
 
 use pulp::bytemuck::cast_slice;
-use rayon::prelude::*;
 
 use super::super::bf16::{Bf16Cpu, Pair, PairPanels, ROWS};
 use super::super::panels::{Left, PANEL, Right, Sink, for_each_piece, multiply_into};
@@ -103,20 +102,8 @@ impl<'w, F: Fn(Range<usize>) -> Left<'w> + Sync> Arithmetic for F32<F> {
 /// memory and output buffers are those of the other arithmetic.
 pub(super) struct Bf16<'w> {
     pub(super) cpu: Bf16Cpu,
-    /// The order of [`pack_pairs`].
+    /// The order of [`Bf16Cpu::pack`].
     pub(super) weights: &'w [Pair],
-}
-
-/// Copies weights `[filters, rows]` to the left matrix of a product of pairs.
-pub(super) fn pack_pairs(cpu: Bf16Cpu, weights: &[f32], filters: usize, rows: usize) -> Vec<Pair> {
-    let of_block = rows.div_ceil(2) * ROWS;
-    let mut packed = vec![0; filters.div_ceil(ROWS) * of_block];
-    packed
-        .par_chunks_mut(of_block.max(1))
-        .zip(weights.par_chunks((ROWS * rows).max(1)))
-        .with_min_len(4)
-        .for_each(|(packed, weights)| cpu.pack_block(weights, rows, packed));
-    packed
 }
 
 impl Bf16<'_> {

@@ -6,9 +6,10 @@ use pulp::Simd;
 use pulp::bytemuck::cast_slice;
 use rayon::prelude::*;
 
+use super::super::bf16::Bf16Cpu;
 use super::super::cpu::{Output, SharedOutput, with_scratch};
 use super::super::panels::{Left, PANEL, Right, Sink, for_each_piece, pack, panels_length};
-use super::arithmetic::{Arithmetic, Bf16, F32, Unfolding, pack_pairs};
+use super::arithmetic::{Arithmetic, Bf16, F32, Unfolding};
 use super::geometry::{Geometry, TASKS, Tile};
 use super::packed::{Order, Weights};
 use super::unfold::unfold_tile;
@@ -165,7 +166,7 @@ pub(super) fn convolve_rows(
     weights: Weights<'_>,
 ) -> Output {
     let rows = geometry.rows();
-    let pack_pairs = |cpu, weight: &[f32]| pack_pairs(cpu, weight, geometry.filters, rows);
+    let pack_pairs = |cpu: Bf16Cpu, weight: &[f32]| cpu.pack(weight, geometry.filters, rows);
     if geometry.groups == 1
         && let Some((cpu, weights)) = weights.pairs(pack_pairs)
     {

@@ -4,14 +4,12 @@
 use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
-use pulp::Simd;
-use pulp::bytemuck::cast_slice;
 use rayon::prelude::*;
 
 use super::super::cpu::{
     Contiguous, Matrix, Output, OutputMatrix, SharedOutput, dims, multiply, tensor, with_scratch,
 };
-use super::super::panels::{Left, PANEL, Right, Sink, multiply_into, panels_length};
+use super::super::panels::{Add, Left, PANEL, Right, multiply_into, panels_length};
 use super::Conv2dOptions;
 use super::geometry::{Geometry, TASKS, Tile};
 use super::unfold::unfold_tile;
@@ -256,36 +254,6 @@ impl TransposedGradient {
         Right {
             data: &self.data[self.starts[tile] + group * length..][..length],
             columns: self.filters,
-        }
-    }
-}
-
-/// A sink that adds a product to a matrix.
-struct Add<'a> {
-    matrix: &'a mut [f32],
-    columns: usize,
-}
-
-impl Sink for Add<'_> {
-    #[inline(always)]
-    fn take<S: Simd, const V: usize>(
-        &mut self,
-        simd: S,
-        row: usize,
-        column: usize,
-        sums: [S::f32s; V],
-    ) {
-        let width = (V * S::F32_LANES).min(self.columns - column);
-        let target = &mut self.matrix[row * self.columns + column..][..width];
-        if width == V * S::F32_LANES {
-            let (vectors, _) = S::as_mut_simd_f32s(target);
-            for (to, sum) in vectors.iter_mut().zip(sums) {
-                *to = simd.add_f32s(*to, sum);
-            }
-        } else {
-            for (to, sum) in target.iter_mut().zip(cast_slice::<S::f32s, f32>(&sums)) {
-                *to += sum;
-            }
         }
     }
 }
