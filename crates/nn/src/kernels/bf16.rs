@@ -15,12 +15,15 @@ use std::cell::Cell;
 use std::fmt;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::panels::{PANEL, Sink};
 use super::vectorized::InstructionSet;
 
 /// The precision of the multiplications of a network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum ComputePrecision {
     /// 32-bit floats.
     #[default]
@@ -63,7 +66,7 @@ impl ComputePrecision {
     }
 
     /// Returns the precision of [`autocast`] on this thread.
-    pub(super) fn of_autocast() -> Self {
+    pub(crate) fn of_autocast() -> Self {
         AUTOCAST.get()
     }
 
@@ -73,6 +76,11 @@ impl ComputePrecision {
             Self::F32 => None,
             Self::Bf16 => Bf16Cpu::get(),
         }
+    }
+
+    /// Returns whether this is the default.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
     }
 
     /// Returns this precision if it [is available](Self::is_available), and 32-bit floats otherwise.
