@@ -9,6 +9,23 @@ use pulp::{Arch, Simd, WithSimd};
 /// and to compare CPUs.
 pub const MAX_CPU_ISA_VARIABLE: &str = "SEDET_MAX_CPU_ISA";
 
+/// Asks the CPU to load the cache line that is this many elements after the beginning of `data`. That may be anywhere: nothing
+/// is read.
+///
+/// The CPU follows contiguous streams by itself: prefetching the panels of `panels.rs` cost 2 % of a detector's time instead of saving
+/// any. It does not follow rows that are several lines apart.
+#[inline(always)]
+pub(super) fn prefetch<T>(data: &[T], ahead: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect but on caches, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().wrapping_add(ahead).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, ahead);
+}
+
 /// A set of vector instructions for which the kernels are compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InstructionSet {
