@@ -273,11 +273,10 @@ fn to_sizes(split: &mut CheckedSplit, convention: BoxConvention) -> bool {
         if width < 0.0 || height < 0.0 {
             continue;
         }
-        let [_, _, c, d] = numbers;
         let object = split.objects.change(at);
         object.xywh = Some(sizes);
-        // The program that wrote corners computed the area from them, too, unless it is that of an outline.
-        if object.area.is_some_and(|area| is_near(area, c * d)) {
+        // The area was computed from the same numbers, unless it is that of an outline.
+        if object.area.is_some_and(|area| is_near(area, w * h)) {
             object.area = Some(width * height);
         }
     }
