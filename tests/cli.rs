@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sedet_nn::kernels::bf16::ComputePrecision;
+
 use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 
 #[test]
@@ -73,7 +75,7 @@ fn a_network_is_measured_by_name_or_with_the_weights_of_a_file() {
         (&["--checkpoint", shipped], &[], "detection", "inference"),
         (
             &["--weights", shipped],
-            &["--size", "96", "--train"],
+            &["--size", "96", "--train", "--precision", "bf16"],
             "detection",
             "training step",
         ),
@@ -85,6 +87,11 @@ fn a_network_is_measured_by_name_or_with_the_weights_of_a_file() {
         assert_eq!(report["runs"], 1);
         assert!(report["median_ms"].as_f64().unwrap() > 0.0, "{report}");
         assert_eq!(report["macs"].is_null(), work != "inference", "{report}");
+        let precision = match work {
+            "inference" => ComputePrecision::F32,
+            _ => ComputePrecision::Bf16.or_f32(),
+        };
+        assert_eq!(report["precision"], precision.to_string());
         if model.len() == 1 {
             assert_eq!([&report["height"], &report["width"]], [32, 48]);
             assert_eq!(report["batch_size"], 2);
@@ -186,10 +193,6 @@ fn bf16_finds_the_objects_of_f32_and_is_f32_where_the_cpu_does_not_have_it() {
 #[test]
 fn a_precision_without_effect_is_refused() {
     is_wrong_usage(
-        &["bench", "resnet18", "--train", "--precision", "bf16"],
-        &["--precision has no effect on --train"],
-    );
-    is_wrong_usage(
         &[
             "eval",
             "--results",
@@ -201,6 +204,38 @@ fn a_precision_without_effect_is_refused() {
         ],
         &["--precision has no effect on --results"],
     );
+}
+
+#[test]
+fn training_states_the_precision_that_it_computes_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenes = text(&dir.path().join("scenes"));
+    let counts = ["--train-images", "2", "--val-images", "1"];
+    let done = sedet(&[&["data", "shapes", "--output", &scenes][..], &counts].concat());
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let device_row = |set: &str| {
+        let run = text(&dir.path().join(format!("run-{set}")));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"));
+        command.args(["train", "--dataset", &scenes, "--config", "shapes"]);
+        command.args(["--device", "cpu", "--output", &run, "--epochs", "1"]);
+        command.args(["--batch-size", "2", "--set", "train.precision=bf16"]);
+        let output = command.env("SEDET_MAX_CPU_ISA", set).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        let mut lines = message.lines();
+        let row = lines.find(|line| line.starts_with("device")).unwrap();
+        (row.to_string(), message.clone())
+    };
+    let (row, message) = device_row("avx2");
+    assert!(row.ends_with(", f32"), "{row}");
+    assert!(
+        message.contains("computing in f32: bf16 needs a CPU with AVX512-BF16"),
+        "{message}"
+    );
+    let (row, message) = device_row("");
+    let precision = ComputePrecision::Bf16.or_f32();
+    assert!(row.ends_with(&format!(", {precision}")), "{row}");
+    assert_eq!(message.contains("computing in f32"), precision.is_f32());
 }
 
 /// Returns the JPEG and PNG files below a directory.

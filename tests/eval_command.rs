@@ -162,6 +162,27 @@ fn by_class(metrics: &Value) -> BTreeMap<String, [String; 5]> {
 }
 
 #[test]
+fn a_low_ap_of_a_checkpoint_is_not_explained_by_the_formats_of_a_results_file() {
+    let scenes = Scenes::with_images(2, 4);
+    let data = scenes.dir.path().join("data");
+    let path = data.join("annotations/instances_val2017.json");
+    let mut document: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    for annotation in document["annotations"].as_array_mut().unwrap() {
+        annotation["bbox"] = json!([1, 1, 2, 2]);
+    }
+    fs::write(&path, document.to_string()).unwrap();
+    let eval = ["eval", "--checkpoint", DETECTOR, "--dataset", &text(&data)];
+    let output = sedet(&[&eval[..], &["--device", "cpu"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let console = stderr(&output);
+    let why = console.lines().find(|line| line.starts_with("why: 0 of "));
+    assert!(
+        why.is_some_and(|line| !line.contains("box format")),
+        "{console}"
+    );
+}
+
+#[test]
 fn a_detector_is_evaluated_by_the_names_of_classes_whatever_their_order_and_ids() {
     let scenes = Scenes::with_images(2, 4);
     let data = text(&scenes.dir.path().join("data"));

@@ -19,9 +19,10 @@ use sedet::shapes::ShapesConfig;
 use sedet::train::detection::DetectionTask;
 use sedet::train::engine::TrainTask as _;
 use sedet::train::optimizer::Optimizer;
+use sedet_nn::kernels::bf16::{ComputePrecision, autocast};
 
 /// Trains a detector on three images and returns its AP at IoU 0.5 on the same images.
-fn overfit(settings: &[&str]) -> f64 {
+fn overfit(settings: &[&str], precision: ComputePrecision) -> f64 {
     let shapes = ShapesConfig {
         train_images: 3,
         val_images: 3,
@@ -80,7 +81,7 @@ fn overfit(settings: &[&str]) -> f64 {
     let mut optimizer = Optimizer::new(adamw, true);
     for step in 0..200 {
         let batch = task.batches(step, 0).unwrap().next().unwrap().unwrap();
-        let losses = task.losses(&model, batch, step as u64);
+        let losses = autocast(precision, || task.losses(&model, batch, step as u64));
         let gradients = GradientsParams::from_grads(losses.total.backward(), &model);
         let rate = if step < 150 { 2e-3 } else { 4e-4 };
         model = optimizer.step(model, gradients, rate);
@@ -101,11 +102,17 @@ fn overfit(settings: &[&str]) -> f64 {
 
 #[test]
 fn a_resnet_detector_overfits_three_images() {
-    assert!(overfit(&[]) > 0.999);
+    assert!(overfit(&[], ComputePrecision::F32) > 0.999);
+}
+
+#[test]
+fn a_resnet_detector_overfits_three_images_in_bf16() {
+    assert!(overfit(&[], ComputePrecision::Bf16) > 0.999);
 }
 
 #[test]
 fn a_mobilenet_detector_overfits_three_images() {
-    let ap50 = overfit(&["model.backbone=se-mobilenet-v1"]);
+    let mobilenet = ["model.backbone=se-mobilenet-v1"];
+    let ap50 = overfit(&mobilenet, ComputePrecision::F32);
     assert!(ap50 > 0.9, "{ap50}");
 }

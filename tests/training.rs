@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use rand::{RngExt, SeedableRng};
@@ -22,6 +21,9 @@ use sedet::train::observer::{Notice, Observer};
 use sedet::train::progress::{EpochEvaluation, StepReport};
 use sedet::train::run_dir::RunDir;
 use sedet::weights::checkpoint::Checkpoint;
+use sedet_nn::kernels::bf16::ComputePrecision;
+use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
+use sedet_nn::nn::init::WeightInit;
 use serde_json::Value;
 
 const BATCHES: usize = 5;
@@ -43,7 +45,10 @@ impl Net {
         let _alone = DRAWING.lock().unwrap();
         device.seed(7);
         let net = Self {
-            conv: Conv2dConfig::new([1, 3], [3, 3]).init(device),
+            conv: Conv2dConfig::new(1, 3, 3)
+                .without_padding()
+                .with_bias(WeightInit::PytorchDefault)
+                .init(device),
             norm: BatchNormConfig::new(3).init(device),
             head: LinearConfig::new(3, 2).init(device),
         };
@@ -295,6 +300,7 @@ fn sgd() -> EngineConfig {
         patience: None,
         log_every: 1,
         save_minutes: 1e9,
+        precision: ComputePrecision::F32,
         seed: 3,
         check_memory: true,
     }
@@ -321,6 +327,14 @@ fn adamw() -> EngineConfig {
         ema_decay: None,
         evaluate_every: 2,
         ..sgd()
+    }
+}
+
+/// On a CPU without bf16, this is the same in 32-bit floats.
+fn bf16() -> EngineConfig {
+    EngineConfig {
+        precision: ComputePrecision::Bf16,
+        ..adamw()
     }
 }
 
@@ -422,8 +436,22 @@ fn training_learns_and_writes_its_log() {
 }
 
 #[test]
+fn the_precision_changes_the_losses_by_its_rounding() {
+    let losses = [adamw(), bf16()].map(|config| {
+        let (_, _, events) = uninterrupted(&config);
+        let losses = events.iter().filter_map(|event| event["loss"].as_f64());
+        losses.collect::<Vec<_>>()
+    });
+    let [f32, bf16] = &losses;
+    for (f32, bf16) in f32.iter().zip(bf16) {
+        assert!((f32 - bf16).abs() < 0.01 * f32, "{f32} {bf16}");
+    }
+    assert_eq!(f32 != bf16, ComputePrecision::Bf16.is_available());
+}
+
+#[test]
 fn a_run_stopped_after_every_step_equals_an_uninterrupted_one() {
-    for config in [sgd(), adamw()] {
+    for config in [sgd(), adamw(), bf16()] {
         let dir = tempfile::tempdir().unwrap();
         let mut sessions = 0;
         loop {

@@ -26,7 +26,7 @@ def main():
     parser.add_argument("--list", action="store_true", help="print the cases' names and stop")
     parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--rounds", type=positive, default=5, help="processes of each side and case")
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of sedet's inference")
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of sedet's inference and training")
     parser.add_argument("--sedet", type=Path, metavar="PATH", help="the built bench; without it cargo builds it")
     parser.add_argument("--work", type=Path, default=Path("runs/compare"), help="directory of weights, inputs and results")
     parser.add_argument(

@@ -98,12 +98,6 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         .third_party
         .need("--checkpoint", args.model.checkpoint.is_some())?;
     let device = args.model.device.resolve()?;
-    if args.train && args.model.precision.is_given() {
-        return Err(usage_with_hint(
-            "--precision has no effect on --train: training computes in f32",
-            "omit --precision",
-        ));
-    }
     let precision = args.model.precision.resolve(&device)?;
     let subject = Subject::of(&args)?;
     let input = BatchSize {
@@ -135,7 +129,7 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         let autodiff = device.device.clone().autodiff();
         let network = subject.network(&autodiff, None)?;
         let times = with_bar_of(Unit::Runs, "measuring", |progress| {
-            training(network, input, &autodiff, repeats, progress)
+            training(network, input, (&autodiff, precision), repeats, progress)
         })?;
         (times.map_err(advised)?, None)
     } else {

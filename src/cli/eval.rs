@@ -458,7 +458,14 @@ fn explain(truth: &GroundTruth, rows: &[ResultRow], why: Explained<'_>) {
         if is_said(&diagnostic.sentence) || is_weak || is_about_a_file && !why.is_results_file {
             continue;
         }
-        problem!("why: {diagnostic}");
+        // A checkpoint has none of these.
+        let others = match diagnostic.cause {
+            Cause::Detector if why.is_results_file => {
+                "; no other box format, scale or meaning of the ids explains it"
+            }
+            _ => "",
+        };
+        problem!("why: {diagnostic}{others}");
         let hint = cause_hint(diagnostic.cause).filter(|_| why.is_results_file);
         hints.extend(hint.filter(|hint| !is_said(hint) && !hints.contains(hint)));
     }

@@ -157,6 +157,9 @@ fn run(error: &RunError) -> Option<String> {
             "give its new path: sedet train --resume {} --dataset PATH (--data-dir DIR for a named dataset)",
             quoted(run.display())
         )),
+        RunError::PrecisionOfDevice { .. } => {
+            Some("--device cpu, or --set train.precision=f32".to_string())
+        }
         RunError::FewerEpochs { finished, .. } => Some(format!(
             "to train longer, give more than {finished}; without --epochs, the run goes on as it was begun, or is \
              evaluated if it is complete"
@@ -1023,7 +1026,9 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
             RunError::Config(inner) => is_usage(inner),
             RunError::Dataset(inner) => is_usage(inner),
             RunError::Weights(inner) => is_usage(inner),
-            RunError::InputTooSmall { .. } | RunError::FewerEpochs { .. } => true,
+            RunError::InputTooSmall { .. }
+            | RunError::FewerEpochs { .. }
+            | RunError::PrecisionOfDevice { .. } => true,
             _ => false,
         };
     }

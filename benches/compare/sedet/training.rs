@@ -8,6 +8,7 @@ use sedet::detection::Target;
 use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use sedet::detection::sampler::SampleOrder;
 use sedet::train::optimizer::Optimizer;
+use sedet_nn::kernels::bf16::{ComputePrecision, autocast};
 use serde_json::Value;
 
 use crate::arguments::Arguments;
@@ -63,6 +64,7 @@ struct Stepper {
     optimizer: Optimizer,
     pixels: Tensor<4>,
     targets: Vec<Target>,
+    precision: ComputePrecision,
 }
 
 impl Stepper {
@@ -80,6 +82,7 @@ impl Stepper {
             optimizer: Optimizer::new(sgd, true),
             targets: inputs.targets(images)?,
             pixels,
+            precision: arguments.precision,
         })
     }
 
@@ -89,7 +92,7 @@ impl Stepper {
             anyhow::bail!("an earlier step failed");
         };
         let batch = full_batch(Tensor::from_inner(self.pixels.clone()));
-        let losses = model.losses(batch, &self.targets, order);
+        let losses = autocast(self.precision, || model.losses(batch, &self.targets, order));
         let values: [f32; 4] = losses.parts().map(|(_, loss)| loss.clone().into_scalar());
         ensure!(
             values.iter().all(|value| value.is_finite()),

@@ -22,6 +22,7 @@ use crate::model::Network;
 use crate::train::memory::free_memory;
 use crate::train::optimizer::Optimizer;
 use sedet_data::boxes::{BoxXyxy, ImageSize};
+use sedet_nn::kernels::bf16::{ComputePrecision, autocast};
 
 /// The number of repetitions of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,7 +302,7 @@ const OBJECTS: usize = 5;
 const LEARNING_RATE: f64 = 1e-5;
 
 /// Measures training steps: forward pass, losses, backward pass and an update by SGD with momentum.
-/// `network` is on a device with autodiff, and is dropped at the end. `progress` is called before each step, outside
+/// `network` is on a device with autodiff, and is dropped at the end; `precision` is that of its multiplications. `progress` is called before each step, outside
 /// of the timing.
 ///
 /// # Errors
@@ -309,7 +310,7 @@ const LEARNING_RATE: f64 = 1e-5;
 pub fn training(
     network: Network,
     input: BatchSize,
-    device: &Device,
+    (device, precision): (&Device, ComputePrecision),
     repeats: Repeats,
     progress: &mut RunProgress<'_>,
 ) -> Result<Times, BenchError> {
@@ -327,7 +328,7 @@ pub fn training(
             let losses = |network: &FasterRcnn, index: usize| {
                 let batch = input.batch(pixels.clone());
                 let mut order = SampleOrder::shuffled(index as u64);
-                network.losses(batch, &targets, &mut order).total()
+                autocast(precision, || network.losses(batch, &targets, &mut order)).total()
             };
             steps(network, losses, repeats, progress)
         }
@@ -339,7 +340,8 @@ pub fn training(
             let targets = soft_targets(&labels, classes, 0.0, &device.clone().inner());
             let targets = Tensor::from_inner(targets);
             let losses = |network: &Classifier, _| {
-                soft_cross_entropy(network.forward(pixels.clone()), targets.clone())
+                let logits = autocast(precision, || network.forward(pixels.clone()));
+                soft_cross_entropy(logits, targets.clone())
             };
             steps(network, losses, repeats, progress)
         }
@@ -397,8 +399,6 @@ fn spread_boxes([height, width]: [usize; 2]) -> Vec<BoxXyxy> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-
-    use sedet_nn::kernels::bf16::ComputePrecision;
 
     use super::*;
     use crate::backbones::zoo;
@@ -499,7 +499,14 @@ mod tests {
             assert!(macs(&network, SMALL, &device).unwrap() > 0);
             let device = device.clone().autodiff();
             let network = Network::init(&config, &device);
-            let times = training(network, SMALL, &device, runs(1), &mut to_the_end).unwrap();
+            let times = training(
+                network,
+                SMALL,
+                (&device, ComputePrecision::F32),
+                runs(1),
+                &mut to_the_end,
+            )
+            .unwrap();
             assert!(times.median() > Duration::ZERO);
         }
     }

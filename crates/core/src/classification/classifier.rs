@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbones::summary::{Summary, TooSmall, Tracer};
 use crate::backbones::{AnyBackbone, BackboneConfig, HeadConfig};
 use sedet_nn::kernels::bf16::ComputePrecision;
-use sedet_nn::nn::conv::linear;
+use sedet_nn::nn::conv::{forward_linear, linear};
 use sedet_nn::nn::init::WeightInit;
 use sedet_nn::nn::recording::on_thread_pool;
 
@@ -138,7 +138,7 @@ impl Classifier {
         let features = match self.hidden.as_slice() {
             [] => self.dropout.forward(features),
             hidden => hidden.iter().fold(features, |x, layer| {
-                self.dropout.forward(relu(layer.forward(x)))
+                self.dropout.forward(relu(forward_linear(layer, x)))
             }),
         };
         self.fc.forward(features)

@@ -20,6 +20,7 @@ use crate::detection::rpn::RpnConfig;
 use crate::spec::{ModelSpec, NetworkConfig};
 use sedet_data::images::OnBadImage;
 use sedet_data::loading::transforms::{Augmentation, Preprocess};
+use sedet_data::text::count;
 use sedet_nn::nn::norm::NormKind;
 
 /// The configuration of a training run.
@@ -252,6 +253,24 @@ fn has_limit_alone(settings: &[String]) -> bool {
     is_set(settings, "input.max_size") && !is_set(settings, "input.min_size")
 }
 
+/// Refuses to freeze more parts than a backbone has.
+fn check_frozen(backbone: &BackboneConfig) -> Result<(), ConfigError> {
+    let parts = backbone.parts();
+    let frozen = backbone.frozen_stages();
+    if frozen <= parts.len() {
+        return Ok(());
+    }
+    let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
+    Err(ConfigError::Invalid {
+        origin: "model.frozen_stages".to_string(),
+        message: format!(
+            "{frozen} is more than the {} of the backbone: {}",
+            count(parts.len(), "part"),
+            names.join(", ")
+        ),
+    })
+}
+
 impl DetectionConfig {
     /// Returns the detector for this number of classes. `pretrained` is whether weights will be
     /// loaded.
@@ -303,9 +322,8 @@ impl DetectionConfig {
                 message: format!(
                     "the backbone has no SE units to change; known with units: {}",
                     detector_names()
-                        .iter()
-                        .filter(|name| name.starts_with("se-"))
-                        .cloned()
+                        .into_iter()
+                        .filter(|name| backbone(name).is_ok_and(|net| net.se().is_some()))
                         .collect::<Vec<_>>()
                         .join(", ")
                 ),
@@ -323,6 +341,7 @@ impl DetectionConfig {
         if let Some(error) = invalid_backbone(&detector.backbone, name) {
             return Err(error);
         }
+        check_frozen(&detector.backbone)?;
         detector.validate().map_err(|e| ConfigError::Invalid {
             origin: match e {
                 DetectorConfigError::Backbone(_) => "the backbone",
@@ -818,6 +837,10 @@ mod tests {
                 vec!["model.backbone=resnet34", "model.se.gate=tanh"],
                 "model.se: the backbone has no SE units",
             ),
+            (
+                vec!["model.backbone=resnet34", "model.se.gate=tanh"],
+                ", senet154, se-vgg16-bn, ",
+            ),
             (vec!["model.overrides.backbone.groups=0"], "groups is 0"),
         ] {
             let mut settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
@@ -826,6 +849,42 @@ mod tests {
             let message = config.detector(3, false).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn a_field_of_another_family_of_backbones_is_named_as_such() {
+        let settings = [
+            "model.backbone=mobilenet-v1",
+            "model.overrides.backbone.groups=2",
+        ];
+        let config = DetectionConfig::load("shapes", &settings.map(String::from)).unwrap();
+        let message = config.detector(3, false).unwrap_err().to_string();
+        assert!(
+            message.starts_with(
+                "model.overrides.backbone.groups: unknown key (it belongs to recipes with \
+                 model.overrides.backbone.family = \"resnet\" or model.overrides.backbone.family = \"shufflenet\"); \
+                 known: width_multiplier"
+            ),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn no_more_parts_can_be_frozen_than_the_backbone_has() {
+        let with = |parts: usize| {
+            let settings = [
+                "model.backbone=mobilenet-v1".to_owned(),
+                format!("model.frozen_stages={parts}"),
+            ];
+            DetectionConfig::load("shapes", &settings)
+                .unwrap()
+                .detector(3, true)
+        };
+        assert_eq!(with(5).unwrap().backbone.frozen_stages(), 5);
+        assert_eq!(
+            with(6).unwrap_err().to_string(),
+            "model.frozen_stages: 6 is more than the 5 parts of the backbone: stem, stage1, stage2, stage3, stage4"
+        );
     }
 
     #[test]

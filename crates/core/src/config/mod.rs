@@ -169,7 +169,7 @@ pub trait Recipe: Clone + Serialize + DeserializeOwned {
         }
         let read: Result<Self, toml::de::Error> = table.clone().try_into();
         let mut config =
-            read.map_err(|e| invalid_key(Problem::of(&e, &table), &origin, settings))?;
+            read.map_err(|e| invalid_key(Problem::of(&e, &table, ""), &origin, settings))?;
         config.fit_settings(settings);
         config.validate().map_err(|message| ConfigError::Invalid {
             origin: match settings {
@@ -383,7 +383,7 @@ fn check_width(width: f64) -> Result<(), String> {
     }
 }
 
-/// Returns a configuration whose fields are overridden by `changes`.
+/// Returns a configuration whose fields are overridden by `changes`, which are the table `origin` of a recipe.
 fn changed<T: Serialize + DeserializeOwned>(
     value: T,
     changes: &Table,
@@ -399,7 +399,7 @@ fn changed<T: Serialize + DeserializeOwned>(
     merge(&mut table, changes);
     let read: Result<T, toml::de::Error> = table.clone().try_into();
     read.map_err(|e| {
-        let Problem { path, text } = Problem::of(&e, &table);
+        let Problem { path, text } = Problem::of(&e, &table, origin);
         ConfigError::Invalid {
             origin: if path.is_empty() {
                 origin.to_string()

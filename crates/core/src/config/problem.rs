@@ -17,8 +17,9 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// Translates an error of reading `table` from the terms of Rust types into those of TOML.
-    pub(super) fn of(error: &toml::de::Error, table: &Table) -> Self {
+    /// Translates an error of reading `table` from the terms of Rust types into those of TOML. `root` is the path of
+    /// `table` in a recipe; empty for a whole recipe.
+    pub(super) fn of(error: &toml::de::Error, table: &Table, root: &str) -> Self {
         let shown = error.to_string();
         let within = shown
             .lines()
@@ -45,9 +46,14 @@ impl Problem {
             known => format!("; known: {}", known.join(", ")),
         };
         let path = path_of(table, within, key);
-        let mut suggestion = other_recipes(&path).unwrap_or_else(|| did_you_mean(key, &known));
+        let in_recipe = if root.is_empty() {
+            path.clone()
+        } else {
+            format!("{root}.{path}")
+        };
+        let mut suggestion = other_recipes(&in_recipe).unwrap_or_else(|| did_you_mean(key, &known));
         if suggestion.is_empty()
-            && let Some(elsewhere) = same_name_elsewhere(&path)
+            && let Some(elsewhere) = same_name_elsewhere(&in_recipe)
         {
             suggestion = format!(" (did you mean '{elsewhere}'?)");
         }

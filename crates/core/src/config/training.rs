@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use sedet_nn::kernels::bf16::ComputePrecision;
+
 /// The settings of the training loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +58,12 @@ pub struct EngineConfig {
     pub log_every: usize,
     /// Minutes between saves of the last checkpoint inside an epoch.
     pub save_minutes: f64,
+    /// Precision of the multiplications of convolutions and hidden linear layers, and of their gradients.
+    /// Weights, feature maps, norms, the optimizer, losses and box arithmetic are 32-bit floats in either. bf16 is faster on
+    /// CPUs with AVX512-BF16; other CPUs compute in f32 instead.
+    #[serde(default, skip_serializing_if = "ComputePrecision::is_f32")]
+    #[schemars(!skip_serializing_if)]
+    pub precision: ComputePrecision,
     /// Random seed.
     pub seed: u64,
     /// Whether a run that exceeds the available memory is rejected.

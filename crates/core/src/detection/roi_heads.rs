@@ -19,7 +19,7 @@ use super::rpn::{is_unweighted, unweighted};
 use super::sampler::{BalancedSampler, SampleOrder};
 use super::{Detection, Target, host};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
-use sedet_nn::kernels::bf16::ComputePrecision;
+use sedet_nn::kernels::bf16::{ComputePrecision, autocast};
 use sedet_nn::kernels::conv2d::PackedWeights;
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig, forward_linear, forward_packed_linear, linear};
 use sedet_nn::nn::conv_norm::{fold_all, forward_normed};
@@ -244,10 +244,10 @@ impl BoxHead {
         if let Some(fc7) = &self.fc7 {
             x = relu(forward_packed_linear(fc7, self.packed(1), x));
         }
-        BoxHeadOutput {
+        autocast(ComputePrecision::F32, || BoxHeadOutput {
             class_logits: forward_linear(&self.cls_score, x.clone()),
             box_deltas: forward_linear(&self.bbox_pred, x),
-        }
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use super::matcher::{Match, Matcher};
 use super::nms::{nms, top_k};
 use super::sampler::{BalancedSampler, SampleOrder};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
+use sedet_nn::kernels::bf16::{ComputePrecision, autocast};
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::init::WeightInit;
 
@@ -180,7 +181,7 @@ pub struct RpnOutput {
 
 impl RpnHead {
     /// Computes logits and deltas of pyramid levels `[batch, channels, height, width]` in the order of
-    /// [`AnchorConfig::grid`](super::anchors::AnchorConfig::grid).
+    /// [`AnchorConfig::grid`](super::anchors::AnchorConfig::grid). The last layers compute in 32-bit floats.
     pub fn forward(&self, levels: &[Tensor<4>]) -> RpnOutput {
         let mut objectness = Vec::with_capacity(levels.len());
         let mut box_deltas = Vec::with_capacity(levels.len());
@@ -190,13 +191,17 @@ impl RpnHead {
             for conv in &self.further_convs {
                 hidden = conv.forward_relu(hidden);
             }
-            let logits = self.cls_logits.forward(hidden.clone());
+            let (logits, deltas) = autocast(ComputePrecision::F32, || {
+                (
+                    self.cls_logits.forward(hidden.clone()),
+                    self.bbox_pred.forward(hidden),
+                )
+            });
             let [batch, anchors, height, width] = logits.dims();
             let count = anchors * height * width;
             objectness.push(logits.permute([0, 2, 3, 1]).reshape([batch, count]));
             box_deltas.push(
-                self.bbox_pred
-                    .forward(hidden)
+                deltas
                     .reshape([batch, anchors, 4, height * width])
                     .permute([0, 3, 1, 2])
                     .reshape([batch, count, 4]),

@@ -26,6 +26,7 @@ use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
 use crate::weights::progress::TrainingProgress;
 use sedet_data::loading::SkippedImage;
+use sedet_nn::kernels::bf16::autocast;
 
 /// The losses of one batch.
 #[derive(Debug, Clone)]
@@ -681,7 +682,10 @@ impl<T: TrainTask> Engine<'_, T> {
                 state.progress.iteration as u64,
                 part as u64,
             );
-            let (found, backward) = self.task.losses_and_backward(&state.model, batch, seed);
+            let precision = self.config.precision;
+            let (found, backward) = autocast(precision, || {
+                self.task.losses_and_backward(&state.model, batch, seed)
+            });
             let values = loss_values(&found);
             if losses.is_empty() {
                 losses = values.iter().map(|(n, _)| (n.clone(), 0.0)).collect();
@@ -694,7 +698,8 @@ impl<T: TrainTask> Engine<'_, T> {
             }
             // The backward pass owns the graph of the losses and frees it.
             drop(found);
-            accumulator.accumulate(&state.model, backward());
+            // A backward pass may compute parts of the forward pass again.
+            accumulator.accumulate(&state.model, autocast(precision, backward));
         }
         for (_, sum) in &mut losses {
             *sum /= batches as f64;

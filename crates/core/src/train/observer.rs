@@ -37,6 +37,8 @@ pub enum Notice {
     },
     /// The run is about to begin or to continue.
     Summary(Box<RunSummary>),
+    /// The recipe asks for bf16, which this CPU does not multiply.
+    ComputesInF32,
     /// The estimate of the time that the run takes, after the first steps.
     ExpectedTime {
         /// Seconds per step.
@@ -162,6 +164,9 @@ impl fmt::Display for Notice {
         match self {
             Self::Opening { dataset } => write!(f, "opening {}", printable(dataset)),
             Self::Summary(summary) => write!(f, "{summary}"),
+            Self::ComputesInF32 => f.write_str(
+                "computing in f32: bf16 needs a CPU with AVX512-BF16 instructions",
+            ),
             Self::ExpectedTime {
                 step,
                 remaining,

@@ -156,7 +156,8 @@ impl RunSummary {
         rows.extend(self.anchors.clone().map(|anchors| ("anchors", anchors)));
         rows.push(("training", self.schedule()));
         rows.push(("optimizer", self.optimizer()));
-        rows.push(("device", format!("{}, f32", self.device)));
+        let precision = self.training.precision.or_f32();
+        rows.push(("device", format!("{}, {precision}", self.device)));
         if let Some((need, free)) = self.memory {
             let free = match free {
                 Some(free) => format!(" ({} free)", gigabytes(free)),

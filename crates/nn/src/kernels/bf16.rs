@@ -11,15 +11,19 @@
 //!
 //! Rounding to bf16 is to the nearest, ties to even; numbers below the smallest normal one become zero, NaN stays NaN.
 
+use std::cell::Cell;
 use std::fmt;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::panels::Sink;
+use super::panels::{PANEL, Sink};
 use super::vectorized::InstructionSet;
 
 /// The precision of the multiplications of a network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum ComputePrecision {
     /// 32-bit floats.
     #[default]
@@ -29,6 +33,29 @@ pub enum ComputePrecision {
     Bf16,
 }
 
+thread_local! {
+    static AUTOCAST: Cell<ComputePrecision> = const { Cell::new(ComputePrecision::F32) };
+}
+
+/// Runs `compute` with this precision for the convolutions and linear layers that it calls on this thread, and for their
+/// gradients, on whatever thread those are computed. Where the precision is not available, it is that of 32-bit floats.
+///
+/// This is PyTorch's `autocast`: weights and feature maps stay 32-bit floats, so a training needs no scaling of its
+/// losses. Layers with [kept weights](super::conv2d::PackedWeights) have the precision of those.
+///
+/// Calls can be nested; the innermost decides. A thread of rayon's pool that waits in `compute` may run other tasks
+/// meanwhile: a task that calls networks has to begin with a call of its own.
+pub fn autocast<R>(precision: ComputePrecision, compute: impl FnOnce() -> R) -> R {
+    struct Restore(ComputePrecision);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            AUTOCAST.set(self.0);
+        }
+    }
+    let _restore = Restore(AUTOCAST.replace(precision.or_f32()));
+    compute()
+}
+
 impl ComputePrecision {
     /// Returns whether the kernels of this CPU multiply in this precision. Those of bf16 need AVX512-BF16.
     pub fn is_available(self) -> bool {
@@ -36,6 +63,24 @@ impl ComputePrecision {
             Self::F32 => true,
             Self::Bf16 => Bf16Cpu::get().is_some(),
         }
+    }
+
+    /// Returns the precision of [`autocast`] on this thread.
+    pub(crate) fn of_autocast() -> Self {
+        AUTOCAST.get()
+    }
+
+    /// Returns the proof that this CPU multiplies bf16, if this is the precision.
+    pub(super) fn bf16(self) -> Option<Bf16Cpu> {
+        match self {
+            Self::F32 => None,
+            Self::Bf16 => Bf16Cpu::get(),
+        }
+    }
+
+    /// Returns whether this is the default.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
     }
 
     /// Returns this precision if it [is available](Self::is_available), and 32-bit floats otherwise.
@@ -70,7 +115,16 @@ pub(super) struct Bf16Cpu {
     never: std::convert::Infallible,
 }
 
-/// A right matrix in panels of [`PANEL`](super::panels::PANEL) columns of pairs, `[columns / PANEL, depth, PANEL]`. Missing columns of the
+/// A left matrix of pairs of neighboring columns.
+#[derive(Clone, Copy)]
+pub(super) enum PairLeft<'a> {
+    /// Blocks of [`ROWS`] rows in the order of [`Bf16Cpu::pack`], `stride` pairs apart.
+    Packed { data: &'a [Pair], stride: usize },
+    /// Contiguous rows, `stride` pairs apart.
+    Rows { data: &'a [Pair], stride: usize },
+}
+
+/// A right matrix in panels of [`PANEL`] columns of pairs, `[columns / PANEL, depth, PANEL]`. Missing columns of the
 /// last panel may have any values.
 #[derive(Clone, Copy)]
 pub(super) struct PairPanels<'a> {
@@ -143,8 +197,53 @@ impl Bf16Cpu {
         }
     }
 
+    /// Copies a matrix `[rows, columns]` to panels of `width` columns of pairs of two rows, `[columns / width,
+    /// rows / 2, width]`, with zeros in the missing columns of the last panel: with [`PANEL`] columns a right matrix, with
+    /// [`ROWS`] the left matrix that is the transpose.
+    pub(super) fn panels(
+        self,
+        matrix: &[f32],
+        [rows, columns]: [usize; 2],
+        width: usize,
+    ) -> Vec<Pair> {
+        let depth = rows.div_ceil(2);
+        let mut panels = vec![0; columns.div_ceil(width) * depth * width];
+        panels
+            .par_chunks_mut((depth * width).max(1))
+            .enumerate()
+            .with_min_len(PANEL / width)
+            .for_each(|(index, panel)| {
+                let part = index * width..((index + 1) * width).min(columns);
+                let pairs_of_rows = matrix.chunks((2 * columns).max(1));
+                for (line, rows) in panel.chunks_exact_mut(width).zip(pairs_of_rows) {
+                    let (even, odd) = rows.split_at(columns);
+                    let odd = (!odd.is_empty()).then(|| &odd[part.clone()]);
+                    self.pair(&even[part.clone()], odd, &mut line[..part.len()]);
+                }
+            });
+        panels
+    }
+
+    /// Copies the rows of a matrix, at most [`PANEL`], to the columns of a panel of a right matrix, which is its transpose.
+    /// The missing columns keep their values.
+    pub(super) fn transpose<'a>(self, rows: impl Iterator<Item = &'a [f32]>, panel: &mut [Pair]) {
+        /// Pairs of a row that are computed at a time, on the stack.
+        const PART: usize = 64;
+        let mut line = [0; PART];
+        let (lines, _) = panel.as_chunks_mut::<PANEL>();
+        for (column, row) in rows.enumerate() {
+            for (lines, values) in lines.chunks_mut(PART).zip(row.chunks(2 * PART)) {
+                let pairs = &mut line[..values.len().div_ceil(2)];
+                self.pair_neighbors(values, pairs);
+                for (to, pair) in lines.iter_mut().zip(pairs) {
+                    to[column] = *pair;
+                }
+            }
+        }
+    }
+
     /// Writes the pairs of elements 0 and 1, 2 and 3 and so on. A missing last element is zero.
-    fn pair_neighbors(self, values: &[f32], pairs: &mut [Pair]) {
+    pub(super) fn pair_neighbors(self, values: &[f32], pairs: &mut [Pair]) {
         assert_eq!(values.len().div_ceil(2), pairs.len());
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `self` proves that the CPU has the instructions.
@@ -155,14 +254,14 @@ impl Bf16Cpu {
         match self.never {}
     }
 
-    /// Multiplies a left matrix of `rows` rows ([`pack`](Self::pack)) by `right` and passes the product to
-    /// `sink`. The blocks of the left matrix are `stride` pairs apart, of which the first `depth * ROWS` are read.
+    /// Multiplies a left matrix of `rows` rows by `right` and passes the product to `sink`. As many columns of the left
+    /// matrix are read as `right` has rows.
     ///
     /// # Panics
     /// If a matrix has fewer elements than its size requires.
     pub(super) fn multiply(
         self,
-        (left, stride): (&[Pair], usize),
+        left: PairLeft<'_>,
         rows: usize,
         right: PairPanels<'_>,
         sink: &mut impl Sink,
@@ -170,11 +269,11 @@ impl Bf16Cpu {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `self` proves that the CPU has the instructions.
         unsafe {
-            x86::multiply(self.simd, (left, stride), rows, right, sink);
+            x86::multiply(self.simd, left, rows, right, sink);
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
-            let _ = (left, stride, rows, right, sink);
+            let _ = (left, rows, right, sink);
             match self.never {}
         }
     }
@@ -195,8 +294,7 @@ mod x86 {
     use pulp::Simd as _;
     use pulp::x86::V4;
 
-    use super::super::panels::PANEL;
-    use super::{Pair, PairPanels, ROWS, Sink};
+    use super::{PANEL, Pair, PairLeft, PairPanels, ROWS, Sink};
 
     /// Floats of a vector.
     const LANES: usize = 16;
@@ -277,23 +375,79 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
     pub(super) fn multiply(
         simd: V4,
-        (left, stride): (&[Pair], usize),
+        left: PairLeft<'_>,
         rows: usize,
         right: PairPanels<'_>,
         sink: &mut impl Sink,
     ) {
         let depth = right.depth;
         for row in (0..rows).step_by(ROWS) {
-            let (left, _) = left[row / ROWS * stride..][..depth * ROWS].as_chunks::<ROWS>();
             let count = (rows - row).min(ROWS);
-            for column in (0..right.columns).step_by(PANEL) {
-                let (panel, _) = right.data[column * depth..][..depth * PANEL].as_chunks::<PANEL>();
-                let at = (row, count, column);
-                match (right.columns - column).div_ceil(LANES) {
-                    1 => block::<1>(simd, left, panel, at, sink),
-                    2 => block::<2>(simd, left, panel, at, sink),
-                    _ => block::<VECTORS>(simd, left, panel, at, sink),
+            match left {
+                PairLeft::Packed { data, stride } => {
+                    let (columns, _) = data[row / ROWS * stride..][..depth * ROWS].as_chunks();
+                    blocks(simd, Columns(columns), (row, count), right, sink);
                 }
+                PairLeft::Rows { data, stride } => {
+                    let mut lines = [&data[..0]; ROWS];
+                    for (r, line) in lines.iter_mut().enumerate() {
+                        // Missing rows are computed from the last one and dropped.
+                        *line = &data[(row + r.min(count - 1)) * stride..][..depth];
+                    }
+                    blocks(simd, Lines(lines), (row, count), right, sink);
+                }
+            }
+        }
+    }
+
+    /// A block of rows of the left matrix.
+    trait LeftBlock: Copy {
+        /// Returns the pairs of all rows at a depth.
+        fn column(&self, depth: usize) -> [Pair; ROWS];
+    }
+
+    #[derive(Clone, Copy)]
+    struct Columns<'a>(&'a [[Pair; ROWS]]);
+
+    impl LeftBlock for Columns<'_> {
+        #[inline(always)]
+        fn column(&self, depth: usize) -> [Pair; ROWS] {
+            self.0[depth]
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Lines<'a>([&'a [Pair]; ROWS]);
+
+    impl LeftBlock for Lines<'_> {
+        #[inline(always)]
+        fn column(&self, depth: usize) -> [Pair; ROWS] {
+            let mut column = [0; ROWS];
+            for (pair, line) in column.iter_mut().zip(self.0) {
+                *pair = line[depth];
+            }
+            column
+        }
+    }
+
+    /// Multiplies a block of rows by all columns.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+    fn blocks(
+        simd: V4,
+        left: impl LeftBlock,
+        (row, count): (usize, usize),
+        right: PairPanels<'_>,
+        sink: &mut impl Sink,
+    ) {
+        let depth = right.depth;
+        for column in (0..right.columns).step_by(PANEL) {
+            let (panel, _) = right.data[column * depth..][..depth * PANEL].as_chunks::<PANEL>();
+            let at = (row, count, column);
+            match (right.columns - column).div_ceil(LANES) {
+                1 => block::<1>(simd, left, panel, at, sink),
+                2 => block::<2>(simd, left, panel, at, sink),
+                _ => block::<VECTORS>(simd, left, panel, at, sink),
             }
         }
     }
@@ -303,13 +457,14 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
     fn block<const V: usize>(
         simd: V4,
-        left: &[[Pair; ROWS]],
+        left: impl LeftBlock,
         panel: &[[Pair; PANEL]],
         (row, count, column): (usize, usize, usize),
         sink: &mut impl Sink,
     ) {
         let mut sums = [[_mm512_setzero_ps(); V]; ROWS];
-        for (left, line) in left.iter().zip(panel) {
+        for (depth, line) in panel.iter().enumerate() {
+            let left = left.column(depth);
             let mut vectors = [_mm512_set1_epi32(0); V];
             for (vector, line) in vectors.iter_mut().zip(line.as_chunks::<LANES>().0) {
                 // SAFETY: `line` is an array of the size of a vector.

@@ -171,35 +171,49 @@ fn cpu_dot_per_plane(a: FlexTensor, b: FlexTensor) -> FlexTensor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{assert_close, noise, values};
+    use super::super::fixture::{
+        assert_close, assert_same_bits_on_any_thread_count, noise, values,
+    };
     use super::*;
     use burn::tensor::Device;
     use burn::tensor::activation::relu;
 
+    /// The output of the kernel, or of burn's operations, and its gradients for `x`, gates and residual.
+    fn output_and_gradients(shape: [usize; 4], fused: bool) -> [Vec<f32>; 4] {
+        let device = Device::flex().autodiff();
+        let [batch, channels, ..] = shape;
+        let x = noise::<4>(1, shape, &device).require_grad();
+        let gates = noise::<4>(2, [batch, channels, 1, 1], &device).require_grad();
+        let residual = noise::<4>(3, shape, &device).require_grad();
+        let y = if fused {
+            excite_add_relu(x.clone(), gates.clone(), residual.clone())
+        } else {
+            relu(x.clone() * gates.clone() + residual.clone())
+        };
+        let gradients = (y.clone() * noise(4, shape, &device)).sum().backward();
+        [
+            values(y),
+            values(x.grad(&gradients).unwrap()),
+            values(gates.grad(&gradients).unwrap()),
+            values(residual.grad(&gradients).unwrap()),
+        ]
+    }
+
     #[test]
     fn excite_add_relu_and_its_gradients_equal_those_of_burn_s_operations() {
-        let device = Device::flex().autodiff();
-        let shape = [2, 3, 5, 7];
-        let all = |fused: bool| {
-            let x = noise::<4>(1, shape, &device).require_grad();
-            let gates = noise::<4>(2, [2, 3, 1, 1], &device).require_grad();
-            let residual = noise::<4>(3, shape, &device).require_grad();
-            let y = if fused {
-                excite_add_relu(x.clone(), gates.clone(), residual.clone())
-            } else {
-                relu(x.clone() * gates.clone() + residual.clone())
-            };
-            let gradients = (y.clone() * noise(4, shape, &device)).sum().backward();
-            [
-                values(y),
-                values(x.grad(&gradients).unwrap()),
-                values(gates.grad(&gradients).unwrap()),
-                values(residual.grad(&gradients).unwrap()),
-            ]
-        };
+        let [fused, composed] =
+            [true, false].map(|fused| output_and_gradients([2, 3, 5, 7], fused));
         let names = ["y", "dx", "dgates", "dresidual"];
-        for ((name, fused), composed) in names.into_iter().zip(all(true)).zip(all(false)) {
+        for ((name, fused), composed) in names.into_iter().zip(fused).zip(composed) {
             assert_close(name, &fused, &composed);
         }
+    }
+
+    #[test]
+    fn the_bits_do_not_depend_on_the_number_of_threads() {
+        // Several tasks.
+        assert_same_bits_on_any_thread_count(|| {
+            output_and_gradients([2, 8, 60, 70], true).concat()
+        });
     }
 }

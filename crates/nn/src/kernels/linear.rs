@@ -1,6 +1,6 @@
 //! Fully connected layers.
 //!
-//! The forward product in 32-bit floats is burn's. The CPU gradients are not: burn zeroes a buffer, writes the
+//! The forward product in 32-bit floats is burn's. Its CPU gradients are not: burn zeroes a buffer, writes the
 //! product and copies it into an aligned buffer, which for the first weight of a box head costs
 //! 51 MB at the memory peak of a training step.
 
@@ -19,10 +19,10 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::autodiff::{needs_gradient, tracked};
-use super::bf16::{Bf16Cpu, Pair, PairPanels, ROWS};
+use super::bf16::{Bf16Cpu, ComputePrecision, Pair, PairLeft, PairPanels, ROWS};
 use super::conv2d::PackedWeights;
 use super::cpu::{Contiguous, Matrix, Output, all_f32, dims, multiply, tensor, with_scratch};
-use super::panels::{Add, PANEL};
+use super::panels::{Add, PANEL, panels_length};
 
 /// Computes `x * weight + bias`. Differentiable in all tensors.
 ///
@@ -44,6 +44,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
         x.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
+        ComputePrecision::of_autocast(),
     ))
 }
 
@@ -77,11 +78,12 @@ pub(crate) fn packed_linear(
 /// The operation of this module and its gradients.
 #[backend_extension(Autodiff, Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")))]
 pub(super) trait LinearOps: Backend {
-    /// See [`linear`].
+    /// See [`linear`]. Only the CPU's kernels have several precisions.
     fn linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        _precision: ComputePrecision,
     ) -> FloatTensor<Self> {
         <Self as ModuleOps<Self>>::linear(x, weight, Some(bias))
     }
@@ -93,13 +95,14 @@ pub(super) trait LinearOps: Backend {
         bias: FloatTensor<Self>,
         _packed: PackedWeights,
     ) -> FloatTensor<Self> {
-        <Self as LinearOps>::linear(x, weight, bias)
+        <Self as LinearOps>::linear(x, weight, bias, ComputePrecision::F32)
     }
 
     /// The gradient of [`linear`] for its input.
     fn linear_input_gradient(
         output_gradient: FloatTensor<Self>,
         weight: FloatTensor<Self>,
+        _precision: ComputePrecision,
     ) -> FloatTensor<Self> {
         Self::linear_x_backward(weight, output_gradient)
     }
@@ -108,12 +111,27 @@ pub(super) trait LinearOps: Backend {
     fn linear_weight_gradient(
         x: FloatTensor<Self>,
         output_gradient: FloatTensor<Self>,
+        _precision: ComputePrecision,
     ) -> FloatTensor<Self> {
         Self::linear_weight_backward(x, output_gradient)
     }
 }
 
 impl LinearOps for Flex {
+    fn linear(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        precision: ComputePrecision,
+    ) -> FlexTensor {
+        match precision.bf16() {
+            Some(cpu) if all_f32([&x, &weight, &bias]) => {
+                cpu_bf16_forward(x, weight, bias, cpu, None)
+            }
+            _ => <Self as ModuleOps<Self>>::linear(x, weight, Some(bias)),
+        }
+    }
+
     fn packed_linear(
         x: FlexTensor,
         weight: FlexTensor,
@@ -122,25 +140,37 @@ impl LinearOps for Flex {
     ) -> FlexTensor {
         match packed.bf16() {
             Some(cpu) if all_f32([&x, &weight, &bias]) => {
-                cpu_bf16_forward(x, weight, bias, cpu, &packed)
+                cpu_bf16_forward(x, weight, bias, cpu, Some(&packed))
             }
-            _ => <Self as LinearOps>::linear(x, weight, bias),
+            _ => <Self as LinearOps>::linear(x, weight, bias, ComputePrecision::F32),
         }
     }
 
-    fn linear_input_gradient(output_gradient: FlexTensor, weight: FlexTensor) -> FlexTensor {
-        if all_f32([&output_gradient, &weight]) {
-            cpu_input_gradient(output_gradient, weight)
-        } else {
-            Self::linear_x_backward(weight, output_gradient)
+    fn linear_input_gradient(
+        output_gradient: FlexTensor,
+        weight: FlexTensor,
+        precision: ComputePrecision,
+    ) -> FlexTensor {
+        match precision.bf16() {
+            _ if !all_f32([&output_gradient, &weight]) => {
+                Self::linear_x_backward(weight, output_gradient)
+            }
+            Some(cpu) => cpu_bf16_input_gradient(output_gradient, weight, cpu),
+            None => cpu_input_gradient(output_gradient, weight),
         }
     }
 
-    fn linear_weight_gradient(x: FlexTensor, output_gradient: FlexTensor) -> FlexTensor {
-        if all_f32([&x, &output_gradient]) {
-            cpu_weight_gradient(x, output_gradient)
-        } else {
-            Self::linear_weight_backward(x, output_gradient)
+    fn linear_weight_gradient(
+        x: FlexTensor,
+        output_gradient: FlexTensor,
+        precision: ComputePrecision,
+    ) -> FlexTensor {
+        match precision.bf16() {
+            _ if !all_f32([&x, &output_gradient]) => {
+                Self::linear_weight_backward(x, output_gradient)
+            }
+            Some(cpu) => cpu_bf16_weight_gradient(x, output_gradient, cpu),
+            None => cpu_weight_gradient(x, output_gradient),
         }
     }
 }
@@ -153,6 +183,7 @@ impl LinearOps for burn::backend::Cube {}
 struct LinearState<B: Backend> {
     x: Option<FloatTensor<B>>,
     weight: Option<FloatTensor<B>>,
+    precision: ComputePrecision,
 }
 
 /// The parents are `x`, weight and bias.
@@ -170,11 +201,12 @@ impl<B: LinearOps> Backward<B, 3> for Linear {
             grads.register::<B>(node.id, gradient);
         }
         if let (Some(node), Some(weight)) = (x_node, ops.state.weight) {
-            let gradient = B::linear_input_gradient(output_gradient.clone(), weight);
+            let gradient =
+                B::linear_input_gradient(output_gradient.clone(), weight, ops.state.precision);
             grads.register::<B>(node.id, gradient);
         }
         if let (Some(node), Some(x)) = (weight_node, ops.state.x) {
-            let gradient = B::linear_weight_gradient(x, output_gradient);
+            let gradient = B::linear_weight_gradient(x, output_gradient, ops.state.precision);
             grads.register::<B>(node.id, gradient);
         }
     }
@@ -185,15 +217,17 @@ impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        precision: ComputePrecision,
     ) -> FloatTensor<Self> {
         let state = LinearState {
             x: needs_gradient::<B, C>(&weight).then(|| x.primitive().clone()),
             weight: needs_gradient::<B, C>(&x).then(|| weight.primitive().clone()),
+            precision,
         };
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
         let (bias, bias_node) = bias.into_parts();
-        let output = <B as LinearOps>::linear(x, weight, bias);
+        let output = <B as LinearOps>::linear(x, weight, bias, precision);
         tracked::<B, C, _, _>(Linear, state, output, [x_node, weight_node, bias_node])
     }
 }
@@ -264,7 +298,7 @@ fn cpu_bf16_forward(
     weight: FlexTensor,
     bias: FlexTensor,
     cpu: Bf16Cpu,
-    packed: &PackedWeights,
+    packed: Option<&PackedWeights>,
 ) -> FlexTensor {
     let ([rows, d_in], [_, d_out]): ([usize; 2], [usize; 2]) = (dims(&x), dims(&weight));
     let (x, elements, bias) = (
@@ -272,66 +306,101 @@ fn cpu_bf16_forward(
         Contiguous::new(weight.clone()),
         Contiguous::new(bias),
     );
-    let depth = d_in.div_ceil(2);
-    let of_part = PAIRS_PER_PART * PANEL;
-    let compute = || pack_weight_pairs(cpu, elements.data(), [d_in, d_out]);
-    let kept = packed.pairs(&weight, compute);
+    let compute = || cpu.panels(elements.data(), [d_in, d_out], PANEL);
+    let kept = packed.and_then(|packed| packed.pairs(&weight, compute));
     let panels = kept.map_or_else(|| Cow::Owned(compute()), Cow::Borrowed);
     let left = cpu.pack(x.data(), rows, d_in);
-    let mut output = Output::new(rows * d_out);
-    let shared = output.shared();
-    let panels_of_weight = panels.par_chunks((depth * PANEL).max(1));
-    panels_of_weight.enumerate().for_each(|(index, panel)| {
-        let first = index * PANEL;
-        let columns = PANEL.min(d_out - first);
-        with_scratch([rows * PANEL], |[sums]| {
-            for sums in sums.chunks_exact_mut(PANEL) {
-                sums[..columns].copy_from_slice(&bias.data()[first..first + columns]);
-                sums[columns..].fill(0.0);
-            }
-            let mut sink = Add {
-                matrix: sums,
-                columns: PANEL,
-            };
-            for (part, panel) in panel.chunks(of_part).enumerate() {
-                let right = PairPanels {
-                    data: panel,
-                    depth: panel.len() / PANEL,
-                    columns,
-                };
-                let left = &left[part * PAIRS_PER_PART * ROWS..];
-                cpu.multiply((left, depth * ROWS), rows, right, &mut sink);
-            }
-            for (row, sums) in sums.chunks_exact(PANEL).enumerate() {
-                // SAFETY: no other task has these columns.
-                unsafe { shared.write(row * d_out + first, &sums[..columns]) };
-            }
-        });
-    });
-    // SAFETY: the tasks have all columns, and each wrote them in every row.
-    unsafe { output.into_tensor([rows, d_out]) }
+    bf16_product(cpu, &left, &panels, [rows, d_in, d_out], Some(bias.data()))
 }
 
-/// Copies a weight `[d_in, d_out]` to panels of pairs.
-fn pack_weight_pairs(cpu: Bf16Cpu, weight: &[f32], [d_in, d_out]: [usize; 2]) -> Vec<Pair> {
-    let depth = d_in.div_ceil(2);
-    let mut panels = vec![0; d_out.div_ceil(PANEL) * depth * PANEL];
-    let of_panel = panels.par_chunks_mut((depth * PANEL).max(1));
-    of_panel.enumerate().for_each(|(index, panel)| {
-        let columns = index * PANEL..((index + 1) * PANEL).min(d_out);
-        let rows = weight.chunks((2 * d_out).max(1));
-        for (line, rows) in panel.chunks_exact_mut(PANEL).zip(rows) {
-            let (even, odd) = rows.split_at(d_out);
-            let odd = (!odd.is_empty()).then(|| &odd[columns.clone()]);
-            cpu.pair(&even[columns.clone()], odd, &mut line[..columns.len()]);
-        }
-    });
+/// Computes `output_gradient * weight^T` in bf16.
+fn cpu_bf16_input_gradient(
+    output_gradient: FlexTensor,
+    weight: FlexTensor,
+    cpu: Bf16Cpu,
+) -> FlexTensor {
+    let ([rows, d_out], [d_in, _]): ([usize; 2], [usize; 2]) =
+        (dims(&output_gradient), dims(&weight));
+    let (gradient, weight) = (Contiguous::new(output_gradient), Contiguous::new(weight));
+    let depth = d_out.div_ceil(2);
+    let mut panels = vec![0; panels_length(depth, d_in)];
     panels
+        .par_chunks_mut((depth * PANEL).max(1))
+        .zip(weight.data().par_chunks((d_out * PANEL).max(1)))
+        .for_each(|(panel, rows)| cpu.transpose(rows.chunks_exact(d_out.max(1)), panel));
+    let left = cpu.pack(gradient.data(), rows, d_out);
+    bf16_product(cpu, &left, &panels, [rows, d_out, d_in], None)
+}
+
+/// Computes `x^T * output_gradient` in bf16.
+fn cpu_bf16_weight_gradient(
+    x: FlexTensor,
+    output_gradient: FlexTensor,
+    cpu: Bf16Cpu,
+) -> FlexTensor {
+    let ([rows, d_in], [_, d_out]): ([usize; 2], [usize; 2]) = (dims(&x), dims(&output_gradient));
+    let (x, gradient) = (Contiguous::new(x), Contiguous::new(output_gradient));
+    let left = cpu.panels(x.data(), [rows, d_in], ROWS);
+    let right = cpu.panels(gradient.data(), [rows, d_out], PANEL);
+    bf16_product(cpu, &left, &right, [d_in, rows, d_out], None)
+}
+
+/// Multiplies a packed left matrix `[rows, depth]` by a right matrix `[depth, columns]` and adds `bias` to each row.
+fn bf16_product(
+    cpu: Bf16Cpu,
+    left: &[Pair],
+    right: &[Pair],
+    [rows, depth, columns]: [usize; 3],
+    bias: Option<&[f32]>,
+) -> FlexTensor {
+    if rows == 0 {
+        return tensor(Vec::new(), [0, columns]);
+    }
+    let depth = depth.div_ceil(2);
+    let mut output = Output::new(rows * columns);
+    let shared = output.shared();
+    (0..columns.div_ceil(PANEL))
+        .into_par_iter()
+        .for_each(|index| {
+            let panel = &right[index * depth * PANEL..][..depth * PANEL];
+            let first = index * PANEL;
+            let width = PANEL.min(columns - first);
+            with_scratch([rows * PANEL], |[sums]| {
+                for sums in sums.chunks_exact_mut(PANEL) {
+                    sums.fill(0.0);
+                    if let Some(bias) = bias {
+                        sums[..width].copy_from_slice(&bias[first..first + width]);
+                    }
+                }
+                let mut sink = Add {
+                    matrix: sums,
+                    columns: PANEL,
+                };
+                for (part, panel) in panel.chunks(PAIRS_PER_PART * PANEL).enumerate() {
+                    let right = PairPanels {
+                        data: panel,
+                        depth: panel.len() / PANEL,
+                        columns: width,
+                    };
+                    let left = PairLeft::Packed {
+                        data: &left[part * PAIRS_PER_PART * ROWS..],
+                        stride: depth * ROWS,
+                    };
+                    cpu.multiply(left, rows, right, &mut sink);
+                }
+                for (row, sums) in sums.chunks_exact(PANEL).enumerate() {
+                    // SAFETY: no other task has these columns.
+                    unsafe { shared.write(row * columns + first, &sums[..width]) };
+                }
+            });
+        });
+    // SAFETY: the tasks have all columns, and each wrote them in every row.
+    unsafe { output.into_tensor([rows, columns]) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::bf16::ComputePrecision;
+    use super::super::bf16::autocast;
     use super::super::fixture::{
         assert_close, assert_same_bits_on_any_thread_count, noise, values,
     };
@@ -424,15 +493,48 @@ mod tests {
     #[test]
     fn gradients_do_not_depend_on_the_number_of_threads() {
         let (rows, d_in, d_out) = (37, 1300, 90);
-        assert_same_bits_on_any_thread_count(|| {
-            let device = Device::flex().autodiff();
-            let x = noise::<2>(1, [rows, d_in], &device).require_grad();
-            let weight = noise::<2>(2, [d_in, d_out], &device).require_grad();
-            let y = linear(x.clone(), weight.clone(), noise(3, [d_out], &device));
-            let gradients = (y * noise(4, [rows, d_out], &device)).sum().backward();
-            let of_x = values(x.grad(&gradients).unwrap());
-            let of_weight = values(weight.grad(&gradients).unwrap());
-            of_x.into_iter().chain(of_weight).collect()
-        });
+        for precision in [ComputePrecision::F32, ComputePrecision::Bf16] {
+            assert_same_bits_on_any_thread_count(|| {
+                let device = Device::flex().autodiff();
+                let x = noise::<2>(1, [rows, d_in], &device).require_grad();
+                let weight = noise::<2>(2, [d_in, d_out], &device).require_grad();
+                let y = autocast(precision, || {
+                    linear(x.clone(), weight.clone(), noise(3, [d_out], &device))
+                });
+                let gradients = (y * noise(4, [rows, d_out], &device)).sum().backward();
+                let of_x = values(x.grad(&gradients).unwrap());
+                let of_weight = values(weight.grad(&gradients).unwrap());
+                of_x.into_iter().chain(of_weight).collect()
+            });
+        }
+    }
+
+    /// Of products that bf16 and 32-bit floats hold exactly.
+    #[test]
+    fn gradients_in_bf16_are_exact_on_small_whole_numbers() {
+        let device = Device::flex().autodiff();
+        for [rows, d_in, d_out] in [
+            [1, 1, 1],
+            [7, 1030, 50],
+            [19, 33, 97],
+            [8, 60, 2050],
+            [0, 4, 3],
+        ] {
+            let matrix = |shape: [usize; 2], step| {
+                let whole = |i: usize| ((i * step) % 23) as f32 - 11.0;
+                let elements: Vec<f32> = (0..shape[0] * shape[1]).map(whole).collect();
+                Tensor::<2>::from_data(TensorData::new(elements, shape), &device)
+            };
+            let x = matrix([rows, d_in], 7).require_grad();
+            let weight = matrix([d_in, d_out], 5).require_grad();
+            let all = |precision| {
+                let bias = Tensor::zeros([d_out], &device);
+                let y = autocast(precision, || linear(x.clone(), weight.clone(), bias));
+                let gradients = (y.clone() * matrix([rows, d_out], 3)).sum().backward();
+                let (dx, dweight) = (x.grad(&gradients), weight.grad(&gradients));
+                [y, dx.unwrap(), dweight.unwrap()].map(values)
+            };
+            assert_eq!(all(ComputePrecision::Bf16), all(ComputePrecision::F32));
+        }
     }
 }

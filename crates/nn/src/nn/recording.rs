@@ -8,6 +8,8 @@ use std::cell::RefCell;
 
 use burn::tensor::{Device, Tensor};
 
+use crate::kernels::bf16::{ComputePrecision, autocast};
+
 /// The amount of data recorded for each unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
@@ -83,8 +85,8 @@ pub fn record<T>(depth: Depth, work: impl FnOnce() -> T) -> (T, Vec<RecordedUnit
     (result, session.end())
 }
 
-/// Runs inference on a thread of rayon's pool, where the CPU kernels compute, with the recording of this
-/// thread. On other devices than the CPU, `work` runs on this thread.
+/// Runs a forward pass on a thread of rayon's pool, where the CPU kernels compute, with the recording and the
+/// [`autocast`] of this thread. On other devices than the CPU, `work` runs on this thread.
 ///
 /// A kernel that is called from outside of the pool wakes a thread of the pool and is woken by it: 20 us for
 /// each of the hundred kernels of a classifier, measured with two threads.
@@ -93,10 +95,11 @@ pub fn on_thread_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send)
         return work();
     }
     let recorder = RECORDER.take();
+    let precision = ComputePrecision::of_autocast();
     let (result, recorder) = rayon::scope(|_| {
-        // This may be the calling thread, or one that waits inside of another recording.
+        // This may be the calling thread, or one that waits inside of another recording or autocast.
         let outer = RECORDER.replace(recorder);
-        let result = work();
+        let result = autocast(precision, work);
         (result, RECORDER.replace(outer))
     });
     RECORDER.set(recorder);

@@ -13,6 +13,7 @@ use super::init::WeightInit;
 use super::norm::Norm;
 use super::recording;
 use crate::kernels::affine::add_relu;
+use crate::kernels::bf16::{ComputePrecision, autocast};
 use crate::kernels::conv2d::{Conv2dOptions, Filters, conv2d, conv2d_gated};
 use crate::kernels::excite::excite_add_relu;
 
@@ -374,7 +375,10 @@ impl SeUnit {
             Squeeze::Average => x.reshape(planes).mean_dim(2),
             Squeeze::Max => x.reshape(planes).max_dim(2),
             Squeeze::None => {
-                return self.gate(pointwise(&self.fc2, relu(pointwise(&self.fc1, x))));
+                let excitation = autocast(ComputePrecision::F32, || {
+                    pointwise(&self.fc2, relu(pointwise(&self.fc1, x)))
+                });
+                return self.gate(excitation);
             }
         };
         self.excite(squeezed.reshape([batch, channels]))

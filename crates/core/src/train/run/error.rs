@@ -14,6 +14,7 @@ use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::RegistryError;
 use sedet_data::eval::EvalError;
+use sedet_nn::kernels::bf16::ComputePrecision;
 
 /// The error of a training run.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,14 @@ pub enum RunError {
     FrozenBackbone {
         /// The file.
         path: PathBuf,
+    },
+    /// A precision that the device does not compute in.
+    #[error("train.precision {precision} is for the CPU, and the device is {device}")]
+    PrecisionOfDevice {
+        /// The precision.
+        precision: ComputePrecision,
+        /// The device.
+        device: String,
     },
     /// An input that is too small for the network.
     #[error("input.size {size}: {source}")]

@@ -42,6 +42,7 @@ use crate::model::Model;
 use crate::report::Evaluation;
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::loading::SkippedImage;
+use sedet_nn::kernels::bf16::ComputePrecision;
 
 /// The outcome of a training run.
 #[derive(Debug)]
@@ -179,6 +180,7 @@ fn run_kind<K: RunKind>(
         }
     };
     let observer: &mut dyn Observer = log;
+    check_precision(config.training().precision, &request.device, observer)?;
     let context = Context {
         run: &run,
         launch: &launch,
@@ -360,6 +362,27 @@ fn report_skipped(
     let reasons: Vec<String> = all.into_iter().map(str::to_string).collect();
     run.write(NAME, &(reasons.join("\n") + "\n"))?;
     observer.notice(&Notice::SkippedInTraining { reasons, file });
+    Ok(())
+}
+
+/// Refuses bf16 on other devices than the CPU, and notes that a CPU without it computes in 32-bit floats.
+fn check_precision(
+    precision: ComputePrecision,
+    device: &WorkingDevice,
+    observer: &mut dyn Observer,
+) -> Result<(), RunError> {
+    if precision.is_f32() {
+        return Ok(());
+    }
+    if device.backend != Backend::Cpu {
+        return Err(RunError::PrecisionOfDevice {
+            precision,
+            device: device.name.clone(),
+        });
+    }
+    if !precision.is_available() {
+        observer.notice(&Notice::ComputesInF32);
+    }
     Ok(())
 }
 

@@ -331,8 +331,7 @@ impl Sample {
         Some(diagnostic(
             Cause::Detector,
             format!(
-                "no other box format, scale or meaning of the ids explains it; {detected} of {} in {} \
-                 have a detection of any class at IoU 0.5 or higher; {why}",
+                "{detected} of {} in {} have a detection of any class at IoU 0.5 or higher; {why}",
                 text::count(objects, "object"),
                 text::count(self.ground_truth.images().len(), "image"),
             ),

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use pulp::bytemuck::cast_slice;
 
-use super::super::bf16::{Bf16Cpu, Pair, PairPanels, ROWS};
+use super::super::bf16::{Bf16Cpu, Pair, PairLeft, PairPanels, ROWS};
 use super::super::panels::{Left, PANEL, Right, Sink, for_each_piece, multiply_into};
 use super::geometry::{Geometry, Tile};
 use super::unfold::unfold_tile;
@@ -183,8 +183,10 @@ impl Arithmetic for Bf16<'_> {
             columns: panels.columns,
         };
         // Tasks begin at a block of filters.
-        let left = &self.weights[filters.start / ROWS * ROWS * lines..];
-        self.cpu
-            .multiply((left, lines * ROWS), filters.len(), right, sink);
+        let left = PairLeft::Packed {
+            data: &self.weights[filters.start / ROWS * ROWS * lines..],
+            stride: lines * ROWS,
+        };
+        self.cpu.multiply(left, filters.len(), right, sink);
     }
 }

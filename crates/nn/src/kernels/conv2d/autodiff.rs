@@ -14,6 +14,7 @@ use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::{Shape, Slice};
 
 use super::super::autodiff::{into_optional_parts, needs_gradient, tracked};
+use super::super::bf16::ComputePrecision;
 use super::{Conv2dInputs, Conv2dOps, Conv2dOptions, scale_filters};
 
 /// The inputs of the backward pass; those that no gradient depends on are not kept.
@@ -28,6 +29,7 @@ struct Conv2dState<B: Backend> {
     input_shape: [usize; 4],
     weight_shape: [usize; 4],
     options: Conv2dOptions,
+    precision: ComputePrecision,
 }
 
 #[derive(Clone, Debug)]
@@ -87,12 +89,18 @@ impl<B: Conv2dOps> Conv2dState<B> {
                 weight,
                 self.input_shape,
                 self.options,
+                self.precision,
             );
             grads.register::<B>(node, gradient);
         }
         if let (Some(node), Some(x)) = (parents.weight, self.x) {
-            let gradient =
-                B::conv2d_weight_gradient(x, output_gradient, self.weight_shape, self.options);
+            let gradient = B::conv2d_weight_gradient(
+                x,
+                output_gradient,
+                self.weight_shape,
+                self.options,
+                self.precision,
+            );
             let gradient = match self.scale {
                 Some(scale) => scale_filters::<B>(gradient, scale),
                 None => gradient,
@@ -138,6 +146,7 @@ impl<B: Conv2dOps> Conv2dState<B> {
                     scale_filters::<B>(weight.clone(), gates.clone()),
                     [1, channels, height, width],
                     self.options,
+                    self.precision,
                 );
                 if batch == 1 {
                     grads.register::<B>(node, x_gradient);
@@ -151,6 +160,7 @@ impl<B: Conv2dOps> Conv2dState<B> {
                 gradient,
                 self.weight_shape,
                 self.options,
+                self.precision,
             );
             if parents.gates.is_some() {
                 let along = Shape::from([1, filters, weight.shape().num_elements() / filters, 1]);
@@ -267,6 +277,7 @@ impl<B: Conv2dOps, C: CheckpointStrategy> Conv2dOps for Autodiff<B, C> {
             }),
             output: None,
             options,
+            precision: inputs.precision,
         };
         let inner = Conv2dInputs {
             x,
@@ -278,6 +289,7 @@ impl<B: Conv2dOps, C: CheckpointStrategy> Conv2dOps for Autodiff<B, C> {
             relu: inputs.relu,
             // The weights change from step to step.
             packed: None,
+            precision: inputs.precision,
         };
         let output = B::fused_conv2d(inner, options);
         state.output = inputs.relu.then(|| output.clone());

@@ -170,6 +170,7 @@ pub(super) fn convolve_rows(
     if geometry.groups == 1
         && let Some((cpu, weights)) = weights.pairs(pack_pairs)
     {
+        let weights = &weights;
         return convolve(x, geometry, epilogue, &Bf16 { cpu, weights });
     }
     let is_read_often = geometry.batch * geometry.output_pixels() >= PACKED_FROM;

@@ -6,8 +6,9 @@ use std::ops::Range;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::super::bf16::{Bf16Cpu, ComputePrecision, Pair, PairLeft, PairPanels, ROWS};
 use super::super::cpu::{Contiguous, Matrix, Output, SharedOutput, dims, multiply, with_scratch};
-use super::super::panels::Left;
+use super::super::panels::{Add, Left, PANEL};
 use super::Conv2dOptions;
 use super::arithmetic::F32;
 use super::forward::{Epilogue, convolve, convolve_rows};
@@ -22,18 +23,24 @@ pub(super) fn cpu_input_gradient(
     weight: FlexTensor,
     input_shape: [usize; 4],
     options: Conv2dOptions,
+    precision: ComputePrecision,
 ) -> FlexTensor {
     let geometry = Geometry::new(input_shape, dims(&weight), options);
     let output_gradient = Contiguous::new(output_gradient);
     let weight = Contiguous::new(weight);
-    let output = input_gradient(output_gradient.data(), weight.data(), &geometry);
+    let output = input_gradient(output_gradient.data(), weight.data(), &geometry, precision);
     // SAFETY: each of the algorithms writes every element.
     unsafe { output.into_tensor(input_shape) }
 }
 
 /// Computes the gradient by the algorithm that is fastest for the shape. Every element of the result
 /// is written.
-fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
+fn input_gradient(
+    dy: &[f32],
+    weight: &[f32],
+    geometry: &Geometry,
+    precision: ComputePrecision,
+) -> Output {
     if depthwise::is_possible(geometry) {
         return depthwise::input_gradient(dy, weight, geometry);
     }
@@ -41,7 +48,7 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
     let mirrors =
         geometry.stride == [1, 1] && (0..2).all(|axis| geometry.padding[axis] <= reach(axis));
     if !mirrors {
-        return fold_input_gradient(dy, weight, geometry);
+        return fold_input_gradient(dy, weight, geometry, precision);
     }
     // The convolution whose output is the gradient.
     let mirrored = Geometry {
@@ -62,7 +69,8 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
         let transformed = transform_weights(weight, shape, Layout::Transposed);
         return winograd::convolve(dy, &mirrored, epilogue, &transformed);
     }
-    if geometry.is_pointwise() {
+    let bf16 = precision.bf16().filter(|_| geometry.groups == 1);
+    if geometry.is_pointwise() && bf16.is_none() {
         let (channels, filters) = (geometry.channels, geometry.filters);
         let columns = |range: Range<usize>| {
             let (group, channel) = (range.start / channels, range.start % channels);
@@ -75,9 +83,10 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
     }
     if geometry.batch * geometry.output_pixels() >= ROTATED_FROM {
         let rotated = rotate_weights(weight, geometry);
-        return convolve_rows(dy, &mirrored, epilogue, Weights::new(&rotated));
+        let weights = Weights::new(&rotated, precision);
+        return convolve_rows(dy, &mirrored, epilogue, weights);
     }
-    fold_input_gradient(dy, weight, geometry)
+    fold_input_gradient(dy, weight, geometry, precision)
 }
 
 /// Output pixels of a batch from which the weights are rotated. Rotating copies all weights, which
@@ -109,25 +118,149 @@ fn rotate_weights(weight: &[f32], geometry: &Geometry) -> Vec<f32> {
     rotated
 }
 
-/// Computes the gradient of the unfolded input and folds it back, for any stride. Each task owns some
-/// channels of an image and starts with zeros, so every element is written.
+/// How the gradient of the unfolded input is computed: the product of the transposed weights and the output's gradient.
+trait FoldedProduct: Sync {
+    /// A task has a multiple of this many rows, or all rows.
+    const ROWS: usize;
+
+    /// Columns of a product are a multiple of this, up to the last column.
+    const COLUMNS: usize;
+
+    /// Writes the product of some rows, which `channels` of a group are, and some pixels of an image.
+    fn multiply(
+        &self,
+        geometry: &Geometry,
+        image_and_group: (usize, usize),
+        channels: &Range<usize>,
+        pixels: &Range<usize>,
+        product: &mut [f32],
+    );
+}
+
+/// Multiplies 32-bit floats.
+struct FoldedF32<'a> {
+    dy: &'a [f32],
+    weight: &'a [f32],
+}
+
+impl FoldedProduct for FoldedF32<'_> {
+    const ROWS: usize = 1;
+    const COLUMNS: usize = 16;
+
+    fn multiply(
+        &self,
+        geometry: &Geometry,
+        (image, group): (usize, usize),
+        channels: &Range<usize>,
+        pixels: &Range<usize>,
+        product: &mut [f32],
+    ) {
+        let (kernel, rows) = (geometry.kernel_elements(), geometry.rows());
+        let block_rows = channels.len() * kernel;
+        let weights = &self.weight[group * geometry.filters * rows + channels.start * kernel..];
+        let weights = Matrix::rows(weights, geometry.filters, block_rows, rows);
+        let dy = &self.dy[geometry.output_start(image, group) + pixels.start..];
+        let dy = Matrix::rows(dy, geometry.filters, pixels.len(), geometry.output_pixels());
+        let mut product =
+            SharedOutput::of(product).matrix(0, block_rows, pixels.len(), pixels.len());
+        // SAFETY: the buffer belongs to this task and is initialized.
+        unsafe { multiply(&mut product, weights.transposed(), dy, false) };
+    }
+}
+
+/// Multiplies bf16, without groups.
+struct FoldedBf16 {
+    cpu: Bf16Cpu,
+    /// The transposed weights, a left matrix of pairs of filters.
+    weights: Vec<Pair>,
+    /// The output's gradient of each image, a right matrix.
+    dy: Vec<Vec<Pair>>,
+}
+
+impl FoldedBf16 {
+    fn new(cpu: Bf16Cpu, dy: &[f32], weight: &[f32], geometry: &Geometry) -> Self {
+        let (filters, pixels) = (geometry.filters, geometry.output_pixels());
+        let images = dy.chunks_exact((filters * pixels).max(1));
+        Self {
+            cpu,
+            weights: cpu.panels(weight, [filters, geometry.rows()], ROWS),
+            dy: images
+                .map(|dy| cpu.panels(dy, [filters, pixels], PANEL))
+                .collect(),
+        }
+    }
+}
+
+impl FoldedProduct for FoldedBf16 {
+    const ROWS: usize = ROWS;
+    const COLUMNS: usize = PANEL;
+
+    fn multiply(
+        &self,
+        geometry: &Geometry,
+        (image, _): (usize, usize),
+        channels: &Range<usize>,
+        pixels: &Range<usize>,
+        product: &mut [f32],
+    ) {
+        let kernel = geometry.kernel_elements();
+        let depth = geometry.filters.div_ceil(2);
+        let left = PairLeft::Packed {
+            data: &self.weights[channels.start * kernel * depth..],
+            stride: depth * ROWS,
+        };
+        let right = PairPanels {
+            data: &self.dy[image][pixels.start * depth..],
+            depth,
+            columns: pixels.len(),
+        };
+        product.fill(0.0);
+        let mut sums = Add {
+            matrix: product,
+            columns: pixels.len(),
+        };
+        self.cpu
+            .multiply(left, channels.len() * kernel, right, &mut sums);
+    }
+}
+
+/// Computes the gradient of the unfolded input and folds it back, for any stride.
+fn fold_input_gradient(
+    dy: &[f32],
+    weight: &[f32],
+    geometry: &Geometry,
+    precision: ComputePrecision,
+) -> Output {
+    match precision.bf16() {
+        Some(cpu) if geometry.groups == 1 => {
+            fold_product(geometry, &FoldedBf16::new(cpu, dy, weight, geometry))
+        }
+        _ => fold_product(geometry, &FoldedF32 { dy, weight }),
+    }
+}
+
+/// Folds a product back to the gradient of the input. Each task owns some channels of an image and starts with zeros,
+/// so every element is written.
 ///
 /// A task's product is a tile of [`TILE_ELEMENTS`] at most, and with [`MIN_TILE_PIXELS`] columns at
 /// least; both limit the channels of a task.
-fn fold_input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
+fn fold_product<P: FoldedProduct>(geometry: &Geometry, product: &P) -> Output {
     let kernel = geometry.kernel_elements();
-    let rows = geometry.rows();
     let (pixels, plane) = (geometry.output_pixels(), geometry.input_pixels());
     let owners = geometry.batch * geometry.groups;
     let blocks = TASKS
         .div_ceil(owners.max(1))
         .clamp(1, geometry.channels.div_ceil(8).max(1));
     let by_cache = (TILE_ELEMENTS / (kernel * MIN_TILE_PIXELS)).max(1);
-    let per_block = geometry.channels.div_ceil(blocks).clamp(1, by_cache);
+    let per_block = geometry
+        .channels
+        .div_ceil(blocks)
+        .clamp(1, by_cache)
+        .next_multiple_of(P::ROWS);
     let blocks = geometry.channels.div_ceil(per_block);
     let width = (TILE_ELEMENTS / (per_block * kernel))
         .max(MIN_TILE_PIXELS)
-        .next_multiple_of(16)
+        .next_multiple_of(P::COLUMNS)
         .min(pixels.max(1));
 
     let mut output =
@@ -148,14 +281,8 @@ fn fold_input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Outpu
             }
             for first in (0..pixels).step_by(width) {
                 let tile = first..(first + width).min(pixels);
-                let weights = &weight[group * geometry.filters * rows + channels.start * kernel..];
-                let weights = Matrix::rows(weights, geometry.filters, block_rows, rows);
-                let dy = &dy[geometry.output_start(image, group) + first..];
-                let dy = Matrix::rows(dy, geometry.filters, tile.len(), pixels);
-                let mut product =
-                    SharedOutput::of(unfolded).matrix(0, block_rows, tile.len(), tile.len());
-                // SAFETY: the scratch buffer belongs to this task and is initialized.
-                unsafe { multiply(&mut product, weights.transposed(), dy, false) };
+                let unfolded = &mut unfolded[..block_rows * tile.len()];
+                product.multiply(geometry, (image, group), &channels, &tile, unfolded);
                 for channel in 0..channels.len() {
                     let rows = &unfolded[channel * kernel * tile.len()..];
                     // SAFETY: no other task has this plane; it was written above.

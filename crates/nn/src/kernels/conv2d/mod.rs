@@ -16,7 +16,7 @@
 //! `few_pixels` too.
 //!
 //! `input_gradient` and `weight_gradient` choose among the same algorithms; `autodiff` records the
-//! gradients.
+//! gradients. Where the product of `forward` is in bf16, so are those of its gradients.
 
 mod arithmetic;
 mod autodiff;
@@ -41,6 +41,7 @@ use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_ex
 use burn::tensor::{Shape, Tensor};
 
 use super::affine::{AffineOps, affine};
+use super::bf16::ComputePrecision;
 use super::cpu::{Contiguous, all_f32, dims};
 use super::excite::ExciteOps;
 use super::optional::OptionalTensor;
@@ -234,6 +235,7 @@ impl Convolution {
             residual: self.residual.map(Tensor::into_dispatch).into(),
             relu: self.relu,
             packed: self.packed,
+            precision: ComputePrecision::of_autocast(),
         };
         Tensor::from_dispatch(<Dispatch as Conv2dOps>::fused_conv2d(inputs, options))
     }
@@ -284,6 +286,8 @@ pub(super) struct Conv2dInputs<B: Backend> {
     relu: bool,
     /// Belongs to the weight without the scale. Other backends than the CPU's have no use for it.
     packed: Option<PackedWeights>,
+    /// Of the products and those of the gradients, unless `packed` has another one. Only the CPU's kernels have several.
+    precision: ComputePrecision,
 }
 
 impl<B: AffineOps> Conv2dInputs<B> {
@@ -318,6 +322,7 @@ pub(super) trait Conv2dOps: ExciteOps {
         weight: FloatTensor<Self>,
         input_shape: [usize; 4],
         options: Conv2dOptions,
+        _precision: ComputePrecision,
     ) -> FloatTensor<Self> {
         portable_input_gradient::<Self>(output_gradient, weight, input_shape, options)
     }
@@ -328,6 +333,7 @@ pub(super) trait Conv2dOps: ExciteOps {
         output_gradient: FloatTensor<Self>,
         weight_shape: [usize; 4],
         options: Conv2dOptions,
+        _precision: ComputePrecision,
     ) -> FloatTensor<Self> {
         portable_weight_gradient::<Self>(x, output_gradient, weight_shape, options)
     }
@@ -418,9 +424,10 @@ impl Conv2dOps for Flex {
         weight: FlexTensor,
         input_shape: [usize; 4],
         options: Conv2dOptions,
+        precision: ComputePrecision,
     ) -> FlexTensor {
         if all_f32([&output_gradient, &weight]) {
-            cpu_input_gradient(output_gradient, weight, input_shape, options)
+            cpu_input_gradient(output_gradient, weight, input_shape, options, precision)
         } else {
             portable_input_gradient::<Self>(output_gradient, weight, input_shape, options)
         }
@@ -431,9 +438,10 @@ impl Conv2dOps for Flex {
         output_gradient: FlexTensor,
         weight_shape: [usize; 4],
         options: Conv2dOptions,
+        precision: ComputePrecision,
     ) -> FlexTensor {
         if all_f32([&x, &output_gradient]) {
-            cpu_weight_gradient(x, output_gradient, weight_shape, options)
+            cpu_weight_gradient(x, output_gradient, weight_shape, options, precision)
         } else {
             portable_weight_gradient::<Self>(x, output_gradient, weight_shape, options)
         }
@@ -454,7 +462,8 @@ fn cpu_forward(inputs: Conv2dInputs<Flex>, options: Conv2dOptions) -> FlexTensor
         Contiguous::new(inputs.x),
         Contiguous::new(inputs.weight.clone()),
     );
-    let weights = Weights::kept_in(elements.data(), &inputs.weight, inputs.packed.as_ref());
+    let weights = Weights::new(elements.data(), inputs.precision)
+        .kept_in(&inputs.weight, inputs.packed.as_ref());
     let [bias, gates, residual] = [inputs.bias, inputs.gates, inputs.residual]
         .map(|tensor| tensor.into_option().map(Contiguous::new));
     let (x, weight) = (x.data(), elements.data());
@@ -475,7 +484,8 @@ fn cpu_forward(inputs: Conv2dInputs<Flex>, options: Conv2dOptions) -> FlexTensor
             winograd::transform_weights(weight, shape, winograd::Layout::Given)
         });
         winograd::convolve(x, &geometry, epilogue, &transformed)
-    } else if weights.are_kept() && !weights.are_bf16() && few_pixels::is_profitable(&geometry) {
+    } else if weights.are_kept() && weights.bf16().is_none() && few_pixels::is_profitable(&geometry)
+    {
         few_pixels::convolve(x, &geometry, epilogue, weights)
     } else {
         forward::convolve_rows(x, &geometry, epilogue, weights)

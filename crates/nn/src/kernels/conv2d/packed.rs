@@ -67,10 +67,7 @@ impl PackedWeights {
 
     /// Returns the proof that this CPU multiplies bf16, if the weights are for that.
     pub(in crate::kernels) fn bf16(&self) -> Option<Bf16Cpu> {
-        match self.precision {
-            ComputePrecision::F32 => None,
-            ComputePrecision::Bf16 => Bf16Cpu::get(),
-        }
+        self.precision.bf16()
     }
 
     /// Returns the pairs of bf16 that a kernel reads, computed by `compute` for the first call. None if they belong to
@@ -109,23 +106,25 @@ pub(super) struct Weights<'a> {
     /// `[filters, channels, kernel height, kernel width]`, contiguous.
     pub(super) data: &'a [f32],
     kept: Option<&'a PackedWeights>,
+    /// Of weights that are not kept.
+    precision: ComputePrecision,
 }
 
 impl<'a> Weights<'a> {
-    /// Weights whose orders are computed in each call.
-    pub(super) fn new(data: &'a [f32]) -> Self {
-        Self { data, kept: None }
-    }
-
-    /// Weights whose orders are in `kept`, if `kept` belongs to `tensor`, which `data` are the elements of.
-    pub(super) fn kept_in(
-        data: &'a [f32],
-        tensor: &FlexTensor,
-        kept: Option<&'a PackedWeights>,
-    ) -> Self {
+    /// Weights whose orders are computed in each call, for multiplications in this precision.
+    pub(super) fn new(data: &'a [f32], precision: ComputePrecision) -> Self {
         Self {
             data,
+            kept: None,
+            precision,
+        }
+    }
+
+    /// Returns these weights with orders that are in `kept`, if `kept` belongs to `tensor`, which they are the elements of.
+    pub(super) fn kept_in(self, tensor: &FlexTensor, kept: Option<&'a PackedWeights>) -> Self {
+        Self {
             kept: kept.filter(|kept| kept.are_of(tensor)),
+            ..self
         }
     }
 
@@ -134,9 +133,12 @@ impl<'a> Weights<'a> {
         self.kept.is_some()
     }
 
-    /// Returns whether products are those of bf16.
-    pub(super) fn are_bf16(&self) -> bool {
-        self.kept.is_some_and(|kept| kept.bf16().is_some())
+    /// Returns the proof that this CPU multiplies bf16, if products are those of bf16.
+    pub(super) fn bf16(&self) -> Option<Bf16Cpu> {
+        match self.kept {
+            Some(kept) => kept.bf16(),
+            None => self.precision.bf16(),
+        }
     }
 
     /// Returns the weights in an order, computed by `compute` unless they are kept.
@@ -156,15 +158,17 @@ impl<'a> Weights<'a> {
         Cow::Borrowed(kept(cell, || compute(self.data)))
     }
 
-    /// Returns the weights as pairs of bf16, computed by `compute` for the first call, and the proof that this CPU
+    /// Returns the weights as pairs of bf16, computed by `compute` unless they are kept, and the proof that this CPU
     /// multiplies them; none if the precision is another one.
     pub(super) fn pairs(
         &self,
         compute: impl FnOnce(Bf16Cpu, &[f32]) -> Vec<Pair>,
-    ) -> Option<(Bf16Cpu, &'a [Pair])> {
-        let packed = self.kept?;
-        let cpu = packed.bf16()?;
-        let pairs = kept(&packed.orders.pairs, || compute(cpu, self.data));
+    ) -> Option<(Bf16Cpu, Cow<'a, [Pair]>)> {
+        let cpu = self.bf16()?;
+        let pairs = match self.kept {
+            Some(packed) => Cow::Borrowed(kept(&packed.orders.pairs, || compute(cpu, self.data))),
+            None => Cow::Owned(compute(cpu, self.data)),
+        };
         Some((cpu, pairs))
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of the convolution: against PyTorch, against burn, and of the fused operations.
 
-use super::super::bf16::ComputePrecision;
+use super::super::bf16::{ComputePrecision, autocast};
 use super::super::fixture::{
     assert_same_bits_on_any_thread_count, assert_within, cases, noise, values,
 };
@@ -63,6 +63,7 @@ fn portable_values(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) ->
         residual: OptionalTensor::Absent,
         relu: false,
         packed: None,
+        precision: ComputePrecision::F32,
     };
     let y = portable_forward::<Flex>(inputs, options);
     let dy = flat(noise(3, dims::<4>(&y), &device));
@@ -478,11 +479,6 @@ fn bf16_and_expected(
     options: Conv2dOptions,
 ) -> (Vec<f32>, Vec<f32>) {
     let device = Device::flex();
-    let rounded = |tensor: Tensor<4>| {
-        let shape = tensor.dims();
-        let values = values(tensor).into_iter().map(round_to_bf16);
-        Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), shape), &device)
-    };
     let filters = Filters::new(
         rounded(noise(2, weight, &device)),
         noise(3, [weight[0]], &device),
@@ -494,6 +490,125 @@ fn bf16_and_expected(
     };
     let of = |filters| values(conv2d_fused(x.clone(), filters, None, false, options));
     (of(packed), of(filters))
+}
+
+fn rounded(tensor: Tensor<4>) -> Tensor<4> {
+    let (shape, device) = (tensor.dims(), tensor.device());
+    let values = values(tensor).into_iter().map(round_to_bf16);
+    Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), shape), &device)
+}
+
+/// Returns the output and the gradients of inputs, weights and a gradient of the output that bf16 holds exactly.
+fn autocast_values(
+    precision: ComputePrecision,
+    x: [usize; 4],
+    weight: [usize; 4],
+    options: Conv2dOptions,
+) -> [Vec<f32>; 3] {
+    let device = Device::flex().autodiff();
+    let x = rounded(noise(1, x, &device)).require_grad();
+    let weight = rounded(noise(2, weight, &device)).require_grad();
+    let y = autocast(precision, || {
+        conv2d(x.clone(), weight.clone(), None, options)
+    });
+    let dy = rounded(noise(3, y.dims(), &device));
+    let gradients = (y.clone() * dy).sum().backward();
+    let (dx, dweight) = (x.grad(&gradients), weight.grad(&gradients));
+    [y, dx.unwrap(), dweight.unwrap()].map(values)
+}
+
+fn assert_autocast_equals_f32(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) {
+    let [bf16, f32] = [ComputePrecision::Bf16, ComputePrecision::F32]
+        .map(|precision| autocast_values(precision, x, weight, options));
+    for ((name, bf16), f32) in ["y", "dx", "dweight"].into_iter().zip(&bf16).zip(&f32) {
+        assert_within(1e-5, name, bf16, f32);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// As for the outputs: only the order of the sums differs.
+    #[test]
+    fn gradients_of_bf16_products_are_those_of_32_bit_floats(
+        batch in 1usize..4,
+        channels in 1usize..40,
+        filters in 1usize..70,
+        input in [1usize..24, 1usize..24],
+        (kernel, stride, padding) in (1usize..4, 1usize..3, 1usize..3),
+    ) {
+        assert_autocast_equals_f32(
+            [batch, channels, input[0], input[1]],
+            [filters, channels, kernel, kernel],
+            options(stride, padding, 1),
+        );
+    }
+}
+
+/// Several tiles, blocks of channels and parts of filters.
+#[test]
+fn gradients_of_bf16_products_of_large_layers_are_those_of_32_bit_floats() {
+    for (x, weight, stride) in [
+        ([1, 300, 17, 19], [260, 300, 1, 1], 1),
+        ([2, 64, 50, 41], [90, 64, 1, 1], 1),
+        ([1, 40, 61, 53], [300, 40, 3, 3], 2),
+        ([1, 300, 21, 31], [100, 300, 1, 1], 2),
+        ([3, 150, 7, 7], [130, 150, 3, 3], 1),
+        ([1, 3, 90, 101], [64, 3, 7, 7], 2),
+    ] {
+        assert_autocast_equals_f32(x, weight, shape_options(weight, stride, 1));
+    }
+}
+
+#[test]
+fn autocast_rounds_the_gradients_too_and_ends_with_its_call() {
+    // As in the test of outputs below: bf16 rounds 1 + 2^-9 to 1.
+    let device = Device::flex().autodiff();
+    let x = Tensor::<4>::full([1, 4, 3, 3], 1.0 + 2f32.powi(-9), &device).require_grad();
+    let weight = Tensor::<4>::ones([8, 4, 1, 1], &device).require_grad();
+    let gradient = |precision| {
+        let y = autocast(precision, || {
+            conv2d(x.clone(), weight.clone(), None, options(1, 0, 1))
+        });
+        let gradients = (y * (1.0 + 2f32.powi(-9))).sum().backward();
+        let (dx, dweight) = (x.grad(&gradients), weight.grad(&gradients));
+        [dx.unwrap(), dweight.unwrap()].map(|tensor| values(tensor)[0])
+    };
+    let f32 = gradient(ComputePrecision::F32);
+    assert_eq!(
+        f32,
+        [
+            8.0 * (1.0 + 2f32.powi(-9)),
+            9.0 * (1.0 + 2f32.powi(-9)) * (1.0 + 2f32.powi(-9))
+        ]
+    );
+    let bf16 = gradient(ComputePrecision::Bf16);
+    if ComputePrecision::Bf16.is_available() {
+        assert_eq!(bf16, [8.0, 9.0]);
+    } else {
+        assert_eq!(bf16, f32);
+    }
+    assert_eq!(gradient(ComputePrecision::F32), f32);
+    let nested = autocast(ComputePrecision::Bf16, || {
+        autocast(ComputePrecision::F32, || gradient(ComputePrecision::Bf16));
+        ComputePrecision::of_autocast()
+    });
+    assert_eq!(nested, ComputePrecision::Bf16.or_f32());
+    assert_eq!(ComputePrecision::of_autocast(), ComputePrecision::F32);
+}
+
+#[test]
+fn gradients_in_bf16_have_the_same_bits_on_any_number_of_threads() {
+    for (x, weight, stride) in [
+        ([1, 71, 7, 7], [85, 71, 3, 3], 1),
+        ([2, 33, 40, 40], [100, 33, 1, 1], 1),
+        ([1, 300, 30, 30], [300, 300, 1, 1], 1),
+        ([1, 20, 60, 60], [100, 20, 3, 3], 2),
+    ] {
+        assert_same_bits_on_any_thread_count(|| {
+            let options = shape_options(weight, stride, 1);
+            autocast_values(ComputePrecision::Bf16, x, weight, options).concat()
+        });
+    }
 }
 
 /// Rounds to the nearest bf16, ties to even.

@@ -4,8 +4,10 @@
 use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
+use pulp::bytemuck::cast_slice_mut;
 use rayon::prelude::*;
 
+use super::super::bf16::{Bf16Cpu, ComputePrecision, Pair, PairLeft, PairPanels};
 use super::super::cpu::{
     Contiguous, Matrix, Output, OutputMatrix, SharedOutput, dims, multiply, tensor, with_scratch,
 };
@@ -59,6 +61,7 @@ pub(super) fn cpu_weight_gradient(
     output_gradient: FlexTensor,
     weight_shape: [usize; 4],
     options: Conv2dOptions,
+    precision: ComputePrecision,
 ) -> FlexTensor {
     let geometry = Geometry::new(dims(&x), weight_shape, options);
     let (x, output_gradient) = (Contiguous::new(x), Contiguous::new(output_gradient));
@@ -73,10 +76,22 @@ pub(super) fn cpu_weight_gradient(
         return tensor(winograd::weight_gradient(x, dy, &geometry), weight_shape);
     }
     let elements: usize = weight_shape.iter().product();
-    let transposed = if geometry.groups < TASKS && elements <= MAX_PARTIAL_ELEMENTS {
-        weight_gradient_by_pixels(x, dy, &geometry, elements)
-    } else {
-        weight_gradient_by_channels(x, dy, &geometry, elements)
+    let by_pixels = geometry.groups < TASKS && elements <= MAX_PARTIAL_ELEMENTS;
+    let transposed = match precision.bf16() {
+        Some(cpu) if geometry.groups == 1 && by_pixels => {
+            let contribution = Bf16Contribution::new(cpu, x, &geometry);
+            sum_over_pixels(&geometry, elements, |tile, partial| {
+                contribution.add_by_pixels(dy, tile, partial);
+            })
+        }
+        Some(cpu) if geometry.groups == 1 => {
+            let contribution = Bf16Contribution::new(cpu, x, &geometry);
+            contribution.weight_gradient_by_channels(dy, elements)
+        }
+        _ if by_pixels => sum_over_pixels(&geometry, elements, |tile, partial| {
+            add_by_pixels(x, dy, &geometry, tile, partial);
+        }),
+        _ => weight_gradient_by_channels(x, dy, &geometry, elements),
     };
     tensor(transpose_back(&transposed, &geometry), weight_shape)
 }
@@ -160,30 +175,21 @@ unsafe fn add_weight_gradient(
     );
 }
 
-/// Computes the gradient of small weights: each task sums over its share of the pixels into its own
+/// Computes the gradient of small weights: each task sums the contributions of its share of the pixels into its own
 /// copy, and the copies are summed in order. The result is transposed: `[group, rows, filters]`.
-fn weight_gradient_by_pixels(
-    x: &[f32],
-    dy: &[f32],
+fn sum_over_pixels(
     geometry: &Geometry,
     elements: usize,
+    add: impl Fn(&Tile, &mut [f32]) + Sync,
 ) -> Vec<f32> {
-    let rows = geometry.rows();
-    let tiles = geometry.tiles(rows);
+    let tiles = geometry.tiles(geometry.rows());
     let share = tiles.len().div_ceil(TASKS).max(1);
     let partials: Vec<Vec<f32>> = tiles
         .par_chunks(share)
         .map(|tiles| {
             let mut partial = vec![0.0; elements];
-            let shared = SharedOutput::of(&mut partial);
             for tile in tiles {
-                for group in 0..geometry.groups {
-                    let start = group * geometry.filters * rows;
-                    let mut target = shared.matrix(start, rows, geometry.filters, geometry.filters);
-                    let part = (group, &(0..geometry.channels));
-                    // SAFETY: the copy belongs to this task and starts as zeros.
-                    unsafe { add_weight_gradient(x, dy, geometry, part, tile, &mut target) };
-                }
+                add(tile, &mut partial);
             }
             partial
         })
@@ -196,6 +202,19 @@ fn weight_gradient_by_pixels(
         }
     }
     total
+}
+
+/// Adds the contribution of a tile to the gradients of all groups.
+fn add_by_pixels(x: &[f32], dy: &[f32], geometry: &Geometry, tile: &Tile, partial: &mut [f32]) {
+    let rows = geometry.rows();
+    let shared = SharedOutput::of(partial);
+    for group in 0..geometry.groups {
+        let start = group * geometry.filters * rows;
+        let mut target = shared.matrix(start, rows, geometry.filters, geometry.filters);
+        let part = (group, &(0..geometry.channels));
+        // SAFETY: the copy belongs to this task and starts as zeros.
+        unsafe { add_weight_gradient(x, dy, geometry, part, tile, &mut target) };
+    }
 }
 
 /// The output's gradient, transposed for [`multiply_into`]: for every group and tile a right matrix
@@ -328,4 +347,114 @@ fn weight_gradient_by_channels(
             }
         });
     gradient
+}
+
+/// The products of the gradient in bf16, of a convolution without groups. The left matrix has the pairs of neighboring pixels of
+/// the unfolded input, the right one those of the output's gradient.
+struct Bf16Contribution<'a> {
+    cpu: Bf16Cpu,
+    x: &'a [f32],
+    geometry: &'a Geometry,
+}
+
+impl<'a> Bf16Contribution<'a> {
+    fn new(cpu: Bf16Cpu, x: &'a [f32], geometry: &'a Geometry) -> Self {
+        Self { cpu, x, geometry }
+    }
+
+    /// Adds the contribution of a tile to the transposed gradient, `[rows, filters]`.
+    fn add_by_pixels(&self, dy: &[f32], tile: &Tile, gradient: &mut [f32]) {
+        let panels = self.transposed(dy, tile);
+        self.add(&(0..self.geometry.channels), tile, &panels, gradient);
+    }
+
+    /// Computes the gradient of large weights: each task owns some input channels and sums over all pixels.
+    fn weight_gradient_by_channels(&self, dy: &[f32], elements: usize) -> Vec<f32> {
+        let geometry = self.geometry;
+        let kernel = geometry.kernel_elements();
+        let per_block = geometry.channels.div_ceil(TASKS).max(8);
+        let tiles = geometry.tiles(per_block * kernel);
+        let transposed: Vec<Vec<Pair>> = tiles
+            .par_iter()
+            .map(|tile| self.transposed(dy, tile))
+            .collect();
+        let mut gradient = vec![0.0; elements];
+        gradient
+            .par_chunks_mut((per_block * kernel * geometry.filters).max(1))
+            .enumerate()
+            .for_each(|(block, gradient)| {
+                let channels = block * per_block..((block + 1) * per_block).min(geometry.channels);
+                for (tile, panels) in tiles.iter().zip(&transposed) {
+                    self.add(&channels, tile, panels, gradient);
+                }
+            });
+        gradient
+    }
+
+    /// Returns the output's gradient of a tile as a right matrix `[pixels, filters]`.
+    fn transposed(&self, dy: &[f32], tile: &Tile) -> Vec<Pair> {
+        let (geometry, columns) = (self.geometry, tile.columns());
+        let mut panels = vec![0; panels_length(columns.div_ceil(2), geometry.filters)];
+        with_scratch([gather_length(geometry, tile)], |[gathered]| {
+            let dy = gather(dy, geometry, 0, tile, gathered);
+            let of_panel = columns.div_ceil(2) * PANEL;
+            for (index, panel) in panels.chunks_mut(of_panel.max(1)).enumerate() {
+                let filters = index * PANEL..((index + 1) * PANEL).min(geometry.filters);
+                let rows = filters.map(|filter| &dy.data[filter * dy.row_stride..][..columns]);
+                self.cpu.transpose(rows, panel);
+            }
+        });
+        panels
+    }
+
+    /// Adds the product of a tile to the transposed gradient of some channels.
+    fn add(&self, channels: &Range<usize>, tile: &Tile, panels: &[Pair], gradient: &mut [f32]) {
+        let (geometry, columns) = (self.geometry, tile.columns());
+        let rows = channels.len() * geometry.kernel_elements();
+        let depth = columns.div_ceil(2);
+        let is_whole = tile.images.len() == 1;
+        let unfolded_length = if is_whole { 0 } else { rows * columns };
+        let lengths = [rows * depth, unfolded_length, tile.pixels.len()];
+        with_scratch(lengths, |[pairs, unfolded, line]| {
+            let pairs = cast_slice_mut(pairs);
+            unfold_tile(
+                self.x,
+                geometry,
+                0,
+                channels,
+                tile,
+                line,
+                |row, first, values| {
+                    if is_whole {
+                        let pairs = &mut pairs[row * depth..][..depth];
+                        self.cpu.pair_neighbors(values, pairs);
+                    } else {
+                        // A pair may have pixels of two images.
+                        let at = row * columns + first;
+                        unfolded[at..at + values.len()].copy_from_slice(values);
+                    }
+                },
+            );
+            if !is_whole {
+                let rows = unfolded.chunks_exact(columns.max(1));
+                for (row, pairs) in rows.zip(pairs.chunks_exact_mut(depth.max(1))) {
+                    self.cpu.pair_neighbors(row, pairs);
+                }
+            }
+            let left = PairLeft::Rows {
+                data: pairs,
+                stride: depth,
+            };
+            let right = PairPanels {
+                data: panels,
+                depth,
+                columns: geometry.filters,
+            };
+            let mut sums = Add {
+                matrix: gradient,
+                columns: geometry.filters,
+            };
+            self.cpu.multiply(left, rows, right, &mut sums);
+        });
+    }
 }
