@@ -1365,6 +1365,107 @@ fn corners_and_fractions_are_refused_wherever_annotations_are_read_and_corners_a
 }
 
 #[test]
+fn other_orders_and_centers_in_coco_json_are_refused_by_every_command_and_fixed() {
+    let right = |i: u64| {
+        let (w, h) = (6 + i * 7 % 30, 5 + i * 5 % 25);
+        let [w, h] = [w, h].map(|side| side as f64);
+        let [x, y] = [(i * 13 % 11) as f64 / 10.0, (i * 17 % 7) as f64 / 6.0];
+        [x * (64.0 - w), y * (48.0 - h), w, h].map(|value| value.round())
+    };
+    type Written = fn([f64; 4]) -> [f64; 4];
+    let written: [(&str, Written); 3] = [
+        (
+            "[center x, center y, width, height] in pixels",
+            |[x, y, w, h]| [x + w / 2.0, y + h / 2.0, w, h],
+        ),
+        ("[y1, x1, y2, x2] in pixels", |[x, y, w, h]| {
+            [y, x, y + h, x + w]
+        }),
+        ("[y, x, height, width] in pixels", |[x, y, w, h]| {
+            [y, x, h, w]
+        }),
+    ];
+    for (convention, write) in written {
+        let (set, checked) = DataSet::with(|set| {
+            let boxes = (0..60).map(|i| annotation(i + 1, 1 + i % 3, 3, write(right(i))));
+            set.train["annotations"] = boxes.collect::<Vec<_>>().into();
+        });
+        checked.has_errors(&[("boxes-are-no-sizes", 1)]);
+        let expected = format!("60 of 60 boxes fit their images as {convention}, not as [x, y");
+        let detail = &checked.places("boxes-are-no-sizes")[0]["detail"];
+        assert!(detail.as_str().unwrap().starts_with(&expected), "{detail}");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let out = text(&elsewhere.path().join("out"));
+        let (root, file) = (text(set.dir.path()), text(&set.path("train.json")));
+        for command in [
+            &["train", "--dataset", &root, "--output", &out][..],
+            &["data", "convert", &root, "--to", "yolo", "--output", &out],
+            &["data", "stats", &root],
+            &["eval", "--results", &file, "--annotations", &file],
+        ] {
+            fails_with(command, &[&expected, "--fix FIXED.json` writes a copy"]);
+        }
+        let fixed = fix(&set, 0);
+        for i in 0..60 {
+            let found = &fixed["annotations"][i as usize]["bbox"];
+            assert_eq!(*found, json!(right(i)), "{convention}");
+        }
+    }
+}
+
+#[test]
+fn suspected_centers_are_not_clipped_by_the_fix() {
+    let (set, checked) = DataSet::with(|set| {
+        let small = (0..400).map(|i| {
+            let [x, y] = [(i * 7 % 43) as f64, (i * 11 % 31) as f64];
+            let bbox = [3.0 + x * 1.25 + i as f64 / 1e3, 3.0 + y * 1.25, 4.0, 4.0];
+            annotation(i + 1, 1 + i % 3, 3, bbox)
+        });
+        let at_edge = (0..12).map(|i| annotation(401 + i, 1, 3, [62.0, 2.5 + i as f64, 4.0, 4.0]));
+        set.train["annotations"] = small.chain(at_edge).collect::<Vec<_>>().into();
+    });
+    checked.has_errors(&[("boxes-may-be-no-sizes", 1)]);
+    let fixed = fix(&set, 1);
+    assert_eq!(
+        fixed["annotations"][400]["bbox"],
+        json!([62.0, 2.5, 4.0, 4.0])
+    );
+    let stats = sedet(&["data", "stats", &text(set.dir.path())]);
+    let stderr = String::from_utf8_lossy(&stats.stderr).into_owned();
+    let note = "12 of 412 boxes exceed their images far, and 412 fit as [center x";
+    assert!(stderr.replace("\n  ", " ").contains(note), "{stderr}");
+}
+
+#[test]
+fn sizes_in_the_columns_of_corners_get_one_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows = String::from("filename,width,height,class,xmin,ymin,xmax,ymax\n");
+    for i in 0..30 {
+        let name = format!("{}.png", i % 3);
+        std::fs::write(
+            dir.path().join(&name),
+            encoded(&image_of(i % 3, 64, 48), ImageFormat::Png),
+        )
+        .unwrap();
+        let (x, y) = (10 + i, 5 + i % 20);
+        rows += &format!("{name},64,48,cat,{x},{y},{},{}\n", 8 + i % 5, 9 + i % 4);
+    }
+    std::fs::write(dir.path().join("train_labels.csv"), rows).unwrap();
+    let directory = text(dir.path());
+    let checked = Checked::of(&sedet(&["data", "check", &directory, "--json"]));
+    checked.has_errors(&[("boxes-are-no-corners", 1)]);
+    let verdict = "30 of 30 boxes fit their images as [x, y, width, height] in pixels, not as [x1, y1, x2, y2] in pixels";
+    let detail = checked.places("boxes-are-no-corners")[0]["detail"].clone();
+    assert!(detail.as_str().unwrap().starts_with(verdict), "{detail}");
+    let out = text(&dir.path().join("out"));
+    let add = "add `xmin` and `ymin` to `xmax` and `ymax`";
+    fails_with(
+        &["train", "--dataset", &directory, "--output", &out],
+        &[verdict, add],
+    );
+}
+
+#[test]
 fn the_command_after_a_fix_keeps_the_val_split() {
     let (set, checked) = DataSet::with(|set| {
         // One of three images is lost, so that the others would be divided without the val split.

@@ -167,58 +167,268 @@ fn every_command_stops_at_the_images_that_it_would_skip() {
 }
 
 #[test]
-fn a_held_out_image_that_cannot_be_used_is_named_before_training_with_a_division_that_works() {
+fn held_out_images_are_drawn_from_those_that_can_be_used() {
     let dir = tempfile::tempdir().unwrap();
     let run = text(&dir.path().join("run"));
-    let mut refused = 0;
+    let train = |source: &Path, expected: &str| {
+        // The check of the memory is the last before training.
+        let done = sedet(&[
+            "train",
+            "--dataset",
+            &text(source),
+            "--output",
+            &run,
+            "--on-bad-image",
+            "skip",
+            "--device",
+            "cpu",
+            "--batch-size",
+            "100000000",
+        ]);
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(stderr.contains(expected), "{expected}: {stderr}");
+        fs::remove_dir_all(&run).ok();
+        stderr
+    };
+    let noted = " of 6 images that cannot be used: ";
+    let damage = |source: &Path, image: usize| {
+        fs::write(source.join(format!("images/{image}.jpg")), "").unwrap();
+    };
+    let mut held = Vec::new();
     for damaged in 0..6 {
         let source = dir.path().join(format!("source-{damaged}"));
         write_coco(&source, 6, &[0, 1, 2, 3, 4, 5]);
-        fs::write(source.join(format!("images/{damaged}.jpg")), "").unwrap();
-        let name = format!("{damaged}.jpg");
-        let source = text(&source);
-        let train = |dataset: &str| {
-            // The check of the memory is the last before training.
-            sedet(&[
-                "train",
-                "--dataset",
-                dataset,
-                "--output",
-                &run,
-                "--on-bad-image",
-                "skip",
-                "--device",
-                "cpu",
-                "--batch-size",
-                "100000000",
-            ])
-        };
-        let stderr = String::from_utf8_lossy(&train(&source).stderr).into_owned();
-        if !stderr.contains("no image of val can be used") {
-            assert!(stderr.contains("GB are free"), "{stderr}");
-            fs::remove_dir_all(&run).ok();
-            continue;
+        damage(&source, damaged);
+        let stderr = train(&source, "GB are free");
+        if stderr.contains(noted) {
+            held.push(damaged);
         }
-        refused += 1;
-        assert!(stderr.contains(&name), "{stderr}");
-        assert!(!Path::new(&run).exists());
-        let hint = format!("sedet data split {source} --on-bad-image skip --output NEW");
-        assert!(stderr.contains(&hint), "{stderr}");
-        let new = text(&dir.path().join("new"));
-        let split = [
-            "data",
-            "split",
+    }
+    // The one that would be held out is replaced. Two others are left, one for each side; then one; then none.
+    let [held] = held[..] else {
+        panic!("{held:?}");
+    };
+    let source = dir.path().join("two");
+    write_coco(&source, 6, &[0, 1, 2, 3, 4, 5]);
+    damage(&source, held);
+    let mut others = (0..6).filter(|image| *image != held);
+    let left = [others.next().unwrap(), others.next().unwrap()];
+    others.for_each(|image| damage(&source, image));
+    let stderr = train(&source, "GB are free");
+    assert!(stderr.contains(noted), "{stderr}");
+    damage(&source, left[0]);
+    let stderr = train(&source, "one image cannot be divided into train and val");
+    assert!(
+        stderr.contains("skipped 5 of 6 images that cannot be used: "),
+        "{stderr}"
+    );
+    damage(&source, left[1]);
+    train(&source, "no image is left: none of 6 images can be used");
+    assert!(!Path::new(&run).exists());
+}
+
+#[test]
+fn a_split_names_the_classes_that_are_not_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, out) = (dir.path().join("data"), text(&dir.path().join("out")));
+    // Two images of which each has a class of its own.
+    write_coco(&root, 2, &[0, 1]);
+    let mut annotations = coco(2, &[0, 1]);
+    annotations["categories"]
+        .as_array_mut()
+        .unwrap()
+        .push(serde_json::json!({"id": 77, "name": "bicycle"}));
+    annotations["annotations"][1]["category_id"] = 77.into();
+    fs::write(root.join("annotations.json"), annotations.to_string()).unwrap();
+    let stderr = stderr_of(&[
+        "data",
+        "split",
+        &text(&root),
+        "--val",
+        "0.5",
+        "--output",
+        &out,
+    ]);
+    let named = ["cat", "bicycle"].iter().any(|name| {
+        stderr.contains(&format!(
+            "train has no image of {name}, so that a detector cannot learn it"
+        ))
+    });
+    assert!(named, "{stderr}");
+}
+
+#[test]
+fn shown_images_are_counted_apart_from_other_files_and_take_no_settings_without_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, out) = (dir.path().join("data"), dir.path().join("out"));
+    write_coco(&root, 4, &[0, 1, 2, 3]);
+    let (root, output) = (text(&root), text(&out));
+    let show = ["data", "show", &root, "--output", &output];
+    assert!(!stderr_of(&show).contains("not of this call"));
+    let again = stderr_of(&[&show[..], &["--count", "1", "--image-format", "svg"]].concat());
+    assert!(
+        again.contains("files in") && again.contains("not of this call and remain"),
+        "{again}"
+    );
+    for setting in ["train.epochs=3", "model.backbone=resnet50"] {
+        is_wrong_usage(
+            &[&show[..], &["--set", setting]].concat(),
+            &[&format!("--set {setting} has no effect"), "omit --set"],
+        );
+    }
+    stderr_of(
+        &[
+            &show[..],
+            &["--set", "train.seed=3", "--set", "augment.vertical_flip=1"],
+        ]
+        .concat(),
+    );
+}
+
+#[test]
+fn mistakes_in_paths_and_names_have_hints() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, out) = (dir.path().join("data"), text(&dir.path().join("out")));
+    write_coco(&root, 4, &[0, 1, 2, 3]);
+    let nowhere = text(&dir.path().join("nowhere/photos"));
+    let empty = dir.path().join("empty.json");
+    fs::write(&empty, r#"{"images":[],"annotations":[],"categories":[]}"#).unwrap();
+    let results = dir.path().join("results.json");
+    fs::write(&results, "[]").unwrap();
+    let yolo = dir.path().join("yolo");
+    fs::create_dir_all(yolo.join("images/train")).unwrap();
+    fs::create_dir_all(yolo.join("labels/train")).unwrap();
+    fs::write(
+        yolo.join("data.yaml"),
+        "train: images/train\nnames: [cat]\n",
+    )
+    .unwrap();
+    let (root, empty, yolo) = (text(&root), text(&empty), text(&yolo));
+    fails_with(
+        &["data", "stats", &nowhere],
+        &[
+            "no such file or directory",
+            "hint: give an existing directory",
+        ],
+    );
+    fails_with(
+        &["data", "convert", &root, "--to", "coco", "--output", &out],
+        &["already in the format COCO", "hint: choose another --to"],
+    );
+    fails_with(
+        &["data", "check", &root, "--split", "val"],
+        &["no val annotations", "hint: use --split train"],
+    );
+    fails_with(
+        &["data", "stats", &yolo],
+        &[
+            "no images in the train split",
+            "hint: put the images into these directories",
+        ],
+    );
+    for command in [
+        &["data", "stats", &empty][..],
+        &[
+            "eval",
+            "--results",
+            &text(&results),
+            "--annotations",
+            &empty,
+        ],
+    ] {
+        fails_with(
+            command,
+            &["lists no images", "hint: export the annotations again"],
+        );
+    }
+    let checked = sedet(&["data", "check", &empty]);
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("empty.json: lists no images"));
+}
+
+#[test]
+fn unusable_images_of_a_val_split_are_named_before_training_with_a_division_that_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, run) = (dir.path().join("source"), text(&dir.path().join("run")));
+    write_coco(&source.join("train"), 4, &[0, 1, 2, 3]);
+    write_coco(&source.join("val"), 1, &[0]);
+    fs::write(source.join("val/images/0.jpg"), "").unwrap();
+    let source = text(&source);
+    fails_with(
+        &[
+            "train",
+            "--dataset",
             &source,
+            "--output",
+            &run,
             "--on-bad-image",
             "skip",
-            "--output",
-            &new,
-        ];
-        stderr_of(&split);
-        let stderr = String::from_utf8_lossy(&train(&new).stderr).into_owned();
-        assert!(stderr.contains("GB are free"), "{stderr}");
+            "--device",
+            "cpu",
+        ],
+        &[
+            "no image of val can be used: the only one with boxes is skipped",
+            &format!("sedet data split {source} --on-bad-image skip --output NEW"),
+        ],
+    );
+    assert!(!Path::new(&run).exists());
+}
+
+#[test]
+fn a_classifier_holds_out_images_that_can_be_used_and_fails_before_training_without_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, run) = (dir.path().join("classes"), text(&dir.path().join("run")));
+    for (class, at) in (0..2).flat_map(|class| (0..4).map(move |at| (class, at))) {
+        let directory = root.join(format!("c{class}"));
+        fs::create_dir_all(&directory).unwrap();
+        let image = image::RgbImage::from_fn(32, 32, |x, y| {
+            image::Rgb([(x * 7 + class * 90) as u8, (y * 5) as u8, (at * 60) as u8])
+        });
+        image.save(directory.join(format!("{at}.png"))).unwrap();
     }
-    assert_eq!(refused, 1);
+    let train = |root: &Path| {
+        let done = sedet(&[
+            "train",
+            "--dataset",
+            &text(root),
+            "--output",
+            &run,
+            "--on-bad-image",
+            "skip",
+            "--device",
+            "cpu",
+            "--batch-size",
+            "100000000",
+        ]);
+        fs::remove_dir_all(&run).ok();
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    let before = train(&root);
+    assert!(before.contains("2 of 8 images held out"), "{before}");
+    for at in 0..3 {
+        fs::write(root.join(format!("c0/{at}.png")), "").unwrap();
+    }
+    let after = train(&root);
+    assert!(after.contains("that cannot be used: c0/"), "{after}");
+    assert!(!after.contains("no image of"), "{after}");
+    // A validation split of its own, of which no image can be used.
+    let split = dir.path().join("split");
+    for part in ["train", "val"] {
+        for class in ["c0", "c1"] {
+            fs::create_dir_all(split.join(part).join(class)).unwrap();
+            let to = split.join(part).join(class).join("3.png");
+            fs::copy(root.join(class).join("3.png"), to).unwrap();
+        }
+    }
+    for class in ["c0", "c1"] {
+        fs::write(split.join("val").join(class).join("3.png"), "").unwrap();
+    }
+    let refused = train(&split);
+    let expected = "no image of val can be used: all 2 are skipped, the first because of: ";
+    assert!(refused.contains(expected), "{refused}");
+    assert!(
+        refused.contains("hint: replace the images of this split"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -233,7 +443,7 @@ fn images_of_another_size_than_annotated_are_the_cause_of_a_run_without_images()
     fails_with(
         &[&train[..], &["--on-bad-image", "skip", "--device", "cpu"]].concat(),
         &[
-            "no image of train can be used: all 3 with boxes are skipped, the first because of: ",
+            "no image is left: none of 4 images can be used (",
             "its annotations are for 80x48",
             "hint: ",
         ],

@@ -152,7 +152,7 @@ fn an_interrupted_prediction_keeps_its_results() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let stderr_text = stderr(&output);
     for part in [
-        "and predictions.json to",
+        "predictions.json and images.json to",
         "interrupted after ",
         " of 400 images; their results are kept",
     ] {
@@ -167,6 +167,72 @@ fn an_interrupted_prediction_keeps_its_results() {
         .filter_map(|row| row["image_id"].as_u64())
         .max();
     assert!(last.is_none_or(|last| last < 400), "{last:?}");
+}
+
+#[test]
+fn results_that_cannot_be_written_are_saved_elsewhere_and_images_cost_no_results() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for name in [
+        "in",
+        "tmp",
+        "out/a.png/occupied",
+        "out/predictions.json/occupied",
+    ] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    for name in ["a.png", "b.png"] {
+        image::RgbImage::new(40, 30)
+            .save(at("in").join(name))
+            .unwrap();
+    }
+    fs::write(at("out/old.png"), "").unwrap();
+    let detector = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let predict = || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
+            .args(["predict", "--checkpoint", detector, "--device", "cpu"])
+            .args([&text(&at("in")), "--output", &text(&at("out"))])
+            .env("TMPDIR", at("tmp"))
+            .output()
+            .unwrap()
+    };
+    let output = predict();
+    let shown = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert!(
+        shown.contains("a.png") && shown.contains("the prediction continues"),
+        "{shown}"
+    );
+    assert!(shown.contains("predictions.json"), "{shown}");
+    assert!(shown.contains("the results are in"), "{shown}");
+    assert!(at("out/b.png").is_file());
+    let saved = fs::read_dir(at("tmp")).unwrap().flatten();
+    let saved: Vec<String> = saved
+        .map(|file| file.file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(
+        saved.iter().any(|name| name.ends_with("-predictions.json")),
+        "{saved:?}"
+    );
+    // Without the obstacles, all images are listed, and old files are counted.
+    fs::remove_dir_all(at("out/predictions.json")).unwrap();
+    fs::remove_dir_all(at("out/a.png")).unwrap();
+    let output = predict();
+    let shown = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(
+        shown.contains("2 of 2 images without detections"),
+        "{shown}"
+    );
+    assert!(shown.contains("note: 1 file in"), "{shown}");
+    let images = fs::read_to_string(at("out/images.json")).unwrap();
+    let images: serde_json::Value = serde_json::from_str(&images).unwrap();
+    assert_eq!(images[1]["image_id"], 2);
+    assert_eq!(images[1]["width"], 40);
+    assert_eq!(images[1]["detections"], 0);
 }
 
 #[test]

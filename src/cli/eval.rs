@@ -519,7 +519,9 @@ fn detect(
 fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow::Result<ExitCode> {
     let (model, device) = args.model.load(checkpoint)?;
     model.check_task(Task::Classification)?;
-    let images = Arc::new(dataset.open_split(args.split(), args.data_dir.as_deref())?);
+    let data_dir = args.data_dir.as_deref();
+    let images = dataset.open_split_with(args.split(), data_dir, args.on_bad_image())?;
+    let images = Arc::new(images);
     let matched = model.match_classes(images.class_names())?;
     for note in images.notes().iter().chain(&matched.note()) {
         status!("note: {note}");

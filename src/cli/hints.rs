@@ -180,6 +180,10 @@ fn run(error: &RunError) -> Option<String> {
             let dataset = quoted(dataset);
             Some(format!("`sedet data check {dataset}` lists what was read"))
         }
+        // The check reads datasets with boxes.
+        RunError::NoUsableImage { kind: "", .. } => {
+            Some("replace the images of this split".into())
+        }
         RunError::NoUsableImage { dataset, split, .. } => {
             // Only the other split has images left to divide.
             let divided = *split == Split::Val && !AnyDatasetName::is_named(dataset);
@@ -567,6 +571,9 @@ fn dataset_hint(error: &RegistryError) -> Option<String> {
             let hints: Vec<String> = hints.into_iter().flatten().collect();
             (!hints.is_empty()).then(|| hints.join("; "))
         }
+        RegistryError::NoSuchPath { suggestion, .. } => suggestion.is_empty().then(|| {
+            "give an existing directory or annotation file; relative paths begin at the current directory".into()
+        }),
         RegistryError::NoTestSplit => Some("use --split val".into()),
         RegistryError::TwiceInList { .. } => Some("name each dataset once".into()),
         RegistryError::EmptyInList { name } => {
@@ -651,9 +658,9 @@ fn data_hint(error: &DataError) -> Option<String> {
             Some(contradiction_hint(path) + check)
         }
         DataError::SeveralFiles { .. } => Some(format!("{RENAME}{LISTED_BY_CHECK}")),
-        DataError::BoxConvention {
-            path, convention, ..
-        } => Some(convention_hint(path, *convention)),
+        DataError::BoxConvention { path, mismatch } => {
+            Some(convention_hint(path, mismatch.convention))
+        }
         DataError::SizeMismatch { .. } => Some(image_hint(ErrorKind::InvalidData)),
         DataError::NoUsableImage { .. } => Some(REPLACE_IMAGES.into()),
         DataError::Encoding { path, .. } => Some(format!(
@@ -691,6 +698,9 @@ fn labels_hint(remedy: Remedy) -> &'static str {
         Remedy::AddSplit => "add the directory, or use another --split",
         Remedy::RenameClass => "rename the directory if it is a class",
         Remedy::AddImages => "add images, or remove the empty directories",
+        Remedy::PutImages => {
+            "put the images into these directories, or correct the paths in the description of the dataset"
+        }
         Remedy::RemoveLinks => "remove links that lead in a circle",
         Remedy::GiveOneFile => "give one of them as the dataset",
     }
@@ -717,9 +727,21 @@ fn convention_hint(path: &Path, convention: BoxConvention) -> String {
         quoted(path.display())
     );
     match convention {
-        BoxConvention::Corners if is_json_file(path) => fix,
+        BoxConvention::Corners
+        | BoxConvention::SwappedCorners
+        | BoxConvention::Centers
+        | BoxConvention::SwappedSizes
+            if is_json_file(path) =>
+        {
+            fix
+        }
+        BoxConvention::Sizes => {
+            "export the boxes again, or add `xmin` and `ymin` to `xmax` and `ymax`, which hold width and height"
+                .to_owned()
+        }
         BoxConvention::SizeFractions if is_json_file(path) => format!("{fix} in pixels"),
         BoxConvention::Fractions => IN_PIXELS.to_owned(),
+        BoxConvention::Percentages => format!("{IN_PIXELS}, and all four divided by 100"),
         BoxConvention::CornerFractions | BoxConvention::SizeFractions => {
             "write each line as `class cx cy width height`, in fractions of the image: the center of the box and its size"
                 .to_owned()
@@ -796,6 +818,16 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
         }
         LayoutError::CannotHoldOut { .. } => {
             "annotate more images, or join the dataset with validation images in a list: train.json,val.json".into()
+        }
+        LayoutError::NoDirectory { .. } => {
+            "give an existing directory; relative paths begin at the current directory".into()
+        }
+        LayoutError::NoSplit { found, .. } => match found.first() {
+            Some(found) => format!("use --split {found}, or add the annotations of the split"),
+            None => "add the annotations of the split".into(),
+        },
+        LayoutError::NoImages { .. } => {
+            "export the annotations again, with the images that they belong to".into()
         }
         LayoutError::NoImageFiles { is_renamed: false, .. } => {
             "put the images into one of these directories, or correct the names in the annotations".into()

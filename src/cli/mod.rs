@@ -30,6 +30,7 @@ mod version;
 mod view;
 mod weights;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -43,7 +44,8 @@ use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
-use console::{Verbosity, debug, plain, problem, status};
+use console::{Verbosity, debug, problem, status};
+use sedet_data::system_errors::plain;
 
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
 use sedet_data::datasets::registry::AnyDatasetName;
@@ -344,6 +346,29 @@ fn output_directory(path: &Path) -> anyhow::Result<()> {
             "choose another --output",
         )
     })
+}
+
+/// Says how many files of a directory were there before and are not of this call, which wrote the files of these names.
+///
+/// They are not deleted, because the user may own them; without the line, they seem to be of this call.
+fn report_other_files(directory: &Path, written: &HashSet<String>) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_other = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        is_file && !name.starts_with('.') && !written.contains(&name)
+    };
+    match entries.filter(is_other).count() {
+        0 => {}
+        1 => problem!(
+            "note: 1 file in {} is not of this call and remains",
+            directory.display()
+        ),
+        others => problem!(
+            "note: {others} files in {} are not of this call and remain",
+            directory.display()
+        ),
+    }
 }
 
 /// Returns whether the reader of the output is gone, as in `sedet ... | head`, which is not a failure.

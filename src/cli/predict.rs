@@ -11,17 +11,17 @@ use anyhow::Context as _;
 use image::RgbImage;
 use serde::Serialize;
 
-use super::hints::{hint_for, usage, usage_with_hint};
+use super::hints::{advise, hint_for, usage, usage_with_hint};
 use super::inputs::{InputImages, find_images};
 use super::model::ModelArgs;
 use super::named::USUAL_DETECTOR;
 use super::progress::{Meter, Unit};
 use super::{
-    ImageFormat, is_broken_pipe, number, output_directory, print_out, problem, quoted, status,
-    stop_on_ctrl_c, whole_number,
+    ImageFormat, is_broken_pipe, number, output_directory, print_out, problem, quoted,
+    report_other_files, status, stop_on_ctrl_c, whole_number,
 };
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
-use sedet_core::render::{DrawnBox, RenderError, save_boxes};
+use sedet_core::render::{DrawnBox, save_boxes};
 use sedet_core::report::{drawn_detections, unique_name, write_text};
 use sedet_core::train::engine::goes_on;
 use sedet_core::train::run_dir::RunDir;
@@ -30,6 +30,11 @@ use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
 use sedet_data::loading::decode::decode_image;
 use sedet_data::loading::prefetch::{PrefetchLimits, with_prefetch};
 use sedet_data::text::count;
+
+/// The results: COCO results of a detector, the classes of each image of a classifier.
+const PREDICTIONS: &str = "predictions.json";
+/// All images that a detector processed: the results list no image without detections.
+const IMAGES: &str = "images.json";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,7 +55,7 @@ pub(super) struct PredictArgs {
     /// Also take the images of subdirectories
     #[arg(long, short)]
     recursive: bool,
-    /// Directory for predictions.json and, with a detector, the annotated images
+    /// Directory for predictions.json and, with a detector, images.json and the annotated images
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Detectors: format of the annotated images; SVG keeps boxes and labels as vector graphics
@@ -130,31 +135,73 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         },
     )??;
     drop(meter);
-    report.finish()?;
+    let written = report.finish()?;
     if let Some(output) = &args.output {
-        report_written(output, model.task(), done);
+        report_written(output, model.task(), done, &written);
     }
     report_incomplete(files.len(), done, failed, &hints);
-    Ok(if done == files.len() {
+    Ok(if done == files.len() && written.failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
+/// What was written to the output directory.
+#[derive(Debug, Default)]
+struct Written {
+    /// The names of all files.
+    names: HashSet<String>,
+    /// The number of annotated images that could not be written.
+    failed: usize,
+    /// The number of images without detections.
+    empty: usize,
+}
+
 /// Prints which files were written.
-fn report_written(output: &Path, task: Task, done: usize) {
-    let images = count(done, "image");
+fn report_written(output: &Path, task: Task, done: usize, written: &Written) {
+    let images = count(done - written.failed, "image");
     match task {
         Task::Detection => {
             status!(
-                "wrote {images} and predictions.json to {}",
+                "wrote {images}, predictions.json and images.json to {}",
                 output.display()
             );
+            if written.empty > 0 {
+                status!(
+                    "{} of {} without detections; images.json lists all",
+                    written.empty,
+                    count(done, "image")
+                );
+            }
         }
         Task::Classification => {
             status!("wrote predictions.json ({images}) to {}", output.display());
         }
+    }
+    report_other_files(output, &written.names);
+}
+
+/// Writes a file of results. If that is not possible, it is written to the directory of temporary files, so that what was
+/// computed is not lost; the hint of the error names it.
+fn write_or_rescue(
+    output: &Path,
+    name: &str,
+    write: impl Fn(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let Err(error) = write(&output.join(name)) else {
+        return Ok(());
+    };
+    let rescued = std::env::temp_dir().join(format!("sedet-{}-{name}", std::process::id()));
+    match write(&rescued) {
+        Ok(()) => Err(advise(
+            error,
+            format!(
+                "the results are in {} instead: move them",
+                rescued.display()
+            ),
+        )),
+        Err(_) => Err(error),
     }
 }
 
@@ -270,7 +317,19 @@ trait Report {
     /// Predicts and prints one image.
     fn add(&mut self, image_id: u64, file: &Path, image: RgbImage) -> anyhow::Result<()>;
     /// Writes what all images have in common.
-    fn finish(&mut self) -> anyhow::Result<()>;
+    fn finish(&mut self) -> anyhow::Result<Written>;
+}
+
+/// An image that was processed, with or without detections.
+#[derive(Debug, Serialize)]
+struct PredictedImage {
+    /// The id of its rows in `predictions.json`.
+    image_id: u64,
+    file_name: String,
+    width: u32,
+    height: u32,
+    /// The number of its rows.
+    detections: usize,
 }
 
 /// The boxes of a detector.
@@ -279,6 +338,7 @@ struct Detections<'a> {
     model: &'a Model,
     min_score: f32,
     rows: Vec<NamedResultRow>,
+    images: Vec<PredictedImage>,
     /// Names of written images.
     names: HashSet<String>,
     /// The annotated images, with `--output`.
@@ -299,6 +359,7 @@ impl<'a> Detections<'a> {
             model,
             min_score: args.score.unwrap_or(DEFAULT_SCORE),
             rows: Vec::new(),
+            images: Vec::new(),
             names: HashSet::new(),
             annotated: match args.output {
                 Some(_) => Some(AnnotatedImages::start()?),
@@ -345,6 +406,13 @@ impl Report for Detections<'_> {
             let min_score = self.min_score;
             print_results(self.args, &format!("  no detections above {min_score}"))?;
         }
+        self.images.push(PredictedImage {
+            image_id,
+            file_name,
+            width: image.width(),
+            height: image.height(),
+            detections: found.len(),
+        });
         if let (Some(output), Some(annotated)) = (&self.args.output, &mut self.annotated) {
             let format = self.args.image_format.unwrap_or_default();
             let name = unique_name(file, format.extension(), &mut self.names);
@@ -357,17 +425,44 @@ impl Report for Detections<'_> {
         Ok(())
     }
 
-    fn finish(&mut self) -> anyhow::Result<()> {
+    fn finish(&mut self) -> anyhow::Result<Written> {
+        let mut written = Written {
+            empty: self.images.iter().filter(|i| i.detections == 0).count(),
+            ..Written::default()
+        };
         if let Some(annotated) = &mut self.annotated {
-            annotated.finish()?;
+            written.failed = annotated.finish()?;
         }
-        if let Some(output) = &self.args.output {
-            write_results(&output.join("predictions.json"), &self.rows)?;
+        if written.failed > 0 {
+            let failed = count(written.failed, "annotated image");
+            problem!("{failed} could not be written");
         }
+        let files = match &self.args.output {
+            Some(output) => self.write_files(output),
+            None => Ok(()),
+        };
+        // Results that cannot be written to a file can still be printed.
         if self.args.model.json {
             print_results(self.args, &serde_json::to_string(&self.rows)?)?;
         }
-        Ok(())
+        files?;
+        written.names = std::mem::take(&mut self.names);
+        written
+            .names
+            .extend([PREDICTIONS, IMAGES].map(str::to_owned));
+        Ok(written)
+    }
+}
+
+impl Detections<'_> {
+    /// Writes the detections, and a list of all images that were processed.
+    fn write_files(&self, output: &Path) -> anyhow::Result<()> {
+        let predictions = write_or_rescue(output, PREDICTIONS, |path| {
+            Ok(write_results(path, &self.rows)?)
+        });
+        let images = serde_json::to_string_pretty(&self.images)?;
+        let images = write_or_rescue(output, IMAGES, |path| Ok(write_text(path, &images)?));
+        predictions.and(images)
     }
 }
 
@@ -382,8 +477,8 @@ struct Annotated {
 struct AnnotatedImages {
     /// None once no further image comes.
     queue: Option<SyncSender<Annotated>>,
-    /// None once it has ended.
-    thread: Option<JoinHandle<Result<(), RenderError>>>,
+    /// None once it has ended. Returns the number of images that could not be written.
+    thread: Option<JoinHandle<usize>>,
 }
 
 impl AnnotatedImages {
@@ -392,9 +487,18 @@ impl AnnotatedImages {
 
     fn start() -> anyhow::Result<Self> {
         let (queue, waiting) = sync_channel::<Annotated>(Self::QUEUED);
+        // An image that cannot be written does not cost the others their result.
         let write_all = move || {
-            let mut waiting = waiting.into_iter();
-            waiting.try_for_each(|next| save_boxes(&next.image, &next.boxes, &next.path))
+            let mut failed = 0;
+            for next in waiting {
+                if let Err(error) = save_boxes(&next.image, &next.boxes, &next.path) {
+                    if failed == 0 {
+                        problem!("error: {error}; the prediction continues");
+                    }
+                    failed += 1;
+                }
+            }
+            failed
         };
         let thread = thread::Builder::new().spawn(write_all);
         Ok(Self {
@@ -403,23 +507,23 @@ impl AnnotatedImages {
         })
     }
 
-    /// Writes an image later. An image that could not be written before is the error.
+    /// Writes an image later.
     fn write(&mut self, annotated: Annotated) -> anyhow::Result<()> {
         let queue = self.queue.as_ref();
         match queue.map(|queue| queue.send(annotated)) {
             Some(Ok(())) => Ok(()),
-            // Nobody receives: the thread has ended with an error.
-            _ => self.finish(),
+            // Nobody receives: the thread has panicked.
+            _ => self.finish().map(drop),
         }
     }
 
-    /// Waits until all images are written.
-    fn finish(&mut self) -> anyhow::Result<()> {
+    /// Waits until all images are written; returns the number of those that could not be.
+    fn finish(&mut self) -> anyhow::Result<usize> {
         self.queue = None;
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(panic)) => std::panic::resume_unwind(panic),
-            Some(Ok(written)) => Ok(written?),
-            None => Ok(()),
+            Some(Ok(failed)) => Ok(failed),
+            None => Ok(0),
         }
     }
 }
@@ -473,15 +577,18 @@ impl Report for Classes<'_> {
         Ok(())
     }
 
-    fn finish(&mut self) -> anyhow::Result<()> {
+    fn finish(&mut self) -> anyhow::Result<Written> {
         let json = serde_json::to_string_pretty(&self.images)?;
         if self.args.model.json {
             print_results(self.args, &json)?;
         }
         if let Some(output) = &self.args.output {
-            write_text(&output.join("predictions.json"), &json)?;
+            write_or_rescue(output, PREDICTIONS, |path| Ok(write_text(path, &json)?))?;
         }
-        Ok(())
+        Ok(Written {
+            names: HashSet::from([PREDICTIONS.to_owned()]),
+            ..Written::default()
+        })
     }
 }
 

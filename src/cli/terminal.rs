@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal as _;
 
-use super::console::plain;
 use sedet_data::eval::table::{Side, aligned};
+use sedet_data::system_errors::plain;
 
 /// The width of a small terminal, and of output that is not a terminal.
 pub(super) const DEFAULT_WIDTH: usize = 80;

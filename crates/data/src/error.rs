@@ -2,12 +2,12 @@
 //!
 //! One error has the causes of all modules, so that a caller handles one type, and a cause has a typed form
 //! for the hint of the command line. Every module that reads returns it, but the causes ([`LayoutError`],
-//! [`AnnotationError`], [`DecodeError`], [`BoxConvention`]) are in files that do not import it: no file imports
+//! [`AnnotationError`], [`DecodeError`], [`ConventionMismatch`]) are in files that do not import it: no file imports
 //! itself through others.
 
 use std::path::{Path, PathBuf};
 
-use crate::boxes::{BoxConvention, ImageSize};
+use crate::boxes::{ConventionMismatch, ImageSize};
 
 use crate::annotations::AnnotationError;
 use crate::annotations::layout::LayoutError;
@@ -43,6 +43,8 @@ pub enum Remedy {
     RenameClass,
     /// A class needs images.
     AddImages,
+    /// The images are not where the dataset says.
+    PutImages,
     /// Links lead in a circle.
     RemoveLinks,
     /// One of several files has to be named.
@@ -118,25 +120,12 @@ pub enum DataError {
     },
 
     /// The boxes of a file are in another convention than that of its format.
-    #[error(
-        "{}: {fitting} of {} fit their images as {convention}, not as {expected}, such as {}",
-        path.display(),
-        crate::text::count(*boxes, "box"),
-        crate::text::numbers(example)
-    )]
+    #[error("{}: {mismatch}", path.display())]
     BoxConvention {
         /// The file, or the directory of the dataset.
         path: PathBuf,
         /// The convention that they fit.
-        convention: BoxConvention,
-        /// The convention of the format.
-        expected: BoxConvention,
-        /// The number of boxes that fit it.
-        fitting: usize,
-        /// The number of boxes.
-        boxes: usize,
-        /// One of them.
-        example: [f64; 4],
+        mismatch: ConventionMismatch,
     },
 
     /// Annotations contradict themselves.

@@ -29,6 +29,7 @@ pub mod loading;
 pub mod pickle;
 mod rng;
 pub mod shapes;
+pub mod system_errors;
 pub mod text;
 pub mod text_file;
 

@@ -128,7 +128,10 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let files = source(args, &dataset)?;
     let root = files.root.display();
     if files.format == args.to {
-        anyhow::bail!("{root}: already in the format {}", args.to);
+        return Err(advise(
+            format!("{root}: already in the format {}", args.to),
+            "choose another --to; to have it elsewhere, copy the directory",
+        ));
     }
     refuse_input(&args.output, &files.root)?;
     let recognized = Recognition::of_files(std::slice::from_ref(&files));

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::print_kind;
+use crate::cli::hints::usage_with_hint;
+use crate::cli::report_other_files;
 use crate::cli::terminal::{fitted, width};
 use crate::cli::{ImageFormat, check_data_dir, check_on_bad_image, on_bad_image, print_out};
 use crate::cli::{problem, status, stop_on_ctrl_c, whole_number, whole_number_within};
@@ -70,6 +72,7 @@ pub(super) struct ShowArgs {
 pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     check_data_dir(&args.dataset, args.data_dir.as_deref())?;
     check_on_bad_image(&args.dataset, args.on_bad_image)?;
+    check_settings(&args.set)?;
     let dataset = DatasetName::parse(&args.dataset)?;
     let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
     let mut settings = args.set.clone();
@@ -151,6 +154,8 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         count(rows.len() - 1, "training image"),
         args.output.display()
     );
+    let written = rows.iter().skip(1).map(|row| row[0].clone()).collect();
+    report_other_files(&args.output, &written);
     use Side::{Left, Right};
     print_out(&fitted(&rows, &[Left, Right, Left, Right, Right], width()))?;
     if goes_on(&stop).is_break() {
@@ -158,6 +163,26 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses settings that do not change the batches.
+fn check_settings(settings: &[String]) -> anyhow::Result<()> {
+    /// What of these parts of a recipe decides what a batch contains; the other parts do as a whole.
+    const SHOWN: [&str; 2] = ["model.preset", "train.seed"];
+    for setting in settings {
+        let key = setting.split('=').next().unwrap_or_default().trim();
+        let is_other = key.starts_with("model.") || key.starts_with("train.");
+        if is_other && !SHOWN.contains(&key) {
+            return Err(usage_with_hint(
+                format!(
+                    "--set {setting} has no effect: the images depend on augment, input, loader, {}",
+                    SHOWN.join(" and ")
+                ),
+                format!("omit --set {setting}"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the pixels of one image of a batch, `[channels, height, width]`.

@@ -220,6 +220,10 @@ fn report_copies_and_boxes(
         problem!("hint: {ANNOTATE}");
         is_usable = false;
     }
+    if let Some(note) = division.untrained_classes(annotations) {
+        problem!("{source}: {note}");
+        problem!("hint: {ANNOTATE}");
+    }
     if let Some(why) = division.cannot_hold_out(annotations) {
         problem!("{source}: training cannot hold out validation images: {why}");
         problem!("hint: {ANNOTATE}");

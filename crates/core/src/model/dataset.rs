@@ -50,7 +50,8 @@ impl Dataset {
     ) -> Result<Self, RegistryError> {
         Ok(match name {
             AnyDatasetName::Classification(name) => {
-                Self::Classification(Arc::new(name.open_split(split, data_dir)?))
+                let opened = name.open_split_with(split, data_dir, on_bad_image)?;
+                Self::Classification(Arc::new(opened))
             }
             AnyDatasetName::Detection(name) => {
                 Self::Detection(name.open_split_with(split, data_dir, on_bad_image)?)

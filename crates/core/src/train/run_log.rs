@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::observer::{Notice, Observer};
 use super::progress::{EpochEvaluation, EpochReport, StepReport};
 use super::run_dir::RunDir;
+use sedet_data::system_errors::plain;
 
 /// Time between two lines about single steps.
 const STEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -68,11 +69,12 @@ impl<'a> LogObserver<'a> {
 
     /// Writes one or more lines.
     pub(super) fn line(&mut self, text: &str) {
+        let text = plain(text);
         match &mut self.file {
             Some(file) => {
                 let _ = file.write_all(format!("{text}\n").as_bytes());
             }
-            None => self.waiting.push(text.to_string()),
+            None => self.waiting.push(text),
         }
     }
 

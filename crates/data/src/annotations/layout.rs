@@ -205,6 +205,14 @@ pub enum CannotHoldOut {
         /// The number of all images.
         images: usize,
     },
+    /// Images that can be used are too few.
+    #[error("{why} ({skipped})")]
+    AfterSkipping {
+        /// Why the others cannot be divided.
+        why: Box<Self>,
+        /// Which were skipped.
+        skipped: String,
+    },
 }
 
 fn copies_of(copies: usize) -> String {

@@ -9,6 +9,7 @@
 //! - [`box_convention`]: corners and fractions in the place of sizes. - `copies`: two annotations of one image.
 //! - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
 //! - `unread`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
+//! - `usable`: held-out images that can be used.
 //!
 //! These modules import in the order `layout`, [`store`], [`format`](mod@format), `locations`, the formats, `reading` and
 //! [`formats`]: a format knows neither the table nor the other formats.
@@ -32,6 +33,7 @@ pub(crate) mod same_content;
 pub mod store;
 pub(crate) mod stratified;
 pub(crate) mod unread;
+pub(crate) mod usable;
 pub mod voc;
 pub mod voc_directory;
 pub mod yolo;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use crate::DataError;
-use crate::annotations::box_convention::{FEWEST_BOXES, check_box_convention};
+use crate::annotations::box_convention::{BoxFit, check_box_convention};
 use crate::annotations::coco::read_coco_json;
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, EntryProblem, Reader, SplitAnnotations, SplitEntries,
@@ -19,7 +19,7 @@ use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;
 use crate::images::OnBadImage;
 use crate::images::decode::{DecodeError, decode_image, image_size};
-use crate::text::{count, numbers};
+use crate::text::count;
 
 impl DatasetFiles {
     /// Reads all splits.
@@ -190,9 +190,10 @@ impl SplitFiles {
         for (what, number) in json.extras() {
             besides_boxes.add(what, "object", number);
         }
+        let (store, mut convention) = json.build(&self.annotations)?;
         let mut annotations = SplitAnnotations {
             split: self.split,
-            store: json.build(&self.annotations)?,
+            store,
             image_root: directory,
             dropped: Dropped::default(),
             besides_boxes,
@@ -205,12 +206,13 @@ impl SplitFiles {
         if !skipped.is_empty() {
             annotations.remove(&skipped);
             // The boxes of the others were counted with theirs.
-            check_box_convention(
+            convention = check_box_convention(
                 &annotations.store,
                 &self.annotations,
                 self.format.box_numbers(),
             )?;
         }
+        annotations.notes.extend(convention);
         Ok(ReadSplit {
             annotations,
             bad_images,
@@ -219,32 +221,23 @@ impl SplitFiles {
 }
 
 impl SplitEntries {
-    /// Checks that the boxes do not have width and height in the place of their second corner.
-    fn check_corners(&self, files: &SplitFiles) -> Result<(), DataError> {
-        let named = self.images.iter().flat_map(|image| {
-            let boxes = image.boxes.iter().filter_map(|found| found.xywh);
-            boxes.map(|xywh| (&image.file_name, xywh))
-        });
-        let is_reversed = |[_, _, width, height]: [f32; 4]| width < 0.0 || height < 0.0;
-        let boxes = named.clone().count();
-        let mut reversed = named.filter(|(_, xywh)| is_reversed(*xywh));
-        let Some((file_name, [x, y, width, height])) = reversed.next() else {
-            return Ok(());
-        };
-        let number = 1 + reversed.count();
-        // Of widths and heights of objects all over their images, most are smaller than x or y.
-        if boxes < FEWEST_BOXES || number * 3 < boxes {
-            return Ok(());
+    /// Checks that the boxes of the images that are not skipped are in the convention of the format. Returns a note if
+    /// they may be in another.
+    fn check_box_convention(
+        &self,
+        files: &SplitFiles,
+        skipped: &HashSet<usize>,
+    ) -> Result<Option<String>, DataError> {
+        let mut fit = BoxFit::new(files.format.box_numbers());
+        for (at, image) in self.images.iter().enumerate() {
+            let Some(size) = image.size.filter(|_| !skipped.contains(&at)) else {
+                continue;
+            };
+            for xywh in image.boxes.iter().filter_map(|found| found.xywh) {
+                fit.add(size, xywh.map(f64::from), None);
+            }
         }
-        Err(DataError::labels(
-            &files.annotations,
-            format!(
-                "{number} of {} end before they begin, such as {} of {file_name}: their last two numbers are \
-                 probably width and height, not a corner",
-                count(boxes, "box"),
-                numbers(&[x, y, x + width, y + height].map(f64::from))
-            ),
-        ))
+        fit.check(&files.annotations)
     }
 
     /// Builds the store of a strict read; boxes without area are dropped and counted.
@@ -264,7 +257,8 @@ impl SplitEntries {
             }
         }
         bad_images.check()?;
-        self.check_corners(files)?;
+        let convention = self.check_box_convention(files, &skipped)?;
+        self.notes.extend(convention);
         let mut builder = AnnotationStoreBuilder::new();
         for (id, name) in (1..).zip(self.categories) {
             builder.add_category(id, name);
@@ -304,7 +298,6 @@ impl SplitEntries {
             path: files.annotations.clone(),
             source,
         })?;
-        check_box_convention(&store, &files.annotations, files.format.box_numbers())?;
         Ok(ReadSplit {
             annotations: SplitAnnotations {
                 split: files.split,
@@ -378,7 +371,7 @@ impl ReadSplit {
 
 /// The images of a split that cannot be used.
 #[derive(Debug)]
-struct BadImages {
+pub(crate) struct BadImages {
     /// The number of all images of the split.
     all: usize,
     names: Vec<String>,
@@ -388,7 +381,7 @@ struct BadImages {
 
 impl BadImages {
     /// Returns the list for a split of some images, with none of them.
-    fn of(all: usize) -> Self {
+    pub(crate) fn of(all: usize) -> Self {
         Self {
             all,
             names: Vec::new(),
@@ -396,7 +389,7 @@ impl BadImages {
         }
     }
 
-    fn add(&mut self, name: &str, error: DataError) {
+    pub(crate) fn add(&mut self, name: &str, error: DataError) {
         self.names.push(name.to_owned());
         self.first.get_or_insert(error);
     }
@@ -405,7 +398,7 @@ impl BadImages {
     ///
     /// # Errors
     /// None is; the error has that of the first.
-    fn check(&mut self) -> Result<(), DataError> {
+    pub(crate) fn check(&mut self) -> Result<(), DataError> {
         match self.first.take_if(|_| self.names.len() == self.all) {
             Some(first) => Err(DataError::NoUsableImage {
                 images: self.all,
@@ -419,7 +412,7 @@ impl BadImages {
     ///
     /// # Errors
     /// As [`Self::check`].
-    fn finish(mut self) -> Result<Option<String>, DataError> {
+    pub(crate) fn finish(mut self) -> Result<Option<String>, DataError> {
         self.check()?;
         let names = first_few(self.names.iter().map(String::as_str));
         Ok(self.first.map(|first| {
@@ -434,7 +427,7 @@ impl BadImages {
 
 impl SplitAnnotations {
     /// Removes the images at some positions.
-    fn remove(&mut self, positions: &HashSet<usize>) {
+    pub(super) fn remove(&mut self, positions: &HashSet<usize>) {
         if !positions.is_empty() {
             let images = 0..self.store.image_count();
             let kept: Vec<usize> = images.filter(|at| !positions.contains(at)).collect();
@@ -443,7 +436,7 @@ impl SplitAnnotations {
     }
 
     /// Decodes an image and compares its size with the annotated one.
-    fn decode(&self, index: usize) -> Result<(), DataError> {
+    pub(super) fn decode(&self, index: usize) -> Result<(), DataError> {
         let image = decode_image(&self.path_of(index))?;
         let decoded = ImageSize::new(image.height() as usize, image.width() as usize);
         self.check_size(index, decoded)

@@ -16,7 +16,8 @@ use crate::annotations::AnnotationStore;
 /// class, and finally the images without boxes. The result is deterministic for a seed.
 ///
 /// A part that would have no image, or none with a box, gets one of another part that has several. If there are fewer
-/// such images than parts, the first parts get them.
+/// such images than parts, the first parts get them. The first part, for training, gets an image of every class with
+/// at least two, as long as the others keep a box, and of a class with one if another image can take its place.
 pub(crate) fn stratified(
     store: &AnnotationStore,
     first_of: &[usize],
@@ -99,7 +100,63 @@ pub(crate) fn stratified(
     for wanted in [&order, &with_boxes] {
         fill_empty_parts(wanted, &order, parts, &mut part_of, &contents);
     }
+    keep_classes_in_first_part(
+        &order,
+        &images_of_class,
+        &contents,
+        &has_target,
+        &mut part_of,
+    );
     first_of.iter().map(|&first| part_of[first]).collect()
+}
+
+/// Moves an image of each class that the first part lacks to it, where the other part keeps a box: a class that is not
+/// trained cannot be detected at all. An image that is not the first part's last of a class takes the opposite way, if
+/// there is one.
+fn keep_classes_in_first_part(
+    order: &[usize],
+    images_of_class: &[Vec<usize>],
+    contents: &[Vec<(usize, usize)>],
+    has_target: &[bool],
+    part_of: &mut [usize],
+) {
+    let mut classes: Vec<usize> = (0..images_of_class.len()).collect();
+    classes.sort_by_key(|&class| (images_of_class[class].len(), class));
+    for class in classes {
+        let images = &images_of_class[class];
+        if images.iter().any(|image| part_of[*image] == 0) {
+            continue;
+        }
+        let is_spare = |image: usize, part_of: &[usize]| {
+            let mut others = order.iter().filter(|other| **other != image);
+            others.any(|other| part_of[*other] == part_of[image] && has_target[*other])
+        };
+        // That of the class with most images: the part keeps the others.
+        let of_part = |part: usize| images.iter().filter(|at| part_of[**at] == part).count();
+        let spare = images.iter().copied().filter(|at| is_spare(*at, part_of));
+        let Some(moved) = spare.max_by_key(|&at| (of_part(part_of[at]), std::cmp::Reverse(at)))
+        else {
+            continue;
+        };
+        let from = part_of[moved];
+        part_of[moved] = 0;
+        let is_last = |image: usize| {
+            let mut of_image = contents[image].iter();
+            of_image.any(|(class, _)| {
+                let mut others = images_of_class[*class].iter().filter(|at| **at != image);
+                !others.any(|other| part_of[*other] == 0)
+            })
+        };
+        let mut back = order.iter().copied().filter(|at| part_of[*at] == 0);
+        let back = back
+            .find(|at| *at != moved && !is_last(*at) && has_target[*at] && is_spare(*at, part_of));
+        match back {
+            Some(back) => part_of[back] = from,
+            // Classes of one image each would all be trained, and none evaluated.
+            None if images.len() == 1 => part_of[moved] = from,
+            None => {}
+        }
+    }
 }
 
 /// Moves one of the `wanted` images to each part that has none of them, from the part that has most, if these are
@@ -236,6 +293,26 @@ mod tests {
         };
         assert_eq!([0, 1, 2].map(|part| count(part, true)), [7, 2, 1]);
         assert_eq!([0, 1, 2].map(|part| count(part, false)), [70, 20, 10]);
+    }
+
+    #[test]
+    fn a_class_with_two_images_is_trained() {
+        // Two images of the rare class 1, each with many boxes of class 0.
+        let images: Vec<Vec<u64>> = (0..12)
+            .map(|at| if at < 2 { vec![0, 0, 1] } else { vec![0] })
+            .collect();
+        for seed in 0..60 {
+            for shares in [&[0.5, 0.5][..], &[0.2, 0.8], &[0.4, 0.3, 0.3]] {
+                let parts = divided(&store(&images), shares, seed);
+                assert!(parts[..2].contains(&0), "{seed} {shares:?}: {parts:?}");
+                let trained = parts.iter().filter(|part| **part == 0).count() as f64;
+                assert!((trained - 12.0 * shares[0]).abs() <= 1.5, "{parts:?}");
+            }
+        }
+        // Classes of one image each are not all trained.
+        let single: Vec<Vec<u64>> = (0..4).map(|class| vec![class]).collect();
+        let parts = divided(&store(&single), &[0.5, 0.5], 1);
+        assert_eq!(parts.iter().sum::<usize>(), 2, "{parts:?}");
     }
 
     #[test]

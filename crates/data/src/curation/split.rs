@@ -13,6 +13,7 @@ use crate::annotations::coco::{Entry, List, read_coco};
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, Output, SplitAnnotations, Written, WrittenSplit,
 };
+use crate::annotations::image_files::first_few;
 use crate::annotations::joining::{JoinedIds, check_hold_out, join_with_ids};
 use crate::annotations::layout::{CannotHoldOut, Split};
 use crate::annotations::reading::DecodeProgress;
@@ -123,6 +124,35 @@ impl Division {
             .filter(|(part, _)| !has_boxes(*part))
             .map(|(_, (split, _))| *split)
             .collect()
+    }
+
+    /// Returns a note about the classes with boxes of which train has no image, if there are any.
+    pub fn untrained_classes(&self, whole: &SplitAnnotations) -> Option<String> {
+        let train = self
+            .shares
+            .iter()
+            .position(|(split, _)| *split == Split::Train);
+        let store = &whole.store;
+        let (mut exists, mut is_trained) = (
+            vec![false; store.class_count()],
+            vec![false; store.class_count()],
+        );
+        for (image, &part) in self.part_of.iter().enumerate() {
+            for annotation in store.annotations(image) {
+                exists[annotation.class] = true;
+                is_trained[annotation.class] |= Some(part) == train;
+            }
+        }
+        let classes = store.categories().iter().enumerate();
+        let untrained: Vec<&str> = classes
+            .filter(|(class, _)| exists[*class] && !is_trained[*class])
+            .map(|(_, category)| category.name.as_str())
+            .collect();
+        (!untrained.is_empty()).then(|| {
+            let them = if untrained.len() == 1 { "it" } else { "them" };
+            let names = first_few(untrained);
+            format!("train has no image of {names}, so that a detector cannot learn {them}")
+        })
     }
 
     /// Returns why training could not hold out validation images of train, where no split is for validation.

@@ -37,11 +37,13 @@ use crate::annotations::image_files::{
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
 use crate::annotations::layout::{Split, are_parts, is_reserved_name, only_part_of};
+use crate::annotations::reading::BadImages;
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
-use crate::images::decode::unsupported_images;
+use crate::images::OnBadImage;
+use crate::images::decode::{decode_image, unsupported_images};
 use crate::{DataError, Remedy, text};
 
 /// An image folder, recognized by its subdirectories; no image has been listed.
@@ -117,6 +119,19 @@ impl ImageFolder {
     /// The split does not exist, a class has no image in train, val has a class that train lacks,
     /// or a directory is unreadable.
     pub fn open(&self, split: Split) -> Result<LabeledDataset, DataError> {
+        self.open_with(split, OnBadImage::Error)
+    }
+
+    /// Opens a split as [`Self::open`]. Where images that cannot be used are skipped, those that are held out can be
+    /// used.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        &self,
+        split: Split,
+        on_bad_image: OnBadImage,
+    ) -> Result<LabeledDataset, DataError> {
         if let Some(flat) = &self.flat_val {
             let problem = "it contains images instead of class directories";
             return Err(DataError::labels(flat, problem).with(Remedy::ClassDirectories));
@@ -135,7 +150,7 @@ impl ImageFolder {
                 Ok(self.open_whole(directory, train)?.with_notes(notes))
             }
             (Split::Test, _) => self.open_whole(self.expect(test, split)?, train),
-            (_, None) => self.open_part(self.expect(train, Split::Train)?, split),
+            (_, None) => self.open_part(self.expect(train, Split::Train)?, split, on_bad_image),
         }
     }
 
@@ -194,16 +209,29 @@ impl ImageFolder {
     }
 
     /// Returns the held-out part (val) of a directory's images, or the rest (train).
-    fn open_part(&self, directory: &Path, split: Split) -> Result<LabeledDataset, DataError> {
+    fn open_part(
+        &self,
+        directory: &Path,
+        split: Split,
+        on_bad_image: OnBadImage,
+    ) -> Result<LabeledDataset, DataError> {
         let classes = class_directories(directory)?;
         let not_classes = not_classes(directory)?;
-        let images = ClassImages::read(&self.root, directory, &classes)?;
+        let mut images = ClassImages::read(&self.root, directory, &classes)?;
         let empty = images.empty_classes(&classes);
         if !empty.is_empty() {
             return Err(no_images_of(directory, &empty));
         }
-        let mut held_out = held_out(&classes, &images.of_class);
-        let copies = images.keep_copies_together(&mut held_out);
+        let mut skipped = None;
+        let (held_out, copies) = match on_bad_image {
+            OnBadImage::Error => images.hold_out(),
+            OnBadImage::Skip => {
+                let mut bad = BadImages::of(images.len());
+                let held_out = images.hold_out_usable(&mut bad)?;
+                skipped = bad.finish()?;
+                held_out
+            }
+        };
         let count = held_out.iter().flatten().filter(|held| **held).count();
         let all = images.len();
         let wanted = split != Split::Train;
@@ -219,6 +247,7 @@ impl ImageFolder {
         };
         let note = format!("no val directory: {count} of {all} images held out{copies}");
         let dataset = dataset.with_notes(wanted.then_some(note));
+        let dataset = dataset.with_notes(skipped.filter(|_| wanted));
         Ok(dataset.with_notes(if wanted { None } else { not_classes }))
     }
 }
@@ -397,6 +426,53 @@ impl ClassImages {
     /// Returns the number of images.
     pub(crate) fn len(&self) -> usize {
         self.of_class.iter().map(Vec::len).sum()
+    }
+
+    /// Selects the images to hold out, by class and position, with the number of those with the content of another.
+    fn hold_out(&self) -> (Vec<Vec<bool>>, usize) {
+        let mut held_out = held_out(&self.classes, &self.of_class);
+        let copies = self.keep_copies_together(&mut held_out);
+        (held_out, copies)
+    }
+
+    /// Selects images to hold out as [`Self::hold_out`] does, and removes those of them that cannot be decoded until
+    /// all can. Every class keeps an image.
+    fn hold_out_usable(
+        &mut self,
+        bad: &mut BadImages,
+    ) -> Result<(Vec<Vec<bool>>, usize), DataError> {
+        let mut usable: HashSet<PathBuf> = HashSet::new();
+        loop {
+            let (held_out, copies) = self.hold_out();
+            let path_of =
+                |class: usize, image: &Found| Path::new(&self.classes[class]).join(image.path());
+            let of_class = self.of_class.iter().zip(&held_out).enumerate();
+            let held = of_class.flat_map(|(class, (images, held))| {
+                let images = images.iter().zip(held).filter(|(_, held)| **held);
+                images.map(move |(image, _)| path_of(class, image))
+            });
+            let unknown: Vec<PathBuf> = held.filter(|path| !usable.contains(path)).collect();
+            let decoded: Vec<Result<(), DataError>> = unknown
+                .par_iter()
+                .map(|path| Ok(decode_image(&self.directory.join(path)).map(|_| ())?))
+                .collect();
+            let mut lost: HashSet<PathBuf> = HashSet::new();
+            for (path, decoded) in unknown.into_iter().zip(decoded) {
+                match decoded {
+                    Ok(()) => _ = usable.insert(path),
+                    Err(error) => {
+                        bad.add(&path.display().to_string(), error);
+                        lost.insert(path);
+                    }
+                }
+            }
+            if lost.is_empty() {
+                return Ok((held_out, copies));
+            }
+            for (class, images) in self.classes.iter().zip(&mut self.of_class) {
+                images.retain(|image| !lost.contains(&Path::new(class).join(image.path())));
+            }
+        }
     }
 
     /// Moves images with the same content to one side, and returns the number of those with the content of another.

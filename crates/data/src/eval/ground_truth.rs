@@ -12,6 +12,7 @@ use crate::annotations::box_convention::BoxFit;
 use crate::annotations::coco::Entry;
 use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
+use crate::annotations::layout::LayoutError;
 use crate::boxes::{BoxConvention, ImageSize};
 use crate::text::{self, numbers};
 
@@ -191,19 +192,25 @@ impl GroundTruth {
         let file = File::open(path).map_err(|source| DataError::io(path, source))?;
         let mut lists = Lists::default();
         let tolerated = read_document(file, path, Policy::Lenient, &mut lists)?;
+        if lists.images.is_empty() {
+            let annotations = path.to_owned();
+            return Err(DataError::from(LayoutError::NoImages { annotations }).into());
+        }
         let mut ground_truth = Self::new(lists.images, lists.categories, lists.annotations)
             .map_err(|error| EvalError::Unusable {
                 path: path.to_owned(),
                 source: Box::new(error),
             })?;
-        ground_truth.check_box_convention(path)?;
+        let note = ground_truth.check_box_convention(path)?;
+        ground_truth.warnings.extend(note);
         ground_truth.warn_of_derived_areas(lists.derived_areas);
         ground_truth.warnings.extend(tolerated.sentences());
         Ok(ground_truth)
     }
 
     /// Checks that the boxes are `[x, y, width, height]` in pixels, as far as the sizes of the images are known.
-    fn check_box_convention(&self, path: &Path) -> Result<(), DataError> {
+    /// Returns a warning if they may be something else.
+    fn check_box_convention(&self, path: &Path) -> Result<Option<String>, DataError> {
         let mut fit = BoxFit::new(BoxConvention::Sizes);
         for annotation in &self.annotations {
             let position = self.image_positions.get(&annotation.image_id);

@@ -280,7 +280,14 @@ fn find(args: &CheckArgs) -> anyhow::Result<Target> {
     let mut splits = files.split_names();
     splits.retain(|split| args.split.is_none_or(|wanted| wanted == *split));
     match (splits.is_empty(), args.split) {
-        (true, Some(split)) => anyhow::bail!("{}: no {split} annotations", args.dataset),
+        (true, Some(split)) => {
+            let found = files.split_names();
+            let found: Vec<String> = found.iter().map(Split::to_string).collect();
+            Err(advise(
+                format!("{}: no {split} annotations", args.dataset),
+                format!("use --split {}, or omit --split", found.join(" or ")),
+            ))
+        }
         _ => Ok(Target {
             dataset,
             files,

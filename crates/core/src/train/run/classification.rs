@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::error::RunError;
 use super::kind::{
-    AdoptError, Adoption, Concluded, Context, Prepared, RunKind, TaskFacts, random, report_notes,
+    AdoptError, Adoption, Concluded, Context, Prepared, RunKind, TaskFacts, check_usable, random,
+    report_notes,
 };
 use crate::backbones::BackboneConfig;
 use crate::config::{ClassificationConfig, ConfigError, Recipe as _, default_classification};
@@ -14,6 +15,7 @@ use crate::report::Evaluation;
 use crate::train::classification::ClassificationTask;
 use crate::train::memory::StepMemory;
 use crate::train::observer::Observer;
+use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::datasets::registry::LabeledName;
 use sedet_data::images::OnBadImage;
@@ -59,9 +61,19 @@ impl RunKind for ClassifierRun {
         Ok(config.classifier(1)?.backbone)
     }
 
-    // No image is opened before it is loaded.
-    fn open(&self, data_dir: Option<&Path>, _: OnBadImage) -> Result<Self::Data, RunError> {
-        Ok(self.0.open(data_dir)?)
+    fn open(
+        &self,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<Self::Data, RunError> {
+        let (train, val) = self.0.open_with(data_dir, on_bad_image)?;
+        if on_bad_image == OnBadImage::Skip {
+            for (split, dataset) in [(Split::Train, &train), (Split::Val, &val)] {
+                let load = |index| dataset.load_image(index);
+                check_usable(&self.0.label(), (split, ""), 0..dataset.len(), load)?;
+            }
+        }
+        Ok((train, val))
     }
 
     fn fingerprint((train, val): &Self::Data) -> String {

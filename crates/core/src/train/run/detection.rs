@@ -7,7 +7,8 @@ use burn::module::Module as _;
 
 use super::error::RunError;
 use super::kind::{
-    AdoptError, Adoption, Concluded, Context, Prepared, RunKind, TaskFacts, random, report_notes,
+    AdoptError, Adoption, Concluded, Context, Prepared, RunKind, TaskFacts, check_usable, random,
+    report_notes,
 };
 use crate::backbones::BackboneConfig;
 use crate::config::{ConfigError, DetectionConfig, IMPORTED, Recipe as _, default_detection};
@@ -90,7 +91,9 @@ impl RunKind for DetectorRun {
                 });
             }
             if on_bad_image == OnBadImage::Skip {
-                self.check_usable(split, &opened.dataset)?;
+                let with_boxes = (0..store.image_count()).filter(|at| store.has_target(*at));
+                let load = |index| opened.dataset.load_image(index);
+                check_usable(&self.name, (split, "with boxes "), with_boxes, load)?;
             }
         }
         Ok((train, val))
@@ -198,34 +201,6 @@ impl RunKind for DetectorRun {
             skipped,
             samples,
         }))
-    }
-}
-
-impl DetectorRun {
-    /// Checks that an image with boxes can be used, where others are skipped. Training would find out after its
-    /// directory was created, and evaluation after an epoch.
-    fn check_usable(&self, split: Split, dataset: &DetectionDataset) -> Result<(), RunError> {
-        let with_boxes = (0..dataset.len()).filter(|at| dataset.store().has_target(*at));
-        let (mut images, mut first) = (0, None);
-        for index in with_boxes {
-            match dataset.load_image(index) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.is_about_one_image() => {
-                    images += 1;
-                    first.get_or_insert(error);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        match first {
-            Some(first) => Err(RunError::NoUsableImage {
-                dataset: self.name.clone(),
-                split,
-                images,
-                first: Box::new(first),
-            }),
-            None => Ok(()),
-        }
     }
 }
 

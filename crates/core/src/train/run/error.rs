@@ -112,14 +112,16 @@ pub enum RunError {
         /// Number of images.
         images: usize,
     },
-    /// A split of which all images with boxes would be skipped.
-    #[error("{dataset}: no image of {split} can be used: {}: {first}", unusable(*images))]
+    /// A split of which all images would be skipped.
+    #[error("{dataset}: no image of {split} can be used: {}: {first}", unusable(*images, kind))]
     NoUsableImage {
         /// The dataset.
         dataset: String,
         /// The split.
         split: Split,
-        /// Number of images with boxes.
+        /// Which images would be used, such as `with boxes `; nothing for all.
+        kind: &'static str,
+        /// Their number.
         images: usize,
         /// The error of the first of them.
         first: Box<DataError>,
@@ -177,10 +179,10 @@ pub enum RunError {
     Samples(#[from] SampleError),
 }
 
-fn unusable(images: usize) -> String {
+fn unusable(images: usize, kind: &str) -> String {
     match images {
-        1 => "the only one with boxes is skipped".to_string(),
-        _ => format!("all {images} with boxes are skipped, the first because of"),
+        1 => format!("the only one {kind}is skipped"),
+        _ => format!("all {images} {kind}are skipped, the first because of"),
     }
 }
 

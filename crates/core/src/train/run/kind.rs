@@ -21,6 +21,9 @@ use crate::train::run_dir::{Launch, RunDir};
 use crate::train::summary::RecipeFacts;
 use crate::weights::load::LoadedWeights;
 use crate::weights::parameters::named_tensors;
+use image::RgbImage;
+use sedet_data::DataError;
+use sedet_data::annotations::layout::Split;
 use sedet_data::images::OnBadImage;
 use sedet_data::loading::SkippedImage;
 
@@ -187,4 +190,35 @@ pub(super) fn random<M: Module>(init: impl FnOnce(&Device) -> M, seed: u64, devi
     let model = init(device);
     drop(named_tensors(&model));
     model
+}
+
+/// Checks that one of the images of a split can be used, where others are skipped. Training would find out after its
+/// directory was created, and evaluation after an epoch. The split has the kind of the images, such as `with boxes `.
+pub(super) fn check_usable(
+    dataset: &str,
+    (split, kind): (Split, &'static str),
+    indices: impl Iterator<Item = usize>,
+    load: impl Fn(usize) -> Result<RgbImage, DataError>,
+) -> Result<(), RunError> {
+    let (mut images, mut first) = (0, None);
+    for index in indices {
+        match load(index) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_about_one_image() => {
+                images += 1;
+                first.get_or_insert(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match first {
+        Some(first) => Err(RunError::NoUsableImage {
+            dataset: dataset.to_owned(),
+            split,
+            kind,
+            images,
+            first: Box::new(first),
+        }),
+        None => Ok(()),
+    }
 }

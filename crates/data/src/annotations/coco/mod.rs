@@ -46,7 +46,7 @@ use crate::boxes::{BoxConvention, ImageSize};
 /// contradicts itself (duplicate ids, references to unknown images or categories), or its boxes are corners or
 /// fractions. The message names the file and the entry.
 pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
-    read_coco_json(path)?.build(path)
+    Ok(read_coco_json(path)?.build(path)?.0)
 }
 
 /// Reads as [`read_coco`], from any reader; `path` is used in error messages only.
@@ -54,7 +54,7 @@ pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
 /// # Errors
 /// As [`read_coco`].
 pub fn read_coco_from(reader: impl Read, path: &Path) -> Result<AnnotationStore, DataError> {
-    CocoJson::read(reader, path)?.build(path)
+    Ok(CocoJson::read(reader, path)?.build(path)?.0)
 }
 
 /// Reads as [`read_coco`], up to the point where the size of an image has to be known.
@@ -126,8 +126,8 @@ impl CocoJson {
         images.map(|(_, id)| *id).collect()
     }
 
-    /// Validates the entries together.
-    pub(super) fn build(self, path: &Path) -> Result<AnnotationStore, DataError> {
+    /// Validates the entries together. Returns a note, too, if the boxes may be in another convention.
+    pub(super) fn build(self, path: &Path) -> Result<(AnnotationStore, Option<String>), DataError> {
         let store = match self.unsized_images.first() {
             None => self.builder.build(),
             Some(&(position, id)) => Err(AnnotationError::Entry {
@@ -141,8 +141,8 @@ impl CocoJson {
             path: path.to_owned(),
             source,
         })?;
-        check_box_convention(&store, path, BoxConvention::Sizes)?;
-        Ok(store)
+        let note = check_box_convention(&store, path, BoxConvention::Sizes)?;
+        Ok((store, note))
     }
 }
 

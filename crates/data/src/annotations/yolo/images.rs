@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::DataError;
 use crate::annotations::file_names::{
     AnyCapitals, FileMatch, file_names, found_in_other_capitals, several_files,
 };
@@ -14,6 +13,7 @@ use crate::annotations::image_files::images_within;
 use crate::annotations::layout::{LayoutError, join};
 use crate::text::count;
 use crate::text_file::{lines, read_text};
+use crate::{DataError, Remedy};
 
 /// The images of a split.
 #[derive(Default)]
@@ -77,7 +77,7 @@ impl SplitImages {
             let places = files.image_directories.iter();
             let places = join(places.map(|place| place.display()));
             let problem = format!("no images in the {} split ({places})", files.split);
-            return Err(DataError::labels(root, problem));
+            return Err(DataError::labels(root, problem).with(Remedy::PutImages));
         }
         Ok(images)
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::system_errors::plain;
+
 /// The severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -172,6 +174,13 @@ kinds! {
         ["file has boxes that look like corners" "files have boxes that look like corners"]
         "COCO's `bbox` is [x, y, width, height]; these fit the images as [x1, y1, x2, y2]"
         fix "boxes become [x, y, width, height]";
+    BoxesAreNoSizes Error "boxes-are-no-sizes"
+        ["file has boxes that are not [x, y, width, height]" "files have boxes that are not [x, y, width, height]"]
+        "COCO's `bbox` is [x, y, width, height] in pixels: the upper left point of the box and its size"
+        fix "boxes become [x, y, width, height]";
+    BoxesMayBeNoSizes Error "boxes-may-be-no-sizes"
+        ["file has boxes that may not be [x, y, width, height]" "files have boxes that may not be [x, y, width, height]"]
+        "show some boxes on their images: if they are displaced, export them again as [x, y, width, height]; otherwise correct those beyond the image bounds, which are not clipped here";
     BoxesAreFractions Error "boxes-are-fractions"
         ["file has boxes that look like fractions" "files have boxes that look like fractions"]
         "boxes are in pixels; multiply x and width by the width of the image, y and height by its height"
@@ -179,6 +188,12 @@ kinds! {
     BoxesAreUnclearFractions Error "boxes-are-unclear-fractions"
         ["file has boxes that look like fractions of an unclear form" "files have boxes that look like fractions of an unclear form"]
         "export the boxes again, in pixels: sizes, corners and centers all fit these numbers, so which they are cannot be known here";
+    BoxesArePercentages Error "boxes-are-percentages"
+        ["split has boxes that look like percentages" "splits have boxes that look like percentages"]
+        "export the boxes again, in pixels: whether percentages are sizes, corners or centers cannot be known here";
+    BoxesAreNoCorners Error "boxes-are-no-corners"
+        ["split has boxes that are not two corners" "splits have boxes that are not two corners"]
+        "`xmax` and `ymax` are the second corner of a box, not its size, and not smaller than `xmin` and `ymin`";
     BoxesAreNoCenters Error "boxes-are-no-centers"
         ["dataset has boxes that are not centers and sizes" "splits have boxes that are not centers and sizes"]
         "a line is `class cx cy width height` in fractions of the image: the center of the box and its size";
@@ -214,6 +229,9 @@ kinds! {
         ["area is negative, zero or not a number" "areas are negative, zero or not a number"]
         "the area decides which objects count as small, medium and large"
         fix "width times height of the box";
+    BoxesMayBePercentages Warning "boxes-may-be-percentages"
+        ["split has boxes that may be percentages" "splits have boxes that may be percentages"]
+        "boxes are in pixels: show some on their images, and export them again if all are in the upper left";
     ImageNamesRead Warning "image-names-read"
         ["annotation file names images in another way" "annotation files name images in another way"]
         "no action is required; other programs may need the names of the files";
@@ -302,7 +320,8 @@ pub struct Group {
 
 impl Diagnostics {
     /// Adds a diagnostic.
-    pub fn add(&mut self, kind: Kind, diagnostic: Diagnostic) {
+    pub fn add(&mut self, kind: Kind, mut diagnostic: Diagnostic) {
+        diagnostic.detail = plain(&diagnostic.detail);
         let group = self.by_kind.entry(kind).or_default();
         group.count += 1;
         match group

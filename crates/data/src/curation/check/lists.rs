@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::annotations::box_convention::{BoxFit, is_near};
-use crate::boxes::{BoxConvention, EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
+use crate::boxes::{
+    BoxConvention, ConventionMismatch, EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE,
+};
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
 use crate::datasets::detection::{TargetFilter, plain_class_name};
 use crate::text::{count, numbers};
@@ -127,40 +129,28 @@ pub(super) fn drop_images_without_size(split: &mut CheckedSplit) {
 pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
     let places = Places::of(split);
     resolve_references(split, &places, diagnostics);
-    let fit = box_fit(split, &places);
-    let convention = fit.convention();
-    if convention != split.box_numbers {
-        let kind = match convention {
-            BoxConvention::Corners => Kind::BoxesAreCorners,
-            BoxConvention::SizeFractions if split.box_numbers == BoxConvention::Sizes => {
-                Kind::BoxesAreFractions
-            }
-            BoxConvention::Fractions => Kind::BoxesAreUnclearFractions,
-            _ => Kind::BoxesAreNoCenters,
-        };
-        let (_, example) = fit.evidence(convention);
-        let example = format!("for example {}", numbers(&example.unwrap_or_default()));
-        let detail = match kind {
-            Kind::BoxesAreNoCenters => format!("they fit as {convention}, {example}"),
-            _ => example,
-        };
+    let mismatch = box_fit(split, &places).mismatch();
+    if let Some(found) = &mismatch {
         let file = Some(split.annotations.display().to_string());
-        diagnostics.add(kind, split.diagnostic(file, None, None, detail));
+        let diagnostic = split.diagnostic(file, None, None, found.to_string());
+        diagnostics.add(kind_of(found), diagnostic);
     }
     // Boxes that were rotated with their images were taken for sizes.
     let is_rotated = split.objects.kept().any(|(_, o)| o.without_outline);
-    let is_in_pixels = match convention {
-        BoxConvention::Corners if split.box_numbers == BoxConvention::Sizes && !is_rotated => {
-            corners_to_sizes(split);
-            true
+    let has_centers = split.box_numbers == BoxConvention::CenterFractions;
+    let is_fixable = !has_centers && !is_rotated;
+    let is_in_pixels = match mismatch {
+        None => true,
+        // Its boxes are within their images.
+        Some(found) if !found.is_certain => found.convention == BoxConvention::Percentages,
+        Some(_) if !is_fixable => false,
+        Some(found) if found.convention == BoxConvention::SizeFractions => {
+            if split.is_whole {
+                fractions_to_pixels(split, &places);
+            }
+            split.is_whole
         }
-        BoxConvention::SizeFractions
-            if split.box_numbers == BoxConvention::Sizes && split.is_whole && !is_rotated =>
-        {
-            fractions_to_pixels(split, &places);
-            true
-        }
-        _ => convention == split.box_numbers,
+        Some(found) => to_sizes(split, found.convention),
     };
     for at in 0..split.objects.len() {
         if split.objects.is_kept(at) {
@@ -251,24 +241,46 @@ fn box_fit(split: &CheckedSplit, places: &Places) -> BoxFit {
     fit
 }
 
-/// Converts all boxes that can be corners to sizes.
-fn corners_to_sizes(split: &mut CheckedSplit) {
+/// Returns the kind of boxes in another convention.
+fn kind_of(found: &ConventionMismatch) -> Kind {
+    match (found.expected, found.convention) {
+        (_, BoxConvention::Percentages) if !found.is_certain => Kind::BoxesMayBePercentages,
+        (_, BoxConvention::Percentages) => Kind::BoxesArePercentages,
+        (_, BoxConvention::Fractions) => Kind::BoxesAreUnclearFractions,
+        (BoxConvention::Corners, _) => Kind::BoxesAreNoCorners,
+        (BoxConvention::CenterFractions, _) => Kind::BoxesAreNoCenters,
+        (_, BoxConvention::SizeFractions) => Kind::BoxesAreFractions,
+        (_, BoxConvention::Corners) => Kind::BoxesAreCorners,
+        _ if found.is_certain => Kind::BoxesAreNoSizes,
+        _ => Kind::BoxesMayBeNoSizes,
+    }
+}
+
+/// Converts all boxes that can be in a convention in pixels to sizes; returns false if the convention is another.
+fn to_sizes(split: &mut CheckedSplit, convention: BoxConvention) -> bool {
     for at in 0..split.objects.len() {
         let object = &split.objects.entries[at];
-        let (true, Some([x1, y1, x2, y2])) = (split.objects.is_kept(at), object.xywh) else {
+        let (true, Some(numbers @ [x, y, w, h])) = (split.objects.is_kept(at), object.xywh) else {
             continue;
         };
-        let (width, height) = (x2 - x1, y2 - y1);
+        let numbers = match split.box_numbers {
+            BoxConvention::Corners => [x, y, x + w, y + h],
+            _ => numbers,
+        };
+        let Some(sizes @ [_, _, width, height]) = convention.to_xywh(numbers) else {
+            return false;
+        };
         if width < 0.0 || height < 0.0 {
             continue;
         }
         let object = split.objects.change(at);
-        object.xywh = Some([x1, y1, width, height]);
-        // The program that wrote the corners computed the area from them, too, unless it is that of an outline.
-        if object.area.is_some_and(|area| is_near(area, x2 * y2)) {
+        object.xywh = Some(sizes);
+        // The area was computed from the same numbers, unless it is that of an outline.
+        if object.area.is_some_and(|area| is_near(area, w * h)) {
             object.area = Some(width * height);
         }
     }
+    true
 }
 
 /// Multiplies all boxes that can be fractions by the size of their image.

@@ -127,7 +127,7 @@ impl Reading<'_> {
             let name = list.name();
             let detail = match self.appearances[list as usize] {
                 0 if is_whole => format!("there is no `{name}`"),
-                1 if count == 0 && list != List::Annotations => format!("`{name}` is empty"),
+                1 if count == 0 && list != List::Annotations => format!("lists no {name}"),
                 0 | 1 => continue,
                 times => format!("`{name}` appears {times} times"),
             };

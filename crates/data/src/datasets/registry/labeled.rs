@@ -10,6 +10,7 @@ use crate::datasets::imagenet::ImageNetDirectory;
 use crate::datasets::labeled::LabeledDataset;
 use crate::datasets::places365::{CATEGORIES, PlacesTrain, open_places365};
 use crate::datasets::registry::{LIST_SEPARATOR, RegistryError, directory_of};
+use crate::images::OnBadImage;
 use crate::{DataError, Remedy};
 
 /// A classification dataset: a known name or a directory.
@@ -148,8 +149,21 @@ impl LabeledName {
         &self,
         data_dir: Option<&Path>,
     ) -> Result<(LabeledDataset, LabeledDataset), RegistryError> {
-        let train = self.open_split(Split::Train, data_dir)?;
-        let val = self.open_split(Split::Val, data_dir)?;
+        self.open_with(data_dir, OnBadImage::Error)
+    }
+
+    /// Opens train and val as [`Self::open`]. Where images that cannot be used are skipped, those that are held out can
+    /// be used.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn open_with(
+        &self,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<(LabeledDataset, LabeledDataset), RegistryError> {
+        let train = self.open_split_with(Split::Train, data_dir, on_bad_image)?;
+        let val = self.open_split_with(Split::Val, data_dir, on_bad_image)?;
         let alike = alike_class_names(train.class_names().iter().map(String::as_str));
         let train = train.with_notes(alike);
         let counts = train.class_counts().into_iter().zip(val.class_counts());
@@ -170,6 +184,19 @@ impl LabeledName {
         split: Split,
         data_dir: Option<&Path>,
     ) -> Result<LabeledDataset, RegistryError> {
+        self.open_split_with(split, data_dir, OnBadImage::Error)
+    }
+
+    /// Opens a split as [`Self::open_split`], with held-out images as in [`Self::open_with`].
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn open_split_with(
+        &self,
+        split: Split,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<LabeledDataset, RegistryError> {
         let directory = self.directory(data_dir)?;
         let opened = match self {
             Self::Cifar10 => open_cifar(&directory, &[CifarVariant::Cifar10], split),
@@ -189,10 +216,10 @@ impl LabeledName {
             Self::Places365Directory(_) => {
                 open_places365(&directory, PlacesTrain::in_directory(&directory), split)
             }
-            Self::ImageFolder(_) => ImageFolder::new(&directory).open(split),
+            Self::ImageFolder(_) => ImageFolder::new(&directory).open_with(split, on_bad_image),
             Self::List(parts) => {
                 let parts = parts.iter().map(|part| {
-                    let opened = part.open_split(split, data_dir)?;
+                    let opened = part.open_split_with(split, data_dir, on_bad_image)?;
                     Ok((part.label(), opened))
                 });
                 LabeledDataset::join(parts.collect::<Result<_, RegistryError>>()?)

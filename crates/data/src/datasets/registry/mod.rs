@@ -16,9 +16,10 @@ use crate::DataError;
 use crate::annotations::coco_directory::{CocoFormat, find_coco};
 use crate::annotations::format::{DatasetFiles, SplitAnnotations, SplitFiles};
 use crate::annotations::image_files::unsupported_beside;
-use crate::annotations::joining::{hold_out, join_splits};
+use crate::annotations::joining::join_splits;
 use crate::annotations::layout::{CannotHoldOut, LayoutError, Split};
 use crate::annotations::reading::DecodeProgress;
+use crate::annotations::usable::hold_out_usable;
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::datasets::detection::{
     DetectionDataset, alike_class_names, check_class_names, check_same_categories, missing_classes,
@@ -321,8 +322,8 @@ impl DatasetName {
             }
         }
         let whole = self.read(files, &[Split::Train], on_bad_image)?.pop();
-        let divided = match &whole {
-            Some(whole) => hold_out(whole),
+        let divided = match whole {
+            Some(mut whole) => hold_out_usable(&mut whole, on_bad_image)?,
             None => Err(CannotHoldOut::OneImage),
         };
         divided.map_err(|why| {
@@ -397,7 +398,7 @@ impl DatasetName {
             Split::Val if is_held_out => Ok(self.read_both(files, on_bad_image)?.1),
             Split::Train if is_held_out => {
                 let mut whole = self.read_whole(files, split, on_bad_image)?;
-                Ok(match hold_out(&whole) {
+                Ok(match hold_out_usable(&mut whole, on_bad_image)? {
                     Ok((train, _)) => train,
                     Err(why) => {
                         whole.notes.push(format!(

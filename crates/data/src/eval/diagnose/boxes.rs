@@ -8,8 +8,8 @@ use crate::eval::results::ResultRow;
 
 /// Converts an alternative form of a box to `[x, y, width, height]`.
 type ToXywh = fn([f64; 4]) -> [f64; 4];
-/// Returns the factors of a resize per axis, from width and height.
-type Frame = Box<dyn Fn([f64; 2]) -> [f64; 2]>;
+/// Returns the factors of a resize per axis and what was added on the left and above, from width and height.
+type Frame = Box<dyn Fn([f64; 2]) -> ([f64; 2], [f64; 2])>;
 
 /// Forms of boxes with their names; the first is COCO's.
 const FORMS: [(&str, ToXywh); 7] = [
@@ -44,6 +44,27 @@ const UNITS: [(f64, &str); 3] = [
     (1000.0, "thousandths of the image (0 to 1000)"),
 ];
 
+/// Mirrored images, with what their coordinates are: whether x and y are measured from the opposite edge.
+const MIRRORED: [(&str, [bool; 2]); 3] = [
+    (
+        "mirrored left to right, x measured from the right edge",
+        [true, false],
+    ),
+    (
+        "mirrored top to bottom, y measured from the lower edge",
+        [false, true],
+    ),
+    (
+        "turned by 180 degrees, x and y measured from the lower right",
+        [true, true],
+    ),
+];
+
+/// Usual sizes of the inputs of networks besides the multiples of 32.
+const USUAL_SIZES: [f64; 11] = [
+    1.0, 100.0, 300.0, 400.0, 500.0, 550.0, 600.0, 900.0, 1000.0, 1200.0, 1333.0,
+];
+
 /// The usual limit of the longer side, 1333 for a shorter side of 800.
 const LONGER_TO_SHORTER: f64 = 1333.0 / 800.0;
 
@@ -67,9 +88,14 @@ impl Sample {
     /// Tests alternative interpretations of the boxes, ignoring classes. Returns the rows converted
     /// by the best one.
     pub(super) fn other_boxes(&self) -> Option<(Diagnosis, Vec<ResultRow>)> {
+        // Whatever they are converted to, they are the same part of every image.
+        if self.covers_images() {
+            return None;
+        }
         let one_class = self.without_classes()?;
         let as_written = one_class.ap50(&one_class.rows);
-        let interpretations = self.formats().into_iter().chain(self.resized_frames());
+        let interpretations = self.formats().into_iter().chain(self.mirrored());
+        let interpretations = interpretations.chain(self.resized_frames());
         let (interpretation, ap50) = best(interpretations, |interpretation| {
             let ap50 = one_class.ap50(&interpretation.applied_to(&one_class.rows));
             // A size that is estimated from these boxes fits some of them in any case.
@@ -90,6 +116,25 @@ impl Sample {
             self.outliers()
         );
         Some((diagnostic(interpretation.cause, sentence), rows))
+    }
+
+    /// Returns whether nearly all boxes are those of their whole image.
+    pub(super) fn covers_images(&self) -> bool {
+        const SHARE: f64 = 0.95;
+        let covers = |row: &&ResultRow| {
+            let [x, y, w, h] = row.bbox;
+            self.image_size(row).is_some_and(|[width, height]| {
+                let inside =
+                    |start: f64, side: f64, image: f64| (start + side).min(image) - start.max(0.0);
+                let (covered_x, covered_y) = (inside(x, w, width), inside(y, h, height));
+                // A box that is much larger is no box of the image.
+                covered_x >= SHARE * width
+                    && covered_y >= SHARE * height
+                    && w * SHARE <= width
+                    && h * SHARE <= height
+            })
+        };
+        self.rows.iter().filter(covers).count() * 10 >= self.rows.len() * 9
     }
 
     /// Describes what is unusual about the boxes as written.
@@ -152,6 +197,33 @@ impl Sample {
         interpretations
     }
 
+    /// Returns interpretations in the coordinates of mirrored images, for the usual forms.
+    fn mirrored(&self) -> Vec<BoxInterpretation> {
+        let sizes: Option<Vec<_>> = self.rows.iter().map(|row| self.image_size(row)).collect();
+        let Some(sizes) = sizes else {
+            return Vec::new();
+        };
+        let forms = FORMS.iter().take(FORMS_OF_FRAMEWORKS).enumerate();
+        let both = forms.flat_map(|form| MIRRORED.iter().map(move |mirrored| (form, mirrored)));
+        both.map(|((position, (name, to_xywh)), (how, [is_x, is_y]))| {
+            let upright = |(row, [width, height]): (&ResultRow, &[f64; 2])| {
+                let [x, y, w, h] = to_xywh(row.bbox);
+                let x = if *is_x { width - x - w } else { x };
+                let y = if *is_y { height - y - h } else { y };
+                [x, y, w, h]
+            };
+            BoxInterpretation {
+                cause: Cause::BoxFormat,
+                sentence: format!(
+                    "the boxes would fit as coordinates of images {how}{}",
+                    in_form(position, name)
+                ),
+                boxes: self.rows.iter().zip(&sizes).map(upright).collect(),
+            }
+        })
+        .collect()
+    }
+
     /// Returns whether nearly all numbers can be parts of an image that has `whole` parts.
     fn fits_in(&self, whole: f64) -> bool {
         /// Detectors that do not clip their boxes exceed the image.
@@ -165,12 +237,8 @@ impl Sample {
     fn resized_frames(&self) -> Vec<BoxInterpretation> {
         let forms = FORMS.into_iter().take(FORMS_OF_FRAMEWORKS).enumerate();
         let of_forms = forms.flat_map(|(position, (name, to_xywh))| {
-            let in_form = match position {
-                0 => String::new(),
-                _ => format!(" in the form {name}"),
-            };
             let boxes: Vec<[f64; 4]> = self.rows.iter().map(|row| to_xywh(row.bbox)).collect();
-            self.resized(&boxes, &in_form)
+            self.resized(&boxes, &in_form(position, name))
         });
         of_forms.collect()
     }
@@ -195,48 +263,10 @@ impl Sample {
                 votes.compare(object, *bbox, size);
             }
         }
-        let Some(target) = votes.medians() else {
-            return Vec::new();
-        };
-
-        let frames: [(String, Frame); 5] = [
-            (
-                format!(
-                    "images scaled by the factors {:.3} (x) and {:.3} (y)",
-                    target.factor[0], target.factor[1]
-                ),
-                Box::new(move |_| target.factor),
-            ),
-            (
-                format!("images resized to a shorter side of {:.0}", target.shorter),
-                Box::new(move |[w, h]| [target.shorter / w.min(h); 2]),
-            ),
-            (
-                format!(
-                    "images resized to a shorter side of {:.0} and a longer side of at most {:.0}",
-                    target.shorter,
-                    target.shorter * LONGER_TO_SHORTER
-                ),
-                Box::new(move |[w, h]| {
-                    let limit = target.shorter * LONGER_TO_SHORTER / w.max(h);
-                    [(target.shorter / w.min(h)).min(limit); 2]
-                }),
-            ),
-            (
-                format!("images resized to a longer side of {:.0}", target.longer),
-                Box::new(move |[w, h]| [target.longer / w.max(h); 2]),
-            ),
-            (
-                format!(
-                    "images stretched to {:.0}x{:.0}",
-                    target.size[0], target.size[1]
-                ),
-                Box::new(move |[w, h]| [target.size[0] / w, target.size[1] / h]),
-            ),
-        ];
+        let frames = votes.frames();
         frames
             .into_iter()
-            .map(|(name, factors)| BoxInterpretation {
+            .map(|(name, frame)| BoxInterpretation {
                 cause: Cause::Resized,
                 sentence: format!("the boxes would fit as coordinates of {name}{in_form}"),
                 boxes: self
@@ -244,13 +274,52 @@ impl Sample {
                     .iter()
                     .zip(boxes)
                     .map(|(row, [x, y, w, h])| {
-                        let [fx, fy] = self.image_size(row).map_or([1.0; 2], &factors);
-                        [x / fx, y / fy, w / fx, h / fy]
+                        let size = self.image_size(row);
+                        let ([fx, fy], [left, top]) =
+                            size.map_or(([1.0; 2], [0.0; 2]), |size| frame(size));
+                        [(x - left) / fx, (y - top) / fy, w / fx, h / fy]
                     })
                     .collect(),
             })
             .collect()
     }
+}
+
+/// Names a form of boxes besides COCO's, at a position in [`FORMS`].
+fn in_form(position: usize, name: &str) -> String {
+    match position {
+        0 => String::new(),
+        _ => format!(" in the form {name}"),
+    }
+}
+
+/// Returns the usual size of an input that an estimated size is up to its error, or else the estimate.
+fn usual(size: f64) -> f64 {
+    const ERROR: f64 = 0.006;
+    let multiple = (size / 32.0).round() * 32.0;
+    let usual = USUAL_SIZES.into_iter().chain([multiple]);
+    let nearest = usual.min_by(|a, b| (a - size).abs().total_cmp(&(b - size).abs()));
+    nearest
+        .filter(|usual| (usual - size).abs() <= ERROR * size)
+        .unwrap_or(size)
+}
+
+/// Formats a size in pixels; one that is not usual is an estimate.
+fn pixels(size: f64) -> String {
+    if USUAL_SIZES.contains(&size) || size % 32.0 == 0.0 {
+        format!("{size:.0}")
+    } else {
+        format!("about {size:.0}")
+    }
+}
+
+/// Returns the scale of images that are padded to squares, and what is added on the left and above.
+fn padded(square: f64, [w, h]: [f64; 2]) -> ([f64; 2], [f64; 2]) {
+    let scale = square / w.max(h);
+    (
+        [scale; 2],
+        [(square - w * scale) / 2.0, (square - h * scale) / 2.0],
+    )
 }
 
 /// Size ratios of detections and objects that agree in shape and relative position.
@@ -260,28 +329,29 @@ struct Votes {
     shorter: Vec<f64>,
     longer: Vec<f64>,
     size: [Vec<f64>; 2],
-}
-
-#[derive(Clone, Copy)]
-struct Target {
-    factor: [f64; 2],
-    shorter: f64,
-    longer: f64,
-    size: [f64; 2],
+    /// The sides of squares that images are padded to, with the image in the middle.
+    square: Vec<f64>,
 }
 
 impl Votes {
     fn compare(&mut self, object: [f64; 4], found: [f64; 4], [width, height]: [f64; 2]) {
+        /// With equal sizes, only the position can differ.
+        const SAME: f64 = 0.8;
         let [x, y, w, h] = object;
         let [fx, fy] = [found[2] / w, found[3] / h];
         if !(fx.is_finite() && fy.is_finite() && fx > 0.0 && fy > 0.0) {
             return;
         }
-        // With equal sizes, only the position can differ.
-        if iou([x * fx, y * fy, w * fx, h * fy], found) < 0.8 {
+        let uniform = (fx * fy).sqrt();
+        let square = uniform * width.max(height);
+        let ([scale, _], [left, top]) = padded(square, [width, height]);
+        let in_square = [x * scale + left, y * scale + top, w * scale, h * scale];
+        if iou(in_square, found) >= SAME {
+            self.square.push(square);
+        }
+        if iou([x * fx, y * fy, w * fx, h * fy], found) < SAME {
             return;
         }
-        let uniform = (fx * fy).sqrt();
         self.factor[0].push(fx);
         self.factor[1].push(fy);
         self.shorter.push(uniform * width.min(height));
@@ -290,15 +360,59 @@ impl Votes {
         self.size[1].push(fy * height);
     }
 
-    fn medians(mut self) -> Option<Target> {
+    /// Returns the frames of the estimated sizes with their names.
+    fn frames(mut self) -> Vec<(String, Frame)> {
+        let none = [0.0; 2];
+        let mut frames: Vec<(String, Frame)> = Vec::new();
         let [fx, fy] = &mut self.factor;
+        if let (Some(fx), Some(fy)) = (median(fx), median(fy)) {
+            frames.push((
+                format!("images scaled by the factors {fx:.3} (x) and {fy:.3} (y)"),
+                Box::new(move |_| ([fx, fy], none)),
+            ));
+        }
+        if let Some(shorter) = median(&mut self.shorter).map(usual) {
+            let name = pixels(shorter);
+            let longest = shorter * LONGER_TO_SHORTER;
+            frames.push((
+                format!("images resized to a shorter side of {name}"),
+                Box::new(move |[w, h]| ([shorter / w.min(h); 2], none)),
+            ));
+            frames.push((
+                format!(
+                    "images resized to a shorter side of {name} and a longer side of at most {}",
+                    pixels(usual(longest))
+                ),
+                Box::new(move |[w, h]| {
+                    let limit = longest / w.max(h);
+                    ([(shorter / w.min(h)).min(limit); 2], none)
+                }),
+            ));
+        }
+        if let Some(longer) = median(&mut self.longer).map(usual) {
+            frames.push((
+                format!("images resized to a longer side of {}", pixels(longer)),
+                Box::new(move |[w, h]| ([longer / w.max(h); 2], none)),
+            ));
+        }
         let [w, h] = &mut self.size;
-        Some(Target {
-            factor: [median(fx)?, median(fy)?],
-            shorter: median(&mut self.shorter)?,
-            longer: median(&mut self.longer)?,
-            size: [median(w)?, median(h)?],
-        })
+        if let (Some(sx), Some(sy)) = (median(w).map(usual), median(h).map(usual)) {
+            frames.push((
+                format!("images stretched to {}x{}", pixels(sx), pixels(sy)),
+                Box::new(move |[w, h]| ([sx / w, sy / h], none)),
+            ));
+        }
+        if let Some(square) = median(&mut self.square).map(usual) {
+            let name = match square {
+                1.0 => "fractions of the square that an image is padded to (letterbox)".to_owned(),
+                _ => {
+                    let side = pixels(square);
+                    format!("images resized and padded to {side}x{side} (letterbox)")
+                }
+            };
+            frames.push((name, Box::new(move |size| padded(square, size))));
+        }
+        frames
     }
 }
 

@@ -320,7 +320,9 @@ impl Sample {
         if finds_most && is_explained {
             return None;
         }
-        let why = if finds_most {
+        let why = if self.covers_images() {
+            "nearly all detections are the whole image"
+        } else if finds_most {
             "possible causes: false detections have scores as high as theirs, or their boxes are not exact"
         } else {
             "possible causes: the model is not trained yet, or its weights do not fit its architecture or \
@@ -789,7 +791,7 @@ mod tests {
         assert_eq!(causes(&rows), [Cause::Resized]);
         let text = sentence(&rows);
         assert!(
-            text.contains("shorter side of 80") && text.contains("[x1, y1, x2, y2]"),
+            text.contains("shorter side of 800") && text.contains("[x1, y1, x2, y2]"),
             "{text}"
         );
     }
@@ -812,11 +814,12 @@ mod tests {
     #[test]
     fn boxes_of_resized_images_are_named_with_the_size() {
         type Factors = fn(f64, f64) -> [f64; 2];
-        let frames: [(Factors, &str); 4] = [
+        let frames: [(Factors, &str); 5] = [
+            (|w, h| [750.0 / w.max(h); 2], "longer side of about 7"),
             (|_, _| [0.5, 0.5], "factors 0.5"),
-            (|w, h| [800.0 / w.min(h); 2], "shorter side of 80"),
-            (|w, h| [320.0 / w.max(h); 2], "longer side of 32"),
-            (|w, h| [416.0 / w, 256.0 / h], "stretched to 41"),
+            (|w, h| [800.0 / w.min(h); 2], "shorter side of 800"),
+            (|w, h| [320.0 / w.max(h); 2], "longer side of 320"),
+            (|w, h| [416.0 / w, 256.0 / h], "stretched to 416x256"),
         ];
         for (factors, words) in frames {
             let rows = changed(|row, [width, height]| {
@@ -827,6 +830,98 @@ mod tests {
             assert_eq!(causes(&rows), [Cause::Resized]);
             assert!(sentence(&rows).contains(words), "{}", sentence(&rows));
         }
+    }
+
+    #[test]
+    fn boxes_of_padded_squares_are_named_with_their_size() {
+        for (square, words) in [
+            (640.0, "images resized and padded to 640x640 (letterbox)"),
+            (416.0, "images resized and padded to 416x416 (letterbox)"),
+            (
+                1.0,
+                "fractions of the square that an image is padded to (letterbox)",
+            ),
+        ] {
+            let rows = changed(|row, [width, height]| {
+                let scale = square / width.max(height);
+                let [left, top] = [width, height].map(|side| (square - side * scale) / 2.0);
+                let [x, y, w, h] = row.bbox.map(|number| number * scale);
+                row.bbox = [x + left, y + top, w, h];
+            });
+            assert_eq!(causes(&rows), [Cause::Resized], "{}", sentence(&rows));
+            assert!(sentence(&rows).contains(words), "{}", sentence(&rows));
+        }
+        // The image in the upper left of the square.
+        let rows = changed(|row, [width, height]| {
+            let [x, y, w, h] = row.bbox.map(|number| number * 640.0 / width.max(height));
+            row.bbox = [x, y, x + w, y + h];
+        });
+        let text = sentence(&rows);
+        assert!(
+            text.contains("a longer side of 640 in the form corners"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn mirrored_boxes_are_named() {
+        for (is_x, is_y, words) in [
+            (true, false, "images mirrored left to right"),
+            (false, true, "images mirrored top to bottom"),
+            (true, true, "images turned by 180 degrees"),
+        ] {
+            let rows = changed(|row, [width, height]| {
+                let [x, y, w, h] = row.bbox;
+                let x = if is_x { width - x - w } else { x };
+                let y = if is_y { height - y - h } else { y };
+                row.bbox = [x, y, w, h];
+            });
+            assert_eq!(causes(&rows), [Cause::BoxFormat], "{}", sentence(&rows));
+            assert!(sentence(&rows).contains(words), "{}", sentence(&rows));
+        }
+    }
+
+    #[test]
+    fn boxes_of_whole_images_are_no_other_unit() {
+        // Of objects in the upper left, thousandths would fit.
+        let gt = ground_truth();
+        let objects = gt.images().iter().map(|image| GtAnnotation {
+            image_id: image.id,
+            bbox: [
+                0.0,
+                0.0,
+                f64::from(image.width).powi(2) / 1000.0,
+                f64::from(image.height).powi(2) / 1000.0,
+            ],
+            ..gt.annotations()[0].clone()
+        });
+        let gt = GroundTruth::new(
+            gt.images().into(),
+            gt.categories().into(),
+            objects.collect(),
+        );
+        let gt = gt.unwrap();
+        let rows: Vec<ResultRow> = gt
+            .images()
+            .iter()
+            .map(|image| ResultRow {
+                image_id: image.id,
+                bbox: [0.0, 0.0, f64::from(image.width), f64::from(image.height)],
+                category_id: gt.annotations()[0].category_id,
+                ..good_rows()[0]
+            })
+            .collect();
+        let found = diagnose(&gt, &rows);
+        assert!(
+            found.iter().all(|found| found.cause != Cause::Normalized),
+            "{found:?}"
+        );
+        let detector = found.iter().find(|found| found.cause == Cause::Detector);
+        let sentence = &detector.unwrap().sentence;
+        assert!(
+            sentence.contains("nearly all detections are the whole image"),
+            "{sentence}"
+        );
     }
 
     #[test]
