@@ -740,7 +740,7 @@ mod tests {
             // All in the upper left of what percentages would be.
             let note = fit_on(large, expected, 100.0, |[x, _, w, _]| x + w < 40.0).unwrap();
             let note = note.unwrap();
-            assert!(note.ends_with(|c| c == ']') && note.contains("so they may be percentages"));
+            assert!(note.ends_with(']') && note.contains("so they may be percentages"));
         }
         // Small images, and boxes that are larger.
         let small = ImageSize::new(120, 120);

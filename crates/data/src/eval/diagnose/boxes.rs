@@ -275,8 +275,7 @@ impl Sample {
                     .zip(boxes)
                     .map(|(row, [x, y, w, h])| {
                         let size = self.image_size(row);
-                        let ([fx, fy], [left, top]) =
-                            size.map_or(([1.0; 2], [0.0; 2]), |size| frame(size));
+                        let ([fx, fy], [left, top]) = size.map_or(([1.0; 2], [0.0; 2]), &frame);
                         [(x - left) / fx, (y - top) / fy, w / fx, h / fy]
                     })
                     .collect(),
