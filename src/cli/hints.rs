@@ -730,10 +730,13 @@ fn convention_hint(path: &Path, convention: BoxConvention) -> String {
         BoxConvention::Corners
         | BoxConvention::SwappedCorners
         | BoxConvention::Centers
-        | BoxConvention::SwappedSizes
             if is_json_file(path) =>
         {
             fix
+        }
+        BoxConvention::SwappedSizes => {
+            "compare width and height of an image in this file with the image: exchange them if they differ, else the numbers of the boxes"
+                .to_owned()
         }
         BoxConvention::Sizes => {
             "export the boxes again, or add `xmin` and `ymin` to `xmax` and `ymax`, which hold width and height"

@@ -143,6 +143,9 @@ impl std::fmt::Display for ConventionMismatch {
         write!(f, ", such as {}", numbers(&self.example))?;
         match self.alternative {
             Some(alternative) => write!(f, "; they fit as {alternative}, too"),
+            None if convention == BoxConvention::SwappedSizes => f.write_str(
+                "; they would fit as they are if width and height of the images were exchanged",
+            ),
             None => Ok(()),
         }
     }

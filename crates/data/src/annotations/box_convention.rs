@@ -67,6 +67,8 @@ pub(crate) struct BoxFit {
 #[derive(Debug, Clone, Copy, Default)]
 struct Percentages {
     boxes: usize,
+    /// Boxes with a number that is not whole.
+    fractional: usize,
     /// Boxes that begin in the first third of 100, on each axis.
     first: [usize; 2],
     /// Boxes that end in the last third.
@@ -86,6 +88,7 @@ impl Percentages {
             return;
         }
         self.boxes += 1;
+        self.fractional += usize::from(numbers.iter().any(|value| value.fract() != 0.0));
         self.example.get_or_insert(numbers);
         for axis in 0..2 {
             self.first[axis] += usize::from(numbers[axis] < 33.0);
@@ -94,14 +97,16 @@ impl Percentages {
         }
     }
 
-    /// Returns whether boxes are all over a square of 100, so that they cannot be in the upper left by chance.
+    /// Returns whether boxes are all over a square of 100 and not drawn in whole pixels, so that they cannot be in the
+    /// upper left by chance, or because the camera looks there.
     fn is_certain(&self) -> bool {
         const FEWEST: usize = 30;
         let is_spread = |axis: usize| {
             let tenth = |count: usize| count * 10 >= self.boxes;
             tenth(self.first[axis]) && tenth(self.last[axis]) && self.at_end[axis] > 0
         };
-        self.boxes >= FEWEST && is_spread(0) && is_spread(1)
+        let is_fractional = self.fractional * 2 >= self.boxes;
+        self.boxes >= FEWEST && is_fractional && is_spread(0) && is_spread(1)
     }
 }
 
@@ -742,6 +747,12 @@ mod tests {
             let note = note.unwrap();
             assert!(note.ends_with(']') && note.contains("so they may be percentages"));
         }
+        // Boxes that were drawn in whole pixels, in the upper left.
+        let mut whole = BoxFit::new(BoxConvention::Sizes);
+        for numbers in all_over(60) {
+            whole.add(large, numbers.map(f64::round), None);
+        }
+        assert!(whole.mismatch().is_none_or(|found| !found.is_certain));
         // Small images, and boxes that are larger.
         let small = ImageSize::new(120, 120);
         assert_eq!(fit_on(small, BoxConvention::Sizes, 100.0, all), Ok(None));

@@ -144,6 +144,8 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
         // Its boxes are within their images.
         Some(found) if !found.is_certain => found.convention == BoxConvention::Percentages,
         Some(_) if !is_fixable => false,
+        // The numbers of the boxes are right if those of the image sizes are exchanged.
+        Some(found) if found.convention == BoxConvention::SwappedSizes => false,
         Some(found) if found.convention == BoxConvention::SizeFractions => {
             if split.is_whole {
                 fractions_to_pixels(split, &places);
