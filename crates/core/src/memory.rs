@@ -111,15 +111,17 @@ fn layout_of(size: usize) -> Layout {
 }
 
 impl Kept {
-    /// Takes a kept block for this size: one of exactly this size, else the smallest of up to twice the
-    /// size. With a limit of 1.5 times, inference at 800x1088 allocated 120 MB in every pass.
+    /// Takes a kept block for this size: one of exactly this size, else the smallest of less than 1.5 times the
+    /// size. Up to twice the size, a feature map that is kept in bf16 took a block as large as in 32-bit floats: a training step
+    /// at 800x800 peaked at 1146 instead of 1103 MB and took 5 % longer.
     fn take(&mut self, size: usize) -> Option<(usize, usize)> {
         // The newest one, whose contents are most likely to be in the cache.
         let kept = &self.blocks[..self.count];
         if let Some(index) = kept.iter().rposition(|block| block.1 == size) {
             return Some(self.remove(index));
         }
-        let fits = |block: &(usize, (usize, usize))| (size..=2 * size).contains(&block.1.1);
+        let fits =
+            |block: &(usize, (usize, usize))| (size..=size + size / 2 - 1).contains(&block.1.1);
         let index = kept
             .iter()
             .copied()
@@ -366,16 +368,16 @@ mod tests {
         unsafe {
             let large = allocator.alloc(layout(8 << 20));
             allocator.dealloc(large, layout(8 << 20));
-            let reused = allocator.alloc(layout(5 << 20));
+            let reused = allocator.alloc(layout(6 << 20));
             assert_eq!(reused, large);
             assert_eq!(state(&allocator), (0, 0, 8 << 20));
-            reused.write_bytes(1, 5 << 20);
-            allocator.dealloc(reused, layout(5 << 20));
+            reused.write_bytes(1, 6 << 20);
+            allocator.dealloc(reused, layout(6 << 20));
             assert_eq!(state(&allocator), (1, 8 << 20, 0));
-            // The block is more than twice the requested size.
-            let small = allocator.alloc(layout(3 << 20));
-            assert_eq!(allocator.kept.lock().unwrap().used, 3 << 20);
-            allocator.dealloc(small, layout(3 << 20));
+            // The block is more than 1.5 times the requested size.
+            let small = allocator.alloc(layout(5 << 20));
+            assert_eq!(allocator.kept.lock().unwrap().used, 5 << 20);
+            allocator.dealloc(small, layout(5 << 20));
         }
     }
 

@@ -59,8 +59,8 @@ pub struct EngineConfig {
     /// Minutes between saves of the last checkpoint inside an epoch.
     pub save_minutes: f64,
     /// Precision of the multiplications of convolutions and hidden linear layers, and of their gradients.
-    /// Weights, feature maps, norms, the optimizer, losses and box arithmetic are 32-bit floats in either. bf16 is faster on
-    /// CPUs with AVX512-BF16; other CPUs compute in f32 instead.
+    /// Weights, norms, the optimizer, losses and box arithmetic are 32-bit floats in either, and so are feature maps, but in bf16 they
+    /// are kept for the backward pass rounded. bf16 is faster on CPUs with AVX512-BF16; other CPUs compute in f32 instead.
     #[serde(default, skip_serializing_if = "ComputePrecision::is_f32")]
     #[schemars(!skip_serializing_if)]
     pub precision: ComputePrecision,

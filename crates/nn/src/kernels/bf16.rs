@@ -41,7 +41,7 @@ thread_local! {
 /// gradients, on whatever thread those are computed. Where the precision is not available, it is that of 32-bit floats.
 ///
 /// This is PyTorch's `autocast`: weights and feature maps stay 32-bit floats, so a training needs no scaling of its
-/// losses. Layers with [kept weights](super::conv2d::PackedWeights) have the precision of those.
+/// losses. What a convolution keeps of its input for the backward pass is bf16. Layers with [kept weights](super::conv2d::PackedWeights) have the precision of those.
 ///
 /// Calls can be nested; the innermost decides. A thread of rayon's pool that waits in `compute` may run other tasks
 /// meanwhile: a task that calls networks has to begin with a call of its own.
@@ -106,8 +106,11 @@ pub(super) type Pair = u32;
 /// matrix and one pair fit into the 32 registers of AVX-512.
 pub(super) const ROWS: usize = 8;
 
+/// Elements whose signs are the bits of a number, those of a vector.
+pub(super) const SIGNS: usize = 16;
+
 /// The proof that the CPU has AVX512-BF16 and that its use is not limited by the environment.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Bf16Cpu {
     #[cfg(target_arch = "x86_64")]
     simd: pulp::x86::V4,
@@ -254,6 +257,37 @@ impl Bf16Cpu {
         match self.never {}
     }
 
+    /// Writes for each value whether it is positive, [`SIGNS`] bits in a number, the first in the lowest. Missing ones are zero.
+    ///
+    /// # Panics
+    /// If `bits` has not a [`SIGNS`]th of the elements, rounded up.
+    pub(super) fn signs(self, values: &[f32], bits: &mut [u16]) {
+        assert_eq!(values.len().div_ceil(SIGNS), bits.len());
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `self` proves that the CPU has the instructions.
+        unsafe {
+            x86::signs(values, bits);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        match self.never {}
+    }
+
+    /// Writes the values whose bit, in the order of [`signs`](Self::signs), is set, and zeros for the others.
+    ///
+    /// # Panics
+    /// If the slices have different lengths, or there are too few bits.
+    pub(super) fn select(self, bits: &[u16], values: &[f32], selected: &mut [f32]) {
+        assert_eq!(values.len(), selected.len());
+        assert!(bits.len() >= values.len().div_ceil(SIGNS));
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `self` proves that the CPU has the instructions.
+        unsafe {
+            x86::select(bits, values, selected);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        match self.never {}
+    }
+
     /// Multiplies a left matrix of `rows` rows by `right` and passes the product to `sink`. As many columns of the left
     /// matrix are read as `right` has rows.
     ///
@@ -285,9 +319,11 @@ impl Bf16Cpu {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256bh, __m256i, __m512, __m512bh, __m512i, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh,
-        _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_or_si512,
-        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_si512,
+        __m256bh, __m256i, __m512, __m512bh, __m512i, _CMP_GT_OQ, _mm512_cmp_ps_mask,
+        _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_mov_ps, _mm512_or_si512,
+        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+        _mm512_storeu_si512,
     };
     use std::mem::transmute;
 
@@ -369,6 +405,40 @@ mod x86 {
             pair_neighbors(&last, &mut last_pairs);
             let pairs = &mut pairs[blocks.len() * LANES..];
             pairs.copy_from_slice(&last_pairs[..pairs.len()]);
+        }
+    }
+
+    /// `bits` has one number for each vector of `values`, rounded up.
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+    pub(super) fn signs(values: &[f32], bits: &mut [u16]) {
+        let (vectors, rest) = values.as_chunks::<LANES>();
+        for (vector, bits) in vectors.iter().zip(bits.iter_mut()) {
+            // SAFETY: `vector` is an array of the size of a vector.
+            let vector = unsafe { _mm512_loadu_ps(vector.as_ptr()) };
+            *bits = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(vector, _mm512_setzero_ps());
+        }
+        if !rest.is_empty() {
+            let positive = rest.iter().enumerate().filter(|(_, value)| **value > 0.0);
+            bits[vectors.len()] = positive.map(|(lane, _)| 1 << lane).sum();
+        }
+    }
+
+    /// `values` and `selected` have the same length, and `bits` one number for each of their vectors.
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+    pub(super) fn select(bits: &[u16], values: &[f32], selected: &mut [f32]) {
+        let (vectors, rest) = values.as_chunks::<LANES>();
+        let (selected, selected_rest) = selected.as_chunks_mut::<LANES>();
+        for ((vector, selected), bits) in vectors.iter().zip(selected).zip(bits) {
+            // SAFETY: both are arrays of the size of a vector.
+            unsafe {
+                let vector = _mm512_loadu_ps(vector.as_ptr());
+                let vector = _mm512_maskz_mov_ps(*bits, vector);
+                _mm512_storeu_ps(selected.as_mut_ptr(), vector);
+            }
+        }
+        for (lane, (value, selected)) in rest.iter().zip(selected_rest).enumerate() {
+            let is_set = bits[vectors.len()] >> lane & 1 == 1;
+            *selected = if is_set { *value } else { 0.0 };
         }
     }
 

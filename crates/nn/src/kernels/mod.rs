@@ -49,4 +49,5 @@ pub mod max_pool;
 mod optional;
 mod panels;
 pub mod roi_align;
+mod saved;
 pub mod vectorized;

@@ -11,21 +11,22 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
-use burn::tensor::{Shape, Slice};
+use burn::tensor::Shape;
 
 use super::super::autodiff::{into_optional_parts, needs_gradient, tracked};
 use super::super::bf16::ComputePrecision;
-use super::{Conv2dInputs, Conv2dOps, Conv2dOptions, scale_filters};
+use super::super::saved::{SaveOps, image_of};
+use super::{Conv2dInputs, Conv2dOps, Conv2dOptions, SavedConv2dOps, scale_filters};
 
 /// The inputs of the backward pass; those that no gradient depends on are not kept.
 #[derive(Clone, Debug)]
-struct Conv2dState<B: Backend> {
-    x: Option<FloatTensor<B>>,
+struct Conv2dState<B: SaveOps> {
+    x: Option<B::Saved>,
     weight: Option<FloatTensor<B>>,
     scale: Option<FloatTensor<B>>,
     gated: Option<Gated<B>>,
-    /// With ReLU.
-    output: Option<FloatTensor<B>>,
+    /// Of the output, with ReLU.
+    signs: Option<B::Signs>,
     input_shape: [usize; 4],
     weight_shape: [usize; 4],
     options: Conv2dOptions,
@@ -49,7 +50,7 @@ struct Parents {
     gates: Option<NodeId>,
 }
 
-impl<B: Conv2dOps> Conv2dState<B> {
+impl<B: SavedConv2dOps> Conv2dState<B> {
     /// Registers the gradients of all parents that need one.
     fn register(
         mut self,
@@ -57,8 +58,8 @@ impl<B: Conv2dOps> Conv2dState<B> {
         parents: Parents,
         grads: &mut Gradients,
     ) {
-        if let Some(output) = self.output.take() {
-            output_gradient = B::relu_gradient(output, output_gradient);
+        if let Some(signs) = self.signs.take() {
+            output_gradient = B::gradient_of_relu(signs, output_gradient);
         }
         if let Some(node) = parents.residual {
             grads.register::<B>(node, output_gradient.clone());
@@ -94,7 +95,7 @@ impl<B: Conv2dOps> Conv2dState<B> {
             grads.register::<B>(node, gradient);
         }
         if let (Some(node), Some(x)) = (parents.weight, self.x) {
-            let gradient = B::conv2d_weight_gradient(
+            let gradient = B::weight_gradient_of_saved(
                 x,
                 output_gradient,
                 self.weight_shape,
@@ -155,8 +156,8 @@ impl<B: Conv2dOps> Conv2dState<B> {
                 }
             }
             let sums = B::sum_per_channel(gradient.clone());
-            let products = B::conv2d_weight_gradient(
-                image_of::<B>(x.clone(), image),
+            let products = B::weight_gradient_of_saved(
+                <B as SaveOps>::image_of(&x, image),
                 gradient,
                 self.weight_shape,
                 self.options,
@@ -216,15 +217,6 @@ impl<B: Conv2dOps> Conv2dState<B> {
     }
 }
 
-/// Returns one image of a batch as a batch of one. A batch of one is returned as it is.
-fn image_of<B: Backend>(batch: FloatTensor<B>, image: usize) -> FloatTensor<B> {
-    if batch.shape()[0] == 1 {
-        batch
-    } else {
-        B::float_slice(batch, &[Slice::from(image..image + 1)])
-    }
-}
-
 fn add_to<B: Backend>(sum: &mut Option<FloatTensor<B>>, more: FloatTensor<B>) {
     *sum = Some(match sum.take() {
         Some(sum) => B::float_add(sum, more),
@@ -236,7 +228,7 @@ fn add_to<B: Backend>(sum: &mut Option<FloatTensor<B>>, more: FloatTensor<B>) {
 #[derive(Debug)]
 struct Conv2d;
 
-impl<B: Conv2dOps> Backward<B, 5> for Conv2d {
+impl<B: SavedConv2dOps> Backward<B, 5> for Conv2d {
     type State = Conv2dState<B>;
 
     fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -254,7 +246,7 @@ impl<B: Conv2dOps> Backward<B, 5> for Conv2d {
     }
 }
 
-impl<B: Conv2dOps, C: CheckpointStrategy> Conv2dOps for Autodiff<B, C> {
+impl<B: SavedConv2dOps, C: CheckpointStrategy> Conv2dOps for Autodiff<B, C> {
     fn fused_conv2d(inputs: Conv2dInputs<Self>, options: Conv2dOptions) -> FloatTensor<Self> {
         let is_gated = inputs.gates.as_ref().is_some();
         let keeps_x = is_gated || needs_gradient::<B, C>(&inputs.weight);
@@ -268,14 +260,14 @@ impl<B: Conv2dOps, C: CheckpointStrategy> Conv2dOps for Autodiff<B, C> {
         let mut state = Conv2dState {
             input_shape: x.shape().dims::<4>(),
             weight_shape: weight.shape().dims::<4>(),
-            x: keeps_x.then(|| x.clone()),
+            x: keeps_x.then(|| B::save(x.clone(), inputs.precision)),
             weight: keeps_weight.then(|| weight.clone()),
             scale: scale.clone(),
             gated: gates.clone().map(|gates| Gated {
                 gates,
                 bias: bias.clone(),
             }),
-            output: None,
+            signs: None,
             options,
             precision: inputs.precision,
         };
@@ -291,8 +283,11 @@ impl<B: Conv2dOps, C: CheckpointStrategy> Conv2dOps for Autodiff<B, C> {
             packed: None,
             precision: inputs.precision,
         };
+        let precision = state.precision;
         let output = B::fused_conv2d(inner, options);
-        state.output = inputs.relu.then(|| output.clone());
+        state.signs = inputs
+            .relu
+            .then(|| B::save_signs(output.clone(), precision));
         let nodes = [x_node, weight_node, bias_node, residual_node, gates_node];
         tracked::<B, C, _, _>(Conv2d, state, output, nodes)
     }

@@ -45,12 +45,13 @@ use super::bf16::ComputePrecision;
 use super::cpu::{Contiguous, all_f32, dims};
 use super::excite::ExciteOps;
 use super::optional::OptionalTensor;
+use super::saved::{SaveOps, Saved};
 use forward::Epilogue;
 use geometry::Geometry;
 use input_gradient::cpu_input_gradient;
 pub use packed::PackedWeights;
 use packed::{Order, Weights};
-use weight_gradient::cpu_weight_gradient;
+use weight_gradient::{cpu_weight_gradient, cpu_weight_gradient_of_pairs};
 
 /// The geometry of a convolution. The pairs are (vertical, horizontal).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,6 +340,21 @@ pub(super) trait Conv2dOps: ExciteOps {
     }
 }
 
+/// The gradient of the weight from an input as it was kept.
+pub(super) trait SavedConv2dOps: Conv2dOps + SaveOps {
+    /// See [`Conv2dOps::conv2d_weight_gradient`].
+    fn weight_gradient_of_saved(
+        x: Self::Saved,
+        output_gradient: FloatTensor<Self>,
+        weight_shape: [usize; 4],
+        options: Conv2dOptions,
+        precision: ComputePrecision,
+    ) -> FloatTensor<Self> {
+        let x = Self::restore(x);
+        Self::conv2d_weight_gradient(x, output_gradient, weight_shape, options, precision)
+    }
+}
+
 /// Multiplies each filter of `weight` by its `scale`, `[filters]`.
 fn scale_filters<B: AffineOps>(weight: FloatTensor<B>, scale: FloatTensor<B>) -> FloatTensor<B> {
     let shape = weight.shape();
@@ -448,8 +464,31 @@ impl Conv2dOps for Flex {
     }
 }
 
+impl SavedConv2dOps for Flex {
+    fn weight_gradient_of_saved(
+        x: Saved,
+        output_gradient: FlexTensor,
+        weight_shape: [usize; 4],
+        options: Conv2dOptions,
+        precision: ComputePrecision,
+    ) -> FlexTensor {
+        if let Saved::Rounded(x) = &x
+            && all_f32([&output_gradient])
+            && let Some(gradient) =
+                cpu_weight_gradient_of_pairs(x, output_gradient.clone(), weight_shape, options)
+        {
+            return gradient;
+        }
+        let x = Self::restore(x);
+        Self::conv2d_weight_gradient(x, output_gradient, weight_shape, options, precision)
+    }
+}
+
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl Conv2dOps for burn::backend::Cube {}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl SavedConv2dOps for burn::backend::Cube {}
 
 // ---------------------------------------------------------------------------------------------
 // CPU kernel

@@ -12,8 +12,9 @@ use super::super::cpu::{
     Contiguous, Matrix, Output, OutputMatrix, SharedOutput, dims, multiply, tensor, with_scratch,
 };
 use super::super::panels::{Add, Left, PANEL, Right, multiply_into, panels_length};
+use super::super::saved::Rounded;
 use super::Conv2dOptions;
-use super::geometry::{Geometry, TASKS, Tile};
+use super::geometry::{Geometry, SMALL_MAP_PIXELS, TASKS, Tile};
 use super::unfold::unfold_tile;
 use super::{depthwise, grouped, winograd};
 
@@ -76,24 +77,48 @@ pub(super) fn cpu_weight_gradient(
         return tensor(winograd::weight_gradient(x, dy, &geometry), weight_shape);
     }
     let elements: usize = weight_shape.iter().product();
-    let by_pixels = geometry.groups < TASKS && elements <= MAX_PARTIAL_ELEMENTS;
     let transposed = match precision.bf16() {
-        Some(cpu) if geometry.groups == 1 && by_pixels => {
-            let contribution = Bf16Contribution::new(cpu, x, &geometry);
+        Some(cpu) if geometry.groups == 1 => {
+            Bf16Contribution::new(cpu, Bf16Input::Floats(x), &geometry).total(dy, elements)
+        }
+        _ if is_small(&geometry, elements) => {
             sum_over_pixels(&geometry, elements, |tile, partial| {
-                contribution.add_by_pixels(dy, tile, partial);
+                add_by_pixels(x, dy, &geometry, tile, partial);
             })
         }
-        Some(cpu) if geometry.groups == 1 => {
-            let contribution = Bf16Contribution::new(cpu, x, &geometry);
-            contribution.weight_gradient_by_channels(dy, elements)
-        }
-        _ if by_pixels => sum_over_pixels(&geometry, elements, |tile, partial| {
-            add_by_pixels(x, dy, &geometry, tile, partial);
-        }),
         _ => weight_gradient_by_channels(x, dy, &geometry, elements),
     };
     tensor(transpose_back(&transposed, &geometry), weight_shape)
+}
+
+/// Returns whether each task sums over some pixels, instead of over all pixels for some channels.
+fn is_small(geometry: &Geometry, elements: usize) -> bool {
+    geometry.groups < TASKS && elements <= MAX_PARTIAL_ELEMENTS
+}
+
+/// Computes the gradient as [`cpu_weight_gradient`] in bf16, from an input that was kept in bf16. Returns `None` for
+/// shapes whose unfolded input does not consist of its pairs.
+pub(super) fn cpu_weight_gradient_of_pairs(
+    x: &Rounded,
+    output_gradient: FlexTensor,
+    weight_shape: [usize; 4],
+    options: Conv2dOptions,
+) -> Option<FlexTensor> {
+    let geometry = Geometry::new(x.shape(), weight_shape, options);
+    let are_pairs = geometry.groups == 1
+        && geometry.is_pointwise()
+        && geometry.input_pixels().is_multiple_of(2)
+        && (geometry.batch == 1 || geometry.output_pixels() >= SMALL_MAP_PIXELS);
+    // A convolution of one channel has an algorithm of its own.
+    if !are_pairs || depthwise::is_possible(&geometry) {
+        return None;
+    }
+    let output_gradient = Contiguous::new(output_gradient);
+    let elements: usize = weight_shape.iter().product();
+    let input = Bf16Input::Pairs(x.pairs());
+    let contribution = Bf16Contribution::new(Bf16Cpu::get()?, input, &geometry);
+    let transposed = contribution.total(output_gradient.data(), elements);
+    Some(tensor(transpose_back(&transposed, &geometry), weight_shape))
 }
 
 /// Filters that are transposed at a time: the 32-bit floats in a cache line of 64 bytes, all of which
@@ -353,13 +378,32 @@ fn weight_gradient_by_channels(
 /// the unfolded input, the right one those of the output's gradient.
 struct Bf16Contribution<'a> {
     cpu: Bf16Cpu,
-    x: &'a [f32],
+    x: Bf16Input<'a>,
     geometry: &'a Geometry,
 }
 
+/// The input of a convolution.
+#[derive(Clone, Copy)]
+enum Bf16Input<'a> {
+    Floats(&'a [f32]),
+    /// Of a kernel of one pixel, with planes of an even number of pixels and tiles of one image.
+    Pairs(&'a [Pair]),
+}
+
 impl<'a> Bf16Contribution<'a> {
-    fn new(cpu: Bf16Cpu, x: &'a [f32], geometry: &'a Geometry) -> Self {
+    fn new(cpu: Bf16Cpu, x: Bf16Input<'a>, geometry: &'a Geometry) -> Self {
         Self { cpu, x, geometry }
+    }
+
+    /// Computes the transposed gradient.
+    fn total(&self, dy: &[f32], elements: usize) -> Vec<f32> {
+        if is_small(self.geometry, elements) {
+            sum_over_pixels(self.geometry, elements, |tile, partial| {
+                self.add_by_pixels(dy, tile, partial);
+            })
+        } else {
+            self.weight_gradient_by_channels(dy, elements)
+        }
     }
 
     /// Adds the contribution of a tile to the transposed gradient, `[rows, filters]`.
@@ -412,13 +456,24 @@ impl<'a> Bf16Contribution<'a> {
         let (geometry, columns) = (self.geometry, tile.columns());
         let rows = channels.len() * geometry.kernel_elements();
         let depth = columns.div_ceil(2);
+        let x = match self.x {
+            Bf16Input::Floats(x) => x,
+            Bf16Input::Pairs(pairs) => {
+                let block = geometry.input_block(tile.images.start, 0, channels);
+                let left = PairLeft::Rows {
+                    data: &pairs[block.start / 2 + tile.pixels.start / 2..],
+                    stride: geometry.input_pixels() / 2,
+                };
+                return self.multiply(left, rows, panels, depth, gradient);
+            }
+        };
         let is_whole = tile.images.len() == 1;
         let unfolded_length = if is_whole { 0 } else { rows * columns };
         let lengths = [rows * depth, unfolded_length, tile.pixels.len()];
         with_scratch(lengths, |[pairs, unfolded, line]| {
             let pairs = cast_slice_mut(pairs);
             unfold_tile(
-                self.x,
+                x,
                 geometry,
                 0,
                 channels,
@@ -445,16 +500,29 @@ impl<'a> Bf16Contribution<'a> {
                 data: pairs,
                 stride: depth,
             };
-            let right = PairPanels {
-                data: panels,
-                depth,
-                columns: geometry.filters,
-            };
-            let mut sums = Add {
-                matrix: gradient,
-                columns: geometry.filters,
-            };
-            self.cpu.multiply(left, rows, right, &mut sums);
+            self.multiply(left, rows, panels, depth, gradient);
         });
+    }
+
+    /// Adds the product of a left matrix and the panels of a tile.
+    fn multiply(
+        &self,
+        left: PairLeft<'_>,
+        rows: usize,
+        panels: &[Pair],
+        depth: usize,
+        gradient: &mut [f32],
+    ) {
+        let columns = self.geometry.filters;
+        let right = PairPanels {
+            data: panels,
+            depth,
+            columns,
+        };
+        let mut sums = Add {
+            matrix: gradient,
+            columns,
+        };
+        self.cpu.multiply(left, rows, right, &mut sums);
     }
 }
