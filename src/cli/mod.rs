@@ -97,10 +97,10 @@ struct GlobalArgs {
     /// Print errors and warnings only
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Print timings, and the elapsed time with each line
+    /// Print timings, and the elapsed time on each line
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     verbose: bool,
-    /// Number of CPU threads that compute [default: one per core]
+    /// Number of CPU threads for computation [default: one per core]
     #[arg(long, global = true, value_name = "N", value_parser = whole_number_within(1..=1024_u16))]
     threads: Option<u16>,
 }
@@ -156,7 +156,7 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Check devices and the installation
     Doctor(doctor::DoctorArgs),
-    /// Print the completion script of a shell
+    /// Print the completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual pages
     Man(man::ManArgs),

@@ -69,16 +69,16 @@ const HEADING: &str = "Third-party weights";
 /// Options for reading third-party checkpoints, shared by all subcommands that load weights.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ThirdPartyArgs {
-    /// Layout of a third-party checkpoint, where tensor names are ambiguous (such as
-    /// torchvision-detector-v1, mmdetection-caffe)
+    /// Layout of a third-party checkpoint, for ambiguous tensor names (such as torchvision-detector-v1,
+    /// mmdetection-caffe)
     #[arg(long, default_value = "auto", value_parser = layout_parser(), hide_possible_values = true,
         value_name = "auto|torchvision|timm|cadene|...", help_heading = HEADING)]
     layout: LayoutChoice,
     /// Fail on missing, mismatched or unused tensors
     #[arg(long, help_heading = HEADING)]
     strict: bool,
-    /// Skip tensors of layers that sedet, or the backbone to train, does not have; the outputs then differ
-    /// from those of the origin
+    /// Skip tensors of layers that sedet or the trained backbone does not have; outputs then differ from those
+    /// of the original model
     #[arg(
         long = "allow-unused",
         alias = "skip-unknown",
@@ -86,7 +86,8 @@ pub(super) struct ThirdPartyArgs {
         help_heading = HEADING
     )]
     skip_unknown: bool,
-    /// Network to read from a file with several, by a part of its tensor names (such as encoder_q, teacher)
+    /// Network to read from a file that contains several, selected by a part of its tensor names (such as
+    /// encoder_q, teacher)
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     network: Option<String>,
 }

@@ -26,18 +26,18 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct SplitArgs {
-    /// Directory with annotations of boxes, or one annotation file; not changed
+    /// Directory with box annotations, or an annotation file; remains unchanged
     source: String,
-    /// Share of the images for validation, from 0 to 1
+    /// Fraction of the images for validation, from 0 to 1
     #[arg(long, default_value_t = 0.2, value_parser = share)]
     val: f64,
-    /// Share of the images for testing
+    /// Fraction of the images for testing
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     test: f64,
     /// Random seed [default: 0]
     #[arg(long, value_parser = whole_number::<u64>)]
     seed: Option<u64>,
-    /// Output directory, outside of the source; must be empty or not exist
+    /// Output directory, outside the source; must be empty or not exist
     #[arg(long)]
     output: PathBuf,
     /// How to place images: copy, hard-link, or leave (annotations only)

@@ -74,7 +74,7 @@ pub(super) struct ExciteArgs {
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Split: val, train or, where it exists, test
+    /// Split: val, train or, if it exists, test
     #[arg(long, default_value_t = Split::Val)]
     split: Split,
     /// Classes in the figures, by name or label: a,b,... [default: the four with the most images]
