@@ -112,7 +112,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         if let AnyDatasetName::Classification(dataset) = AnyDatasetName::parse(dataset)? {
             if args.against.is_some() {
                 return Err(usage_with_hint(
-                    "--against compares detectors, and the dataset is one of a classifier",
+                    "--against compares detectors, but this is a classification dataset",
                     "omit --against",
                 ));
             }
@@ -335,10 +335,7 @@ fn comparable_results(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<Re
 fn read_rows(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<ResultRow>> {
     let rows = read_results(path)?;
     if rows.is_empty() {
-        problem!(
-            "warning: {}: an empty list, without a detection",
-            path.display()
-        );
+        problem!("warning: {}: an empty list: no detections", path.display());
         return Ok(rows);
     }
     let with_rows: HashSet<u64> = rows.iter().map(|row| row.image_id).collect();

@@ -31,8 +31,7 @@ Examples:
   sedet train --resume runs/photos";
 
 /// The usual help does not mention --resume, which `ablate` does not have.
-const EPOCHS: &str =
-    "Number of epochs; with --resume, the new total [default: the recipe's]";
+const EPOCHS: &str = "Number of epochs; with --resume, the new total [default: the recipe's]";
 const ON_BAD_IMAGE: &str = "What to do with unreadable images: stop, or skip them and list them at the end; also applies to \
                             --resume [default: the recipe's]";
 
@@ -129,7 +128,7 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     if let (Some(run), Some(option)) = (&args.resume, args.recipe.third_party.given()) {
         return Err(usage_with_hint(
             format!(
-                "{option} has no effect: {} goes on with its own checkpoint",
+                "{option} has no effect: {} continues from its own checkpoint",
                 run.display()
             ),
             format!("omit {option}"),

@@ -9,7 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::hints::{advise, usage_with_hint};
-use super::named::{DownloadArgs, ListArgs, download, list, path_or_named};
+use super::named::{ListArgs, NamedDownloadArgs, download, list, path_or_named};
 use super::terminal::{fitted, width};
 use super::{print_out, quoted};
 use crate::cli::status;
@@ -35,7 +35,7 @@ enum WeightsCommand {
     /// List published weights by name
     List(ListArgs),
     /// Download published weights
-    Download(DownloadArgs),
+    Download(NamedDownloadArgs),
     /// Convert a third-party checkpoint to a sedet checkpoint
     Import(ImportArgs),
     /// List the tensors of a weights file
@@ -314,7 +314,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let Some(found) = &loaded.report else {
         return Err(advise(
             format!("{}: is already a sedet checkpoint", args.file.display()),
-            "use it as it is: --checkpoint and --weights take it",
+            "use it directly: --checkpoint and --weights accept it",
         ));
     };
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());

@@ -90,11 +90,11 @@ fn source(args: &ConvertArgs, dataset: &DatasetName) -> anyhow::Result<DatasetFi
     }
 }
 
-/// Says that images were copied that were to be linked, which needs space.
+/// Reports images that were copied instead of linked, which needs space.
 pub(super) fn report_copies(copied: usize) {
     if copied > 0 {
         problem!(
-            "--images link: {} copied: hard links need one file system that has them",
+            "--images link: {} copied: hard links need source and output on one file system that supports them",
             count(copied, "image")
         );
     }

@@ -54,7 +54,7 @@ pub(super) struct SplitArgs {
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
-        _ => Err("a share is a number from 0 to below 1, such as 0.2".into()),
+        _ => Err("expected a fraction from 0 to below 1, such as 0.2".into()),
     }
 }
 
@@ -164,7 +164,7 @@ fn check_no_split_is_empty(
         ),
     };
     let fewer = if args.test > 0.0 && args.val > 0.0 {
-        ", or divide into two splits: omit --test"
+        ", or create only two splits: omit --test"
     } else {
         ""
     };
@@ -243,7 +243,7 @@ fn read_whole(
 ) -> anyhow::Result<Whole> {
     let names: Vec<String> = files.split_names().iter().map(Split::to_string).collect();
     if names.len() > 1 {
-        status!("{} are joined and divided again", names.join(", "));
+        status!("{} are joined and split again", names.join(", "));
     }
     let read = while_decoding(|progress| Whole::read(files, on_bad_image, progress));
     match (read, files.splits.as_slice()) {
@@ -253,7 +253,7 @@ fn read_whole(
         {
             let json = &single.annotations;
             status!(
-                "{}: images not found: the annotations are divided without them",
+                "{}: images not found: the annotations are split without them",
                 json.display()
             );
             Ok(Whole::of_one(SplitAnnotations {

@@ -102,7 +102,7 @@ pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
     let Some(checkpoint) = &args.model.checkpoint else {
         return Err(usage_with_hint(
             "no model is given",
-            "--checkpoint runs/NAME for a model of your own; `sedet weights list` names published weights",
+            "--checkpoint runs/NAME for a model of your own; `sedet weights list` lists published weights",
         ));
     };
     match (&args.dataset, &args.image) {

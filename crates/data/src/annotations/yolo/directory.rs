@@ -587,7 +587,7 @@ pub(super) fn first_label(
     })
 }
 
-/// Returns whether the first line of a text is that of a box or an outline.
+/// Returns whether the first line of a file is that of a box or an outline.
 pub(super) fn looks_like_labels(text: &str) -> bool {
     let line = text.lines().find(|line| !line.trim().is_empty());
     let words = line.unwrap_or_default().split_whitespace();

@@ -120,7 +120,7 @@ impl AnnotationFormat for YoloFormat {
         let (left, top) = (x.max(0.0), y.max(0.0));
         let (right, bottom) = ((x + w).min(width), (y + h).min(height));
         if right <= left || bottom <= top {
-            return Err("boxes outside of the image");
+            return Err("boxes outside the image");
         }
         Ok([left, top, right - left, bottom - top])
     }
