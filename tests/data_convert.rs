@@ -230,7 +230,7 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
         "dropped: crowd annotations (1 object)",
         "dropped: areas that differ from the box (1 object)",
         "dropped: parts of boxes outside the image (1 object)",
-        "dropped: key points (3 objects)",
+        "dropped: keypoints (3 objects)",
     ] {
         assert!(stderr_text.contains(line), "{stderr_text}");
     }
