@@ -235,8 +235,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a sedet checkpoint, or a third-party file whose layout is detected. A run directory stands for its
-    /// best checkpoint.
+    /// Loads a sedet checkpoint, or a third-party file whose layout is detected. For a run directory, it loads
+    /// its best checkpoint.
     ///
     /// # Errors
     /// A file that can't be read, or that lacks tensors of the network.

@@ -130,7 +130,10 @@ fn unpack_tar(
 }
 
 fn not_a_plain_file(path: &Path) -> UnpackError {
-    UnpackError::Archive(format!("{} is not a regular file", path.display()))
+    UnpackError::Archive(format!(
+        "{} is a link or not a regular file",
+        path.display()
+    ))
 }
 
 /// Returns an archive's path without `.`; a path that leads out of the directory is an error.
