@@ -224,16 +224,13 @@ fn the_configuration_determines_operators_and_attributes() {
     assert_eq!(pool.op_type, "AveragePool");
     assert_eq!(attribute(pool, "ceil_mode").i, Some(1));
     assert_eq!(attribute(pool, "count_include_pad").i, Some(0));
-    assert_eq!(
-        attribute(node(&deep, "backbone.pooling"), "pads").ints,
-        [1; 4]
-    );
+    assert_eq!(attribute(node(&deep, "backbone.pool"), "pads").ints, [1; 4]);
     assert_eq!(
         node(&deep, "backbone.layer1.0.se.fc1").input[1],
         "backbone.layer1.0.se.fc1.weight"
     );
     let cadene = of("cadene_senet.npz");
-    let pool = node(&cadene, "backbone.pooling");
+    let pool = node(&cadene, "backbone.pool");
     assert_eq!(attribute(pool, "ceil_mode").i, Some(1));
     assert_eq!(attribute(pool, "pads").ints, [0; 4]);
     let grouped = node(&cadene, "backbone.layer2.0.convs.1");
@@ -473,7 +470,7 @@ fn every_classifier_and_variant_of_the_se_unit_has_a_complete_graph() {
         let graph = &graphs[&format!("se-variant-{variant}")];
         node(graph, &format!("{block}.se")).input[0].clone()
     };
-    assert_eq!(excited("pre"), "backbone.pooling");
+    assert_eq!(excited("pre"), "backbone.pool");
     assert_eq!(excited("conv3x3"), format!("{block}.norms.1.relu"));
     assert_eq!(excited("identity"), format!("{block}.downsample.norm"));
     assert_eq!(excited("post"), format!("{block}.relu"));
@@ -481,7 +478,7 @@ fn every_classifier_and_variant_of_the_se_unit_has_a_complete_graph() {
     assert_eq!(excited("after-relu"), format!("{block}.norms.2.relu"));
     // Seven rows and columns for VGG's first hidden layer, of any feature map.
     let vgg = &graphs["vgg16-bn"];
-    assert_eq!(node(vgg, "features.rows").op_type, "Div");
+    assert_eq!(node(vgg, "pool.rows").op_type, "Div");
     assert_eq!(node(vgg, "hidden.1").input[0], "hidden.0.relu");
 }
 

@@ -28,7 +28,7 @@ use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
 use sedet_nn::nn::se::{SeConfig, SeUnit};
 
 /// The pooling after the stem's first and last convolution.
-pub(crate) const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_rounding(Rounding::Up);
+const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_rounding(Rounding::Up);
 
 /// The pooling in the modules of stride 2. Equal to Caffe's pooling for even sizes; for odd sizes
 /// Caffe's would give fewer pixels than the convolutions that its output is concatenated with.
@@ -271,7 +271,7 @@ pub struct BnInception {
 }
 
 /// Returns the indices of the modules in a part.
-pub(crate) fn modules_of(part: usize) -> Range<usize> {
+fn modules_of(part: usize) -> Range<usize> {
     let (.., modules) = &PARTS[part];
     modules.clone()
 }
@@ -293,13 +293,13 @@ impl Backbone for BnInception {
             .fold(x, |x, module| module.forward(x))
     }
 
-    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+    fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>) {
         match part {
-            0 => tracer.conv_norm("stem.0", &self.stem[0]),
+            0 => tracer.conv_norm_relu("stem.0", &self.stem[0]),
             1 => {
                 tracer.pool("stem.0.pool", STEM_POOL);
                 for (index, conv) in self.stem.iter().enumerate().skip(1) {
-                    tracer.conv_norm(format!("stem.{index}"), conv);
+                    tracer.conv_norm_relu(format_args!("stem.{index}"), conv);
                 }
             }
             2 => tracer.pool("stem.2.pool", STEM_POOL),

@@ -95,8 +95,8 @@ pub trait Backbone: Module {
     /// If there is no such part.
     fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4>;
 
-    /// Records the layers of one part.
-    fn trace_part(&self, part: usize, tracer: &mut Tracer);
+    /// Records the operations of one part in evaluation mode. The summary of the layers and the ONNX export follow from it.
+    fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>);
 
     /// Whether [`folded`](Self::folded) folds the norms and applies the precision.
     const FOLDS: bool = false;
@@ -151,8 +151,8 @@ pub trait Backbone: Module {
         })
     }
 
-    /// Records the layers of all parts.
-    fn trace(&self, tracer: &mut Tracer) {
+    /// Records the operations of all parts.
+    fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
         for part in 0..Self::PARTS {
             self.trace_part(part, tracer);
         }

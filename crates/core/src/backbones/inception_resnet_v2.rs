@@ -324,9 +324,9 @@ pub struct Block {
     /// The SE unit on its output, in SE networks.
     pub se: Option<SeUnit>,
     /// Factor of the branch before the sum.
-    pub(crate) scale: f64,
+    scale: f64,
     /// Whether a ReLU follows the sum.
-    pub(crate) with_relu: bool,
+    with_relu: bool,
 }
 
 impl Block {
@@ -341,6 +341,18 @@ impl Block {
             add_relu(scaled, x)
         } else {
             scaled + x
+        }
+    }
+
+    fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
+        let input = tracer.current();
+        tracer.branches("branches", &self.branches);
+        tracer.conv("conv", &self.conv);
+        tracer.se(self.se.as_ref());
+        tracer.scale("scaled", self.scale);
+        tracer.sum("sum", &[tracer.current(), input]);
+        if self.with_relu {
+            tracer.last_relu();
         }
     }
 }
@@ -365,11 +377,11 @@ pub struct InceptionResnetV2 {
     pub last: ConvNorm,
     /// The max pooling of the stem.
     #[module(skip)]
-    pub(crate) pool: Pool2d,
+    pool: Pool2d,
 }
 
 /// Returns the indices of the stem's convolutions in a part.
-pub(crate) fn stem_of(part: usize) -> std::ops::Range<usize> {
+fn stem_of(part: usize) -> std::ops::Range<usize> {
     match part {
         0 => 0..3,
         1 => 3..5,
@@ -401,14 +413,14 @@ impl Backbone for InceptionResnetV2 {
         }
     }
 
-    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+    fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>) {
         match part {
             1 => tracer.pool("stem.2.pool", self.pool),
             2 => tracer.pool("stem.4.pool", self.pool),
             _ => {}
         }
         for index in stem_of(part) {
-            tracer.conv_norm(format!("stem.{index}"), &self.stem[index]);
+            tracer.conv_norm_relu(format_args!("stem.{index}"), &self.stem[index]);
         }
         if part < 2 {
             return;
@@ -417,15 +429,11 @@ impl Backbone for InceptionResnetV2 {
         tracer.within(format!("stages.{}", part - 2), |tracer| {
             tracer.branches("transition", transition);
             for (index, block) in blocks.iter().enumerate() {
-                tracer.within(format!("blocks.{index}"), |tracer| {
-                    tracer.branches("branches", &block.branches);
-                    tracer.conv("conv", &block.conv);
-                    tracer.se(block.se.as_ref());
-                });
+                tracer.within(format!("blocks.{index}"), |tracer| block.trace(tracer));
             }
         });
         if part == Self::PARTS - 1 {
-            tracer.conv_norm("last", &self.last);
+            tracer.conv_norm_relu("last", &self.last);
         }
     }
 }

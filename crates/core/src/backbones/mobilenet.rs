@@ -161,9 +161,9 @@ impl SeparableBlock {
         }
     }
 
-    fn trace(&self, tracer: &mut Tracer) {
-        tracer.conv_norm("depthwise", &self.depthwise);
-        tracer.conv_norm("pointwise", &self.pointwise);
+    fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
+        tracer.conv_norm_relu("depthwise", &self.depthwise);
+        tracer.conv_norm_relu("pointwise", &self.pointwise);
         tracer.se(self.se.as_ref());
     }
 }
@@ -178,7 +178,7 @@ pub struct Mobilenet {
 }
 
 /// Returns the indices of the blocks in a part.
-pub(crate) fn blocks_of(part: usize) -> Range<usize> {
+fn blocks_of(part: usize) -> Range<usize> {
     let (.., blocks) = &PARTS[part];
     blocks.clone()
 }
@@ -209,9 +209,9 @@ impl Backbone for Mobilenet {
             .fold(x, |x, block| block.forward(x))
     }
 
-    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+    fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>) {
         if part == 0 {
-            tracer.conv_norm("stem", &self.stem);
+            tracer.conv_norm_relu("stem", &self.stem);
         }
         for index in blocks_of(part) {
             tracer.within(format!("blocks.{index}"), |tracer| {

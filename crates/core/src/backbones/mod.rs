@@ -409,9 +409,14 @@ impl AnyBackbone {
         each_family!(self, network => network.forward_features(pixels, frozen))
     }
 
-    /// Records the layers of all parts.
-    pub(crate) fn trace(&self, tracer: &mut Tracer) {
+    /// Records the operations of all parts.
+    pub(crate) fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
         each_family!(self, network => network.trace(tracer));
+    }
+
+    /// Records the operations of one part; see [`Backbone::trace_part`].
+    pub(crate) fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>) {
+        each_family!(self, network => network.trace_part(part, tracer));
     }
 
     /// Lists the layers of each part; see [`Backbone::layers_of_parts`].

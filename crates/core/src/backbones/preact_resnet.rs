@@ -270,17 +270,24 @@ impl PreactBlock {
             }
     }
 
-    fn trace(&self, tracer: &mut Tracer) {
-        let input = tracer.shape();
+    fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
+        let mut shortcut = tracer.current();
         for (index, (norm, conv)) in self.norms.iter().zip(&self.convs).enumerate() {
-            tracer.norm(format!("norms.{index}"), norm);
-            tracer.conv(format!("convs.{index}"), conv);
+            tracer.norm(format_args!("norms.{index}"), norm);
+            tracer.relu(format_args!("norms.{index}"));
+            if index == 0 && self.projection.is_some() {
+                shortcut = tracer.current();
+            }
+            tracer.conv(format_args!("convs.{index}"), conv);
         }
         tracer.se(self.se.as_ref());
+        let branch = tracer.current();
         if let Some(projection) = &self.projection {
-            tracer.resume(input);
+            tracer.resume(shortcut);
             tracer.conv("projection", projection);
+            shortcut = tracer.current();
         }
+        tracer.sum("sum", &[branch, shortcut]);
     }
 }
 
@@ -322,7 +329,7 @@ impl Backbone for PreactResNet {
         }
     }
 
-    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+    fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>) {
         if part == 0 {
             return tracer.conv("conv1", &self.conv1);
         }
@@ -331,6 +338,7 @@ impl Backbone for PreactResNet {
         }
         if part == Self::PARTS - 1 {
             tracer.norm("norm", &self.norm);
+            tracer.relu("norm");
         }
     }
 }

@@ -8,8 +8,6 @@
 //! C2..C5 are the outputs of the four stages, as in the FPN paper.
 
 use burn::module::Module;
-use burn::tensor::module::avg_pool2d;
-use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -605,24 +603,20 @@ pub struct Reshape {
 impl Reshape {
     /// Returns the average pooling that comes first, if any. It is timm's: windows at the lower and
     /// right border average the pixels inside the feature map.
-    pub fn pooling(self) -> Option<AvgPoolOptions<2>> {
-        self.pool.then(|| {
-            AvgPoolOptions::new([2, 2])
-                .with_stride([2, 2])
-                .with_count_include_pad(false)
-                .with_ceil_mode(true)
-        })
+    fn pooling(self) -> Option<Pool2d> {
+        let pool = || Pool2d::new(PoolKind::AverageInside, 2, 2).with_rounding(Rounding::Up);
+        self.pool.then(pool)
     }
 
     /// Returns the numbers of zero channels to add before and after.
-    pub(crate) fn zero_channels(self) -> [usize; 2] {
+    fn zero_channels(self) -> [usize; 2] {
         let before = self.new_channels / 2;
         [before, self.new_channels - before]
     }
 
     fn forward(self, x: Tensor<4>) -> Tensor<4> {
         let x = match self.pooling() {
-            Some(options) => avg_pool2d(x, options),
+            Some(pool) => pool.forward(x),
             None => x,
         };
         let x = match self.stride {
@@ -643,6 +637,20 @@ impl Reshape {
                 Tensor::cat(vec![zeros(before), x, zeros(after)], 1)
             }
         }
+    }
+
+    fn trace(self, tracer: &mut Tracer<'_>) {
+        tracer.within("shortcut", |tracer| {
+            if let Some(pool) = self.pooling() {
+                tracer.unlisted_pool("pool", pool);
+            }
+            if self.stride != 1 {
+                tracer.subsample("slice", self.stride);
+            }
+            if self.zero_channels() != [0, 0] {
+                tracer.pad_channels("pad", self.zero_channels());
+            }
+        });
     }
 }
 
@@ -673,11 +681,6 @@ pub struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    /// Returns the operations of the shortcut before its convolution, or instead of one.
-    pub fn reshape(&self) -> Reshape {
-        self.shortcut
-    }
-
     /// Returns the pooling after a convolution of the branch.
     pub(crate) fn pool_after(&self, conv: usize) -> Option<Pool2d> {
         let pool = self.branch_pool.filter(|pool| pool.after == conv)?;
@@ -729,37 +732,38 @@ impl ResidualBlock {
         }
     }
 
-    fn trace(&self, tracer: &mut Tracer) {
-        let input = tracer.shape();
+    fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
+        let input = tracer.current();
         tracer.se(self.se_at(SePosition::Pre));
         let last = self.convs.len() - 1;
+        let se = self.se.as_ref();
+        let clamped_before_se = se.is_some_and(|se| se.config().after_relu);
         for (index, (conv, norm)) in self.convs.iter().zip(&self.norms).enumerate() {
             if index == last {
                 tracer.se(self.se_at(SePosition::Conv3x3));
             }
-            tracer.conv(format!("convs.{index}"), conv);
-            tracer.norm(format!("norms.{index}"), norm);
+            tracer.conv(format_args!("convs.{index}"), conv);
+            tracer.norm(format_args!("norms.{index}"), norm);
+            if index < last || clamped_before_se {
+                tracer.relu(format_args!("norms.{index}"));
+            }
             if let Some(pool) = self.pool_after(index) {
                 tracer.pool("anti_alias", pool);
             }
         }
         tracer.se(self.se_at(SePosition::Standard));
-        let output = tracer.shape();
+        let branch = tracer.current();
+        tracer.resume(input);
+        self.shortcut.trace(tracer);
         if let Some(downsample) = &self.downsample {
-            let [_, height, width] = output;
-            tracer.resume(match self.shortcut.pooling() {
-                // Averaged to the block's size first.
-                Some(_) => [input[0], height, width],
-                None => input,
-            });
             tracer.within("downsample", |tracer| {
                 tracer.conv("conv", &downsample.conv);
                 tracer.norm("norm", &downsample.norm);
             });
-            tracer.resume(output);
         }
-        // The output of a shortcut without weights has the same shape.
         tracer.se(self.se_at(SePosition::Identity));
+        tracer.sum("sum", &[branch, tracer.current()]);
+        tracer.last_relu();
         tracer.se(self.se_at(SePosition::Post));
     }
 
@@ -804,11 +808,6 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// Returns the stem's pooling layers in order; none in CIFAR networks.
-    pub(crate) fn pools(&self) -> &[Pool2d] {
-        &self.pools
-    }
-
     fn forward_stem(&self, pixels: Tensor<4>) -> Tensor<4> {
         let stem = forward_normed(&self.conv1, &self.bn1, pixels, None, true);
         let stem = self
@@ -861,7 +860,7 @@ impl Backbone for ResNet {
         }
     }
 
-    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+    fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>) {
         if part > 0 {
             for (index, block) in self.stages()[part - 1].iter().enumerate() {
                 tracer.within(format!("layer{part}.{index}"), |tracer| block.trace(tracer));
@@ -870,9 +869,11 @@ impl Backbone for ResNet {
         }
         tracer.conv("conv1", &self.conv1);
         tracer.norm("bn1", &self.bn1);
+        tracer.relu("bn1");
         for (index, (conv, norm)) in self.stem_convs.iter().zip(&self.stem_norms).enumerate() {
-            tracer.conv(format!("stem_convs.{index}"), conv);
-            tracer.norm(format!("stem_norms.{index}"), norm);
+            tracer.conv(format_args!("stem_convs.{index}"), conv);
+            tracer.norm(format_args!("stem_norms.{index}"), norm);
+            tracer.relu(format_args!("stem_norms.{index}"));
         }
         for (pool, name) in self.pools.iter().zip(["pool", "anti_alias"]) {
             tracer.pool(name, *pool);

@@ -330,10 +330,13 @@ impl ShakeBranch {
             })
     }
 
-    fn trace(&self, tracer: &mut Tracer) {
+    fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
         for (index, (conv, norm)) in self.convs.iter().zip(&self.norms).enumerate() {
-            tracer.conv(format!("convs.{index}"), conv);
-            tracer.norm(format!("norms.{index}"), norm);
+            tracer.conv(format_args!("convs.{index}"), conv);
+            tracer.norm(format_args!("norms.{index}"), norm);
+            if index + 1 < self.convs.len() {
+                tracer.relu(format_args!("norms.{index}"));
+            }
         }
     }
 }
@@ -357,16 +360,18 @@ impl ShakeShortcut {
             .forward(Tensor::cat(paths.collect(), 1), None, false)
     }
 
-    fn trace(&self, tracer: &mut Tracer) {
-        let input = tracer.shape();
-        let mut channels = 0;
+    fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
+        let input = tracer.current();
+        let mut paths = Vec::with_capacity(self.convs.len());
         for (index, conv) in self.convs.iter().enumerate() {
             tracer.resume(input);
-            tracer.conv(format!("convs.{index}"), conv);
-            channels += tracer.shape()[0];
+            if index > 0 {
+                tracer.shift(format_args!("shifted.{index}"), index);
+            }
+            tracer.conv(format_args!("convs.{index}"), conv);
+            paths.push(tracer.current());
         }
-        let [_, height, width] = tracer.shape();
-        tracer.resume([channels, height, width]);
+        tracer.concat("concat", &paths);
         tracer.norm("norm", &self.norm);
     }
 }
@@ -391,7 +396,7 @@ pub struct ShakeBlock {
     /// The SE unit on the mixture, in SE networks.
     pub se: Option<SeUnit>,
     /// Whether the block begins with a ReLU.
-    pub(crate) is_preact: bool,
+    is_preact: bool,
 }
 
 impl ShakeBlock {
@@ -424,16 +429,29 @@ impl ShakeBlock {
         }
     }
 
-    fn trace(&self, tracer: &mut Tracer) {
-        let input = tracer.shape();
-        if let Some(shortcut) = &self.shortcut {
-            tracer.within("shortcut", |tracer| shortcut.trace(tracer));
+    fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
+        let mut shortcut = tracer.current();
+        if self.is_preact {
+            tracer.relu("input");
         }
+        let input = tracer.current();
+        if let Some(layers) = &self.shortcut {
+            tracer.within("shortcut", |tracer| layers.trace(tracer));
+            shortcut = tracer.current();
+        }
+        let mut outputs = Vec::with_capacity(self.branches.len());
         for (index, branch) in self.branches.iter().enumerate() {
             tracer.resume(input);
             tracer.within(format!("branches.{index}"), |tracer| branch.trace(tracer));
+            outputs.push(tracer.current());
         }
+        tracer.sum("branches", &outputs);
+        tracer.scale("mixture", 0.5);
         tracer.se(self.se.as_ref());
+        tracer.sum("sum", &[tracer.current(), shortcut]);
+        if !self.is_preact {
+            tracer.last_relu();
+        }
     }
 }
 
@@ -454,7 +472,7 @@ pub struct ShakeShake {
     #[module(skip)]
     backward: BackwardMix,
     /// Whether blocks begin with a ReLU.
-    pub(crate) is_preact: bool,
+    is_preact: bool,
 }
 
 impl ShakeShake {
@@ -527,13 +545,20 @@ impl Backbone for ShakeShake {
         self.forward_part_mixed(part, x, mixings.iter().collect())
     }
 
-    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+    fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>) {
         if part == 0 {
             tracer.conv("conv1", &self.conv1);
             tracer.norm("bn1", &self.bn1);
+            // Where blocks begin with a ReLU, the stem needs none.
+            if !self.is_preact {
+                tracer.relu("bn1");
+            }
         }
         for (index, block) in self.blocks(part).iter().enumerate() {
             tracer.within(format!("layer{part}.{index}"), |tracer| block.trace(tracer));
+        }
+        if part == Self::PARTS - 1 && self.is_preact {
+            tracer.last_relu();
         }
     }
 }

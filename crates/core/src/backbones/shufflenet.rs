@@ -37,10 +37,10 @@ const UNITS: [usize; 3] = [4, 8, 4];
 const EXPANSION: usize = 4;
 
 /// The pooling after the first convolution.
-pub(crate) const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_padding(1);
+const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_padding(1);
 
 /// The pooling on the shortcut of a unit of stride 2.
-pub(crate) const SHORTCUT_POOL: Pool2d = Pool2d::new(PoolKind::Average, 3, 2).with_padding(1);
+const SHORTCUT_POOL: Pool2d = Pool2d::new(PoolKind::Average, 3, 2).with_padding(1);
 
 /// Configuration of a [`Shufflenet`]; complete enough to be stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -203,9 +203,9 @@ pub struct ShuffleUnit {
     /// The SE unit on its output, in SE networks.
     pub se: Option<SeUnit>,
     /// Groups of the 1x1 convolutions.
-    pub(crate) groups: usize,
+    groups: usize,
     /// Whether the unit has stride 2.
-    pub(crate) halves: bool,
+    halves: bool,
 }
 
 impl ShuffleUnit {
@@ -225,14 +225,24 @@ impl ShuffleUnit {
         }
     }
 
-    fn trace(&self, tracer: &mut Tracer) {
-        let pooled = self.halves.then(|| tracer.aside("pool", SHORTCUT_POOL));
-        tracer.conv_norm("reduce", &self.reduce);
+    fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
+        let input = tracer.current();
+        if self.halves {
+            tracer.pool("pool", SHORTCUT_POOL);
+        }
+        let shortcut = tracer.current();
+        tracer.resume(input);
+        tracer.conv_norm_relu("reduce", &self.reduce);
+        tracer.shuffle("shuffle", self.groups);
         tracer.conv_norm("depthwise", &self.depthwise);
         tracer.conv_norm("expand", &self.expand);
         tracer.se(self.se.as_ref());
-        if let Some([channels, _, _]) = pooled {
-            tracer.append_channels(channels);
+        if self.halves {
+            tracer.last_relu();
+            tracer.concat("concat", &[shortcut, tracer.current()]);
+        } else {
+            tracer.sum("sum", &[tracer.current(), shortcut]);
+            tracer.last_relu();
         }
     }
 }
@@ -247,7 +257,7 @@ pub struct Shufflenet {
 }
 
 /// Returns the indices of the units in a part.
-pub(crate) fn units_of(part: usize) -> std::ops::Range<usize> {
+fn units_of(part: usize) -> std::ops::Range<usize> {
     let [first, second, third] = UNITS;
     match part {
         2 => 0..first,
@@ -284,9 +294,9 @@ impl Backbone for Shufflenet {
         }
     }
 
-    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+    fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>) {
         match part {
-            0 => tracer.conv_norm("stem", &self.stem),
+            0 => tracer.conv_norm_relu("stem", &self.stem),
             1 => tracer.pool("stem.pool", STEM_POOL),
             _ => {
                 for index in units_of(part) {

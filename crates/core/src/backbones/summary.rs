@@ -1,4 +1,5 @@
-//! Parameters, multiply-adds and output sizes of a network's layers, without running it.
+//! Parameters, multiply-adds and output sizes of a network's layers, and the graph of its operations, without
+//! running it.
 //!
 //! A [`Tracer`] follows the forward pass of a module with the shape of one image's feature map instead
 //! of the feature map.
@@ -16,6 +17,10 @@ use sedet_nn::nn::conv_norm::ConvNorm;
 use sedet_nn::nn::norm::Norm;
 use sedet_nn::nn::pool::Pool2d;
 use sedet_nn::nn::se::{SeUnit, Squeeze};
+
+/// Height and width of the image for questions that do not depend on them, such as the names of layers: every network
+/// accepts it.
+pub(crate) const NOMINAL_SIZE: [usize; 2] = [512; 2];
 
 /// The type of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -136,26 +141,93 @@ pub struct TooSmall {
     pub layer: String,
 }
 
-/// Records the layers of a network.
+/// An operation of a traced network, in evaluation mode.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Operation<'a> {
+    /// A feature map that no traced operation computes; the first is the image.
+    Input,
+    Conv(&'a Conv2d),
+    Norm(&'a Norm),
+    Relu,
+    /// Pooling over windows.
+    Pool(Pool2d),
+    /// Average pooling of the whole feature map to this number of rows and columns (PyTorch's
+    /// `AdaptiveAvgPool2d`).
+    PoolTo(usize),
+    Se(&'a SeUnit),
+    /// A linear layer on the flattened feature map.
+    Linear(&'a Linear),
+    /// Every n-th row and column, from the first on.
+    Subsample(usize),
+    /// Zero channels before and after.
+    PadChannels([usize; 2]),
+    /// Interleaves the channels of all groups.
+    Shuffle {
+        channels: usize,
+        groups: usize,
+    },
+    /// Shifts right and down by a number of pixels and fills with zeros.
+    Shift(usize),
+    /// The product with a number.
+    Scale(f64),
+    /// The sum of all inputs.
+    Sum,
+    /// The channels of all inputs.
+    Concat,
+}
+
+/// A node of a traced network.
+#[derive(Debug, Clone)]
+pub(crate) struct Node<'a> {
+    /// Its path in the network. For a layer with weights, the prefix of their names.
+    pub(crate) name: String,
+    pub(crate) operation: Operation<'a>,
+    /// Positions of the nodes whose outputs it reads.
+    pub(crate) inputs: Vec<usize>,
+}
+
+/// A feature map in a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traced {
+    /// Position of the node that computes it.
+    pub(crate) node: usize,
+    /// Channels, height and width.
+    pub shape: [usize; 3],
+}
+
+/// Follows the forward pass of a network: each call records an operation on the current feature map, and its output becomes
+/// the current one.
 #[derive(Debug)]
-pub struct Tracer {
+pub struct Tracer<'a> {
     size: [usize; 2],
     path: Vec<String>,
-    shape: [usize; 3],
+    current: Traced,
+    nodes: Vec<Node<'a>>,
     layers: Vec<LayerSummary>,
     stopped_at: Option<String>,
 }
 
-impl Tracer {
+impl<'a> Tracer<'a> {
     /// Starts before the first layer, with an RGB image of this height and width.
     pub fn new(size: [usize; 2]) -> Self {
-        Self {
+        let mut tracer = Self {
             size,
             path: Vec::new(),
-            shape: [3, size[0], size[1]],
+            current: Traced {
+                node: 0,
+                shape: [3, size[0], size[1]],
+            },
+            nodes: Vec::new(),
             layers: Vec::new(),
             stopped_at: None,
-        }
+        };
+        tracer.enter(tracer.current.shape);
+        tracer
+    }
+
+    /// Continues with a feature map that comes from elsewhere.
+    pub(crate) fn enter(&mut self, shape: [usize; 3]) {
+        self.apply("", Operation::Input, &[], shape);
     }
 
     /// Takes the layers recorded so far.
@@ -179,19 +251,19 @@ impl Tracer {
         }
     }
 
-    /// Returns channels, height and width of the current feature map.
-    pub fn shape(&self) -> [usize; 3] {
-        self.shape
+    /// Returns the recorded operations.
+    pub(crate) fn nodes(&self) -> &[Node<'a>] {
+        &self.nodes
     }
 
-    /// Continues with a feature map of another shape, such as the input of a shortcut.
-    pub fn resume(&mut self, shape: [usize; 3]) {
-        self.shape = shape;
+    /// Returns the current feature map.
+    pub fn current(&self) -> Traced {
+        self.current
     }
 
-    /// Adds channels that are concatenated to the current feature map.
-    pub(crate) fn append_channels(&mut self, channels: usize) {
-        self.shape[0] += channels;
+    /// Continues with another feature map, such as the input of a shortcut.
+    pub fn resume(&mut self, at: Traced) {
+        self.current = at;
     }
 
     /// Prefixes the names of all layers that `walk` records.
@@ -209,12 +281,37 @@ impl Tracer {
         full + &name.to_string()
     }
 
-    fn record(&mut self, name: impl Display, kind: LayerKind, parameters: u64, macs: u64) {
-        let name = self.full_name(name);
+    /// Adds an operation; its output becomes the current feature map.
+    fn apply(
+        &mut self,
+        name: impl Display,
+        operation: Operation<'a>,
+        inputs: &[Traced],
+        shape: [usize; 3],
+    ) {
+        self.current = Traced {
+            node: self.nodes.len(),
+            shape,
+        };
+        self.nodes.push(Node {
+            name: self.full_name(name),
+            operation,
+            inputs: inputs.iter().map(|input| input.node).collect(),
+        });
+    }
+
+    /// Adds an operation on the current feature map that keeps its shape.
+    fn apply_here(&mut self, name: impl Display, operation: Operation<'a>) {
+        self.apply(name, operation, &[self.current], self.current.shape);
+    }
+
+    /// Lists the last operation as a layer.
+    fn list(&mut self, kind: LayerKind, parameters: u64, macs: u64) {
+        let name = self.nodes.last().map(|node| node.name.clone());
         self.layers.push(LayerSummary {
-            name,
+            name: name.unwrap_or_default(),
             kind,
-            output: self.shape,
+            output: self.current.shape,
             parameters,
             macs,
         });
@@ -227,87 +324,152 @@ impl Tracer {
     }
 
     /// Records a convolution.
-    pub fn conv(&mut self, name: impl Display, conv: &Conv2d) {
-        let [_, height, width] = self.shape;
-        let Some(shape) = conv.output_shape([height, width]) else {
-            return self.stop(name);
-        };
-        self.shape = shape;
+    pub fn conv(&mut self, name: impl Display + Copy, conv: &'a Conv2d) {
+        let [_, height, width] = self.current.shape;
+        let shape = conv.output_shape([height, width]);
+        if shape.is_none() {
+            self.stop(name);
+        }
+        let shape = shape.unwrap_or(self.current.shape);
+        self.apply(name, Operation::Conv(conv), &[self.current], shape);
         let weights = count(&conv.weight);
         let parameters = weights + conv.bias.as_ref().map_or(0, count);
-        self.record(name, LayerKind::Conv, parameters, weights * self.pixels());
+        self.list(LayerKind::Conv, parameters, weights * self.pixels());
     }
 
     /// Records a norm.
-    pub fn norm(&mut self, name: impl Display, norm: &Norm) {
+    pub fn norm(&mut self, name: impl Display, norm: &'a Norm) {
+        self.apply_here(name, Operation::Norm(norm));
         let parameters = count(&norm.weight) + count(&norm.bias);
-        self.record(name, LayerKind::Norm, parameters, 0);
+        self.list(LayerKind::Norm, parameters, 0);
+    }
+
+    /// Records a ReLU; `name` is that of what comes before.
+    pub(crate) fn relu(&mut self, name: impl Display) {
+        self.apply_here(format_args!("{name}.relu"), Operation::Relu);
+    }
+
+    /// Records a ReLU of the module's output.
+    pub(crate) fn last_relu(&mut self) {
+        self.apply_here("relu", Operation::Relu);
     }
 
     /// Records a convolution and its norm.
-    pub fn conv_norm(&mut self, name: impl Display, layer: &ConvNorm) {
+    pub fn conv_norm(&mut self, name: impl Display, layer: &'a ConvNorm) {
         self.within(name, |tracer| {
             tracer.conv("conv", &layer.conv);
             tracer.norm("norm", &layer.norm);
         });
     }
 
+    /// Records a convolution, its norm and ReLU.
+    pub fn conv_norm_relu(&mut self, name: impl Display + Copy, layer: &'a ConvNorm) {
+        self.conv_norm(name, layer);
+        self.relu(name);
+    }
+
     /// Records pooling over windows.
-    pub fn pool(&mut self, name: impl Display, pool: Pool2d) {
-        let [channels, height, width] = self.shape;
-        let Some([height, width]) = pool.output_size([height, width]) else {
-            return self.stop(name);
-        };
-        self.pool_to(name, [channels, height, width]);
+    pub fn pool(&mut self, name: impl Display + Copy, pool: Pool2d) {
+        self.unlisted_pool(name, pool);
+        self.list(LayerKind::Pool, 0, 0);
     }
 
-    /// Records pooling of the whole feature map to a shape.
-    pub(crate) fn pool_to(&mut self, name: impl Display, shape: [usize; 3]) {
-        self.shape = shape;
-        self.record(name, LayerKind::Pool, 0, 0);
+    /// Records pooling that is no layer of its own, as that of a shortcut.
+    pub(crate) fn unlisted_pool(&mut self, name: impl Display + Copy, pool: Pool2d) {
+        let [channels, height, width] = self.current.shape;
+        let size = pool.output_size([height, width]);
+        if size.is_none() {
+            self.stop(name);
+        }
+        let [height, width] = size.unwrap_or([height, width]);
+        let shape = [channels, height, width];
+        self.apply(name, Operation::Pool(pool), &[self.current], shape);
     }
 
-    /// Records pooling of the current feature map in a shortcut; returns its shape and keeps the current
-    /// one.
-    pub(crate) fn aside(&mut self, name: impl Display, pool: Pool2d) -> [usize; 3] {
-        let before = self.shape;
-        self.pool(name, pool);
-        std::mem::replace(&mut self.shape, before)
+    /// Records average pooling of the whole feature map to this number of rows and columns.
+    pub(crate) fn pool_to(&mut self, name: impl Display, side: usize) {
+        let shape = [self.current.shape[0], side, side];
+        self.apply(name, Operation::PoolTo(side), &[self.current], shape);
+        self.list(LayerKind::Pool, 0, 0);
+    }
+
+    /// Records that every `stride`-th row and column is kept.
+    pub(crate) fn subsample(&mut self, name: impl Display, stride: usize) {
+        let [channels, height, width] = self.current.shape;
+        let shape = [channels, height.div_ceil(stride), width.div_ceil(stride)];
+        self.apply(name, Operation::Subsample(stride), &[self.current], shape);
+    }
+
+    /// Records zero channels before and after.
+    pub(crate) fn pad_channels(&mut self, name: impl Display, [before, after]: [usize; 2]) {
+        let [channels, height, width] = self.current.shape;
+        let shape = [before + channels + after, height, width];
+        let operation = Operation::PadChannels([before, after]);
+        self.apply(name, operation, &[self.current], shape);
+    }
+
+    /// Records that the channels of all groups are interleaved.
+    pub(crate) fn shuffle(&mut self, name: impl Display, groups: usize) {
+        let [channels, ..] = self.current.shape;
+        self.apply_here(name, Operation::Shuffle { channels, groups });
+    }
+
+    /// Records a shift right and down by a number of pixels.
+    pub(crate) fn shift(&mut self, name: impl Display, by: usize) {
+        self.apply_here(name, Operation::Shift(by));
+    }
+
+    /// Records the product with a number.
+    pub(crate) fn scale(&mut self, name: impl Display, factor: f64) {
+        self.apply_here(name, Operation::Scale(factor));
+    }
+
+    /// Records the sum of feature maps of one shape.
+    pub(crate) fn sum(&mut self, name: impl Display, terms: &[Traced]) {
+        let shape = terms.first().unwrap_or(&self.current).shape;
+        self.apply(name, Operation::Sum, terms, shape);
+    }
+
+    /// Records the concatenation of the channels of feature maps.
+    pub(crate) fn concat(&mut self, name: impl Display, parts: &[Traced]) {
+        let [_, height, width] = parts.last().unwrap_or(&self.current).shape;
+        let channels = parts.iter().map(|part| part.shape[0]).sum();
+        self.apply(name, Operation::Concat, parts, [channels, height, width]);
     }
 
     /// Records branches whose outputs are concatenated.
-    pub fn branches(&mut self, name: impl Display, branches: &[Branch]) {
-        let input = self.shape;
-        let mut channels = 0;
+    pub fn branches(&mut self, name: impl Display + Copy, branches: &'a [Branch]) {
+        let input = self.current;
+        let mut outputs = Vec::with_capacity(branches.len());
         for (index, branch) in branches.iter().enumerate() {
-            self.shape = input;
-            self.within(format!("{name}.{index}"), |tracer| {
+            self.resume(input);
+            self.within(format_args!("{name}.{index}"), |tracer| {
                 if let Some(pool) = branch.pool() {
                     tracer.pool("pool", pool);
                 }
                 for (index, conv) in branch.convs.iter().enumerate() {
-                    tracer.conv_norm(format!("convs.{index}"), conv);
+                    tracer.conv_norm_relu(format_args!("convs.{index}"), conv);
                 }
             });
-            channels += self.shape[0];
+            outputs.push(self.current);
         }
-        self.shape[0] = channels;
+        self.concat(name, &outputs);
     }
 
     /// Records an SE unit named `se`, if there is one.
-    pub fn se(&mut self, unit: Option<&SeUnit>) {
+    pub fn se(&mut self, unit: Option<&'a SeUnit>) {
         let Some(unit) = unit else {
             return;
         };
+        self.apply_here("se", Operation::Se(unit));
         let (fc1, fc2) = (linear_costs(&unit.fc1), linear_costs(&unit.fc2));
-        let scaling = self.shape[0] as u64 * self.pixels();
+        let scaling = self.current.shape[0] as u64 * self.pixels();
         // Without a squeeze both layers are applied at every pixel.
         let times = match unit.config().squeeze {
             Squeeze::Average | Squeeze::Max => 1,
             Squeeze::None => self.pixels(),
         };
-        self.record(
-            "se",
+        self.list(
             LayerKind::Se,
             fc1.parameters + fc2.parameters,
             (fc1.macs + fc2.macs) * times + scaling,
@@ -315,14 +477,16 @@ impl Tracer {
     }
 
     /// Records a linear layer on the flattened feature map.
-    pub fn linear(&mut self, name: impl Display, linear: &Linear) {
+    pub fn linear(&mut self, name: impl Display, linear: &'a Linear) {
         let costs = linear_costs(linear);
-        self.shape = [costs.outputs, 1, 1];
-        self.record(name, LayerKind::Linear, costs.parameters, costs.macs);
+        let shape = [costs.outputs, 1, 1];
+        self.apply(name, Operation::Linear(linear), &[self.current], shape);
+        self.list(LayerKind::Linear, costs.parameters, costs.macs);
     }
 
     fn pixels(&self) -> u64 {
-        (self.shape[1] * self.shape[2]) as u64
+        let [_, height, width] = self.current.shape;
+        (height * width) as u64
     }
 }
 
@@ -344,4 +508,126 @@ fn linear_costs(linear: &Linear) -> LinearCosts {
 /// Returns the number of values of a parameter without initializing it.
 fn count<const D: usize>(parameter: &Param<Tensor<D>>) -> u64 {
     parameter.lazy_shape().num_elements() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{Module, ModuleMapper};
+    use burn::tensor::activation::relu;
+    use burn::tensor::ops::PadMode;
+    use burn::tensor::{Device, Distribution, s};
+    use sedet_nn::nn::se::SePosition;
+
+    use super::*;
+    use crate::backbones::{BackboneConfig, zoo};
+
+    /// Multiplies every number, so that no norm is the identity.
+    struct Randomize;
+
+    impl ModuleMapper for Randomize {
+        fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            parameter.map(|values| {
+                let uniform = Distribution::Uniform(0.6, 1.4);
+                let factors = Tensor::random(values.shape(), uniform, &values.device());
+                // Biases begin at zero. Filters of one sign would let numbers overflow in deep networks.
+                let shift = if D == 1 { 0.05 } else { 0.0 };
+                (values + shift) * factors
+            })
+        }
+    }
+
+    /// Computes the output of each operation.
+    fn outputs(nodes: &[Node<'_>], pixels: &Tensor<4>) -> Vec<Tensor<4>> {
+        let mut outputs: Vec<Tensor<4>> = Vec::new();
+        for node in nodes {
+            let inputs: Vec<_> = node.inputs.iter().map(|&at| outputs[at].clone()).collect();
+            let x = inputs.first().unwrap_or(pixels).clone();
+            let [batch, channels, height, width] = x.dims();
+            outputs.push(match node.operation {
+                Operation::Input => x,
+                Operation::Conv(conv) => conv.forward(x),
+                Operation::Norm(norm) => norm.forward(x, None, false),
+                Operation::Relu => relu(x),
+                Operation::Pool(pool) => pool.forward(x),
+                Operation::Se(unit) => unit.forward(x),
+                Operation::Subsample(stride) => {
+                    let step = stride as isize;
+                    x.slice(s![.., .., 0..height as isize;step, 0..width as isize;step])
+                }
+                Operation::PadChannels(zeros) => {
+                    let [before, after] = zeros
+                        .map(|count| Tensor::zeros([batch, count, height, width], &x.device()));
+                    Tensor::cat(vec![before, x, after], 1)
+                }
+                Operation::Shuffle { channels, groups } => x
+                    .reshape([batch, groups, channels / groups, height * width])
+                    .swap_dims(1, 2)
+                    .reshape([batch, channels, height, width]),
+                Operation::Shift(by) => x.pad((by, 0, by, 0), PadMode::Constant(0.0)).slice(s![
+                    ..,
+                    ..,
+                    0..height,
+                    0..width
+                ]),
+                Operation::Scale(factor) => x * factor,
+                Operation::Sum => inputs.into_iter().reduce(|a, b| a + b).unwrap(),
+                Operation::Concat => Tensor::cat(inputs, 1),
+                Operation::PoolTo(_) | Operation::Linear(_) => {
+                    panic!("{channels} channels: no layer of a backbone")
+                }
+            });
+        }
+        outputs
+    }
+
+    fn assert_traced_as_computed(name: &str, mut config: BackboneConfig) {
+        for width in [0.0625, 0.125, 0.25, 0.5] {
+            *config.common_mut().width_multiplier = width;
+            if config.validate().is_ok() {
+                break;
+            }
+        }
+        let device = Device::flex();
+        device.seed(3);
+        let network = config.init(&device).map(&mut Randomize);
+        // The smallest image of Inception-ResNet-v2, and an odd size.
+        let size = [75, 81];
+        let uniform = Distribution::Uniform(-1.0, 1.0);
+        let pixels = Tensor::random([1, 3, size[0], size[1]], uniform, &device);
+        let computed = network.part_outputs(pixels.clone(), 0);
+        let mut tracer = Tracer::new(size);
+        let mut ends = Vec::new();
+        for part in 0..network.parts() {
+            network.trace_part(part, &mut tracer);
+            ends.push(tracer.current());
+        }
+        let outputs = outputs(tracer.nodes(), &pixels);
+        for (end, computed) in ends.into_iter().zip(computed) {
+            let traced = outputs[end.node].clone();
+            assert_eq!(traced.dims(), computed.dims(), "{name}");
+            assert_eq!(traced.dims()[1..], end.shape, "{name}");
+            let largest: f32 = computed.clone().abs().max().into_scalar();
+            let difference: f32 = (traced - computed).abs().max().into_scalar();
+            assert!(largest > 0.0, "{name}");
+            assert!(
+                difference <= 1e-4 * largest,
+                "{name}: {difference} of {largest}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_traced_operations_of_every_network_compute_what_its_forward_pass_does() {
+        for name in zoo::known_names() {
+            assert_traced_as_computed(&name, zoo::network(&name).unwrap().backbone);
+        }
+        use SePosition::{Conv3x3, Identity, Post, Pre};
+        for name in ["se-resnet18", "se-resnet50", "se-resnet20"] {
+            for position in [Pre, Post, Identity, Conv3x3] {
+                let mut config = zoo::network(name).unwrap().backbone;
+                config.common_mut().se.as_mut().unwrap().position = position;
+                assert_traced_as_computed(&format!("{name}, {position:?}"), config);
+            }
+        }
+    }
 }

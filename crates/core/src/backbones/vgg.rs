@@ -33,7 +33,7 @@ const STAGE_CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
 const HIDDEN_UNITS: usize = 4096;
 
 /// The pooling after every stage.
-pub(crate) const POOL: Pool2d = Pool2d::new(PoolKind::Max, 2, 2);
+const POOL: Pool2d = Pool2d::new(PoolKind::Max, 2, 2);
 
 /// Configuration of a [`Vgg`]; complete enough to be stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -176,17 +176,13 @@ impl Vgg {
         layers.iter().fold(x, |x, layer| layer.forward(x))
     }
 
-    fn trace_stage(&self, stage: usize, tracer: &mut Tracer) {
+    fn trace_stage<'a>(&'a self, stage: usize, tracer: &mut Tracer<'a>) {
         for (index, layer) in self.stages[stage].layers.iter().enumerate() {
             tracer.within(format!("stages.{stage}.layers.{index}"), |tracer| {
-                tracer.conv_norm("conv_norm", &layer.conv_norm);
+                tracer.conv_norm_relu("conv_norm", &layer.conv_norm);
                 tracer.se(layer.se.as_ref());
             });
         }
-    }
-
-    fn trace_pool(stage: usize, tracer: &mut Tracer) {
-        tracer.pool(format!("stages.{stage}.pool"), POOL);
     }
 }
 
@@ -215,11 +211,11 @@ impl Backbone for Vgg {
         }
     }
 
-    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+    fn trace_part<'a>(&'a self, part: usize, tracer: &mut Tracer<'a>) {
         if part == 0 {
             self.trace_stage(0, tracer);
         }
-        Self::trace_pool(part, tracer);
+        tracer.pool(format_args!("stages.{part}.pool"), POOL);
         if part < 4 {
             self.trace_stage(part + 1, tracer);
         }

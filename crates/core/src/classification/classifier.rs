@@ -89,11 +89,6 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Returns the height and width that the last feature map is average-pooled to.
-    pub(crate) fn pooled_size(&self) -> usize {
-        self.pooled_size
-    }
-
     /// Returns the number of classes.
     pub fn num_classes(&self) -> usize {
         self.fc.weight.lazy_shape()[1]
@@ -105,14 +100,19 @@ impl Classifier {
     /// The image is too small for the network.
     pub fn summary(&self, size: [usize; 2]) -> Result<Summary, TooSmall> {
         let mut tracer = Tracer::new(size);
+        self.trace(&mut tracer);
+        tracer.finish()
+    }
+
+    /// Records the operations from an image to the logits.
+    pub(crate) fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
         tracer.within("backbone", |tracer| self.backbone.trace(tracer));
-        let channels = tracer.shape()[0];
-        tracer.pool_to("pool", [channels, self.pooled_size, self.pooled_size]);
+        tracer.pool_to("pool", self.pooled_size);
         for (index, layer) in self.hidden.iter().enumerate() {
-            tracer.linear(format!("hidden.{index}"), layer);
+            tracer.linear(format_args!("hidden.{index}"), layer);
+            tracer.relu(format_args!("hidden.{index}"));
         }
         tracer.linear("fc", &self.fc);
-        tracer.finish()
     }
 
     /// Returns the classifier for inference; see [`AnyBackbone::folded`].

@@ -695,10 +695,10 @@ impl FasterRcnn {
         let maps = self.pyramid_parts.iter();
         let maps = maps.filter_map(|&part| parts[part].last().map(|layer| layer.output));
         for (level, map) in maps.enumerate() {
-            tracer.resume(map);
+            tracer.enter(map);
             tracer.conv("inner", &self.fpn.inner_blocks[level]);
             tracer.conv("layer", &self.fpn.layer_blocks[level]);
-            levels.push(tracer.shape());
+            levels.push(tracer.current().shape);
         }
         // P6 has every second row and column of P5.
         levels.extend(
@@ -707,11 +707,11 @@ impl FasterRcnn {
             }),
         );
         for level in levels {
-            tracer.resume(level);
+            tracer.enter(level);
             for conv in std::iter::once(&self.rpn.conv).chain(&self.rpn.further_convs) {
                 tracer.conv("rpn", conv);
             }
-            let hidden = tracer.shape();
+            let hidden = tracer.current();
             for conv in [&self.rpn.cls_logits, &self.rpn.bbox_pred] {
                 tracer.resume(hidden);
                 tracer.conv("rpn", conv);
@@ -719,7 +719,7 @@ impl FasterRcnn {
         }
         let side = self.config.roi_heads.pooler.output_size;
         let mut head = Tracer::new([side, side]);
-        head.resume([self.config.fpn.channels, side, side]);
+        head.enter([self.config.fpn.channels, side, side]);
         for conv in &self.box_head.convs {
             head.conv("conv", conv);
         }

@@ -4,11 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::BackboneConfig;
-use crate::backbones::summary::{LayerKind, TooSmall, Tracer};
-
-/// Height and width of the input that the blocks are listed with. Every network accepts it, and the list does
-/// not depend on it.
-const SIDE: usize = 512;
+use crate::backbones::summary::{LayerKind, NOMINAL_SIZE, TooSmall, Tracer};
 
 /// The maximum number of default blocks of a network without stages.
 const SHOWN_WITHOUT_STAGES: usize = 6;
@@ -68,8 +64,10 @@ pub fn se_blocks(backbone: &BackboneConfig) -> Result<Vec<SeBlock>, TooSmall> {
 ///
 /// # Errors
 /// See [`se_blocks`].
-pub(crate) fn traced_se_blocks(trace: impl FnOnce(&mut Tracer)) -> Result<Vec<SeBlock>, TooSmall> {
-    let mut tracer = Tracer::new([SIDE; 2]);
+pub(crate) fn traced_se_blocks<'a>(
+    trace: impl FnOnce(&mut Tracer<'a>),
+) -> Result<Vec<SeBlock>, TooSmall> {
+    let mut tracer = Tracer::new(NOMINAL_SIZE);
     tracer.within("backbone", trace);
     let layers = tracer.finish()?.layers;
     Ok(layers

@@ -341,8 +341,8 @@ impl Model {
         }
     }
 
-    /// Records the layers of the part of the network that has SE units in a [`Tracer`].
-    pub fn trace(&self, tracer: &mut Tracer) {
+    /// Records the operations of the part of the network that has SE units in a [`Tracer`].
+    pub fn trace<'a>(&'a self, tracer: &mut Tracer<'a>) {
         match &self.network {
             Network::Classifier(network) => network.backbone.trace(tracer),
             Network::Detector(network) => network.backbone.trace(tracer),

@@ -66,8 +66,10 @@ fn has_end_marker(bytes: &[u8]) -> bool {
             None => return false,
         }
     }
+    // From the end, where the marker is: forwards, the search took 5 % of the time of loading.
     bytes[at..]
         .windows(2)
+        .rev()
         .any(|pair| pair == [0xFF, END_OF_IMAGE])
 }
 

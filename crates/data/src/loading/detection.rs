@@ -6,10 +6,12 @@ use std::sync::atomic::AtomicBool;
 use rand::seq::SliceRandom;
 
 use crate::DataError;
+use crate::boxes::ImageSize;
 use crate::datasets::detection::{DetectionDataset, FilterSummary, TargetFilter};
-use crate::loading::batch::{BatchImage, DetectionBatch, collate};
+use crate::loading::batch::{BatchImage, DetectionBatch, UnpreparedImage, collate};
 use crate::loading::epoch::{BatchRecipe, EpochBatches};
-use crate::loading::transforms::{Augmentation, PreparedImage, Preprocess, Sample, prepare};
+use crate::loading::transforms::preprocess::ratios;
+use crate::loading::transforms::{Augmentation, Preprocess, Sample};
 use crate::loading::{BadImages, LoaderOptions, Purpose, SkippedImage, random_numbers};
 
 /// The selection of training images and their grouping into batches.
@@ -253,7 +255,7 @@ impl BatchRecipe for Recipe {
 }
 
 impl Recipe {
-    fn image(&self, epoch: u64, index: usize) -> Result<(PreparedImage, BatchImage), DataError> {
+    fn image(&self, epoch: u64, index: usize) -> Result<UnpreparedImage, DataError> {
         let image = self.dataset.load_image(index)?;
         let filter = self
             .training
@@ -277,22 +279,29 @@ impl Recipe {
                 augmentation.apply(sample, &self.preprocess, filter.min_side, &mut rng)
             }
         };
-        let prepared = prepare(&sample.image, &preprocess);
+        let size = sample.image.dimensions();
+        let image_size = ImageSize::new(size.1 as usize, size.0 as usize);
+        let input_size = preprocess.input_size(image_size);
+        let (x, y) = ratios(image_size, input_size);
         let annotated = self.dataset.store().image(index);
         let info = BatchImage {
             dataset_index: index,
             image_id: annotated.id,
             file_name: annotated.file_name.to_owned(),
-            image_size: prepared.image_size,
-            input_size: prepared.input_size,
+            image_size,
+            input_size,
             boxes_in_input: sample
                 .boxes_in_image
                 .iter()
-                .map(|&b| prepared.to_input(b))
+                .map(|box_in_image| box_in_image.scale(x, y))
                 .collect(),
             labels: sample.labels,
         };
-        Ok((prepared, info))
+        Ok(UnpreparedImage {
+            image: sample.image,
+            preprocess,
+            info,
+        })
     }
 }
 
@@ -300,7 +309,7 @@ impl Recipe {
 mod tests {
     use super::*;
     use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
-    use crate::boxes::{BoxXyxy, ImageSize};
+    use crate::boxes::BoxXyxy;
     use crate::images::decode::DecodeError;
     use crate::images::{ImageSource, JpegDamage, OnBadImage};
     use image::RgbImage;
@@ -542,7 +551,8 @@ mod tests {
         );
         assert_eq!(batches[0].shape, [2, 3, 32, 64]);
         assert_eq!(batches.last().unwrap().images.len(), 1);
-        let alone = prepare(&dataset.load_image(0).unwrap(), &preprocess);
+        let alone =
+            crate::loading::transforms::prepare(&dataset.load_image(0).unwrap(), &preprocess);
         assert_eq!(batches[0].pixels[..48], alone.pixels[..48]);
         assert_eq!(batches[0].pixels[48..64], [0.0; 16]);
     }

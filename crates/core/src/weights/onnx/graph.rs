@@ -10,9 +10,9 @@
 use burn::nn::Linear;
 
 use super::messages::{AttributeProto, AttributeType, DataType, NodeProto, TensorProto};
+use crate::backbones::summary::{NOMINAL_SIZE, Tracer};
 use crate::classification::classifier::Classifier;
 use sedet_nn::nn::conv::Conv2d;
-use sedet_nn::nn::conv_norm::ConvNorm;
 use sedet_nn::nn::norm::Norm;
 use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
 use sedet_nn::nn::se::{Gate, SeStart, SeUnit, Squeeze};
@@ -35,18 +35,12 @@ impl GraphBuilder {
     /// Returns the graph from [`INPUT`] to [`LOGITS`].
     pub(super) fn classifier(model: &Classifier) -> Self {
         let mut graph = Self::default();
-        let parts = graph.backbone("backbone", &model.backbone, INPUT);
-        let last = parts.last().map_or(INPUT, String::as_str);
-        let mut features = match model.pooled_size() {
-            1 => graph.pooled_globally("features", "GlobalAveragePool", last),
-            side => graph.pooled_to("features", side, last),
-        };
-        for (n, layer) in model.hidden.iter().enumerate() {
-            let name = format!("hidden.{n}");
-            features = graph.linear(&name, &name, layer, &features);
-            features = graph.relu(&name, &features);
+        let mut tracer = Tracer::new(NOMINAL_SIZE);
+        model.trace(&mut tracer);
+        graph.traced(tracer.nodes(), INPUT);
+        if let Some(last) = graph.nodes.last_mut() {
+            last.output = vec![LOGITS.to_owned()];
         }
-        graph.linear(LOGITS, "fc", &model.fc, &features);
         graph
     }
 
@@ -141,14 +135,6 @@ impl GraphBuilder {
         self.node(at, "Mul", &[x, &gates], vec![])
     }
 
-    /// Adds the SE unit, in a network that has it.
-    pub(super) fn optional_se(&mut self, at: &str, se: Option<&SeUnit>, x: String) -> String {
-        match se {
-            Some(se) => self.se_unit(&format!("{at}.se"), se, &x),
-            None => x,
-        }
-    }
-
     /// Adds a linear layer at every pixel of `[batch, channels, height, width]`.
     fn pointwise(&mut self, name: &str, layer: &Linear, x: &str) -> String {
         let weight = format!("{name}.weight");
@@ -170,7 +156,7 @@ impl GraphBuilder {
     }
 
     /// Adds global pooling from `[batch, channels, height, width]` to `[batch, channels]`.
-    fn pooled_globally(&mut self, name: &str, operator: &str, x: &str) -> String {
+    pub(super) fn pooled_globally(&mut self, name: &str, operator: &str, x: &str) -> String {
         let pooled = self.node(&format!("{name}.maps"), operator, &[x], vec![]);
         self.node(name, "Flatten", &[&pooled], vec![int("axis", 1)])
     }
@@ -179,7 +165,7 @@ impl GraphBuilder {
     ///
     /// ONNX has no such operator. The mean of a bin is a product with a matrix of one row per bin,
     /// which is computed from the size of the feature map.
-    fn pooled_to(&mut self, name: &str, side: usize, x: &str) -> String {
+    pub(super) fn pooled_to(&mut self, name: &str, side: usize, x: &str) -> String {
         let rows = self.bins(&format!("{name}.rows"), side, 2, x);
         let columns = self.bins(&format!("{name}.columns"), side, 3, x);
         let columns = self.node(
@@ -235,18 +221,6 @@ impl GraphBuilder {
             inputs.push(format!("{layer_name}.bias"));
         }
         self.node(name, "Gemm", &inputs, vec![])
-    }
-
-    /// Adds a convolution and its norm.
-    pub(super) fn conv_norm(&mut self, at: &str, layer: &ConvNorm, x: &str) -> String {
-        let names = [format!("{at}.conv"), format!("{at}.norm")];
-        self.normed([&names[0], &names[1]], &layer.conv, &layer.norm, x)
-    }
-
-    /// Adds a convolution, its norm and ReLU.
-    pub(super) fn conv_norm_relu(&mut self, at: &str, layer: &ConvNorm, x: &str) -> String {
-        let x = self.conv_norm(at, layer, x);
-        self.relu(at, &x)
     }
 
     /// Adds a convolution and its norm, with these two names.
@@ -348,7 +322,13 @@ impl GraphBuilder {
     }
 
     /// Adds an operation of a tensor and a number.
-    fn with_scalar(&mut self, name: &str, operator: &str, x: &str, value: f32) -> String {
+    pub(super) fn with_scalar(
+        &mut self,
+        name: &str,
+        operator: &str,
+        x: &str,
+        value: f32,
+    ) -> String {
         let constant = self.floats(&format!("scalar_{value}"), vec![], &[value]);
         self.node(name, operator, &[x, &constant], vec![])
     }

@@ -1,7 +1,7 @@
 //! Export of models to ONNX, for runtimes other than burn.
 //!
-//! The graph is derived from the layers of the module (`graph.rs`, `backbones.rs`, `detector.rs`);
-//! the weights keep their names and values. Sizes are dynamic. The preprocessing of images is
+//! The graph of a network follows from the operations that it traces (`backbones.rs`), that of a detector's
+//! other parts from their layers (`detector.rs`); the weights keep their names and values. Sizes are dynamic. The preprocessing of images is
 //! described in the file's metadata. burn-onnx also has an export (experimental feature `export`),
 //! but it traces tensor operations and does not support slicing an axis of unknown length, which
 //! CIFAR networks require.

@@ -6,7 +6,7 @@ use image::RgbImage;
 use crate::DataError;
 use crate::boxes::{BoxXyxy, ImageSize};
 
-use crate::loading::transforms::resize::{ResizeMethod, resize_bilinear_plane, resize_rgb8};
+use crate::loading::transforms::resize::{Pixel, ResizeMethod, resize_bilinear, resize_rgb8};
 
 /// A limit of the long side that only images of extreme aspect ratio reach: 256 times a short side
 /// of 256 pixels. It bounds the memory of such an image.
@@ -251,6 +251,21 @@ pub struct PreparedImage {
 }
 
 impl PreparedImage {
+    /// Creates an image of `input_size` from what `fill` writes.
+    fn filled(
+        image_size: ImageSize,
+        input_size: ImageSize,
+        fill: impl FnOnce(&mut Planes<'_>),
+    ) -> Self {
+        let mut pixels = vec![0.0f32; 3 * input_size.height * input_size.width];
+        fill(&mut Planes::new(&mut pixels, input_size));
+        Self {
+            pixels,
+            image_size,
+            input_size,
+        }
+    }
+
     /// Returns the scale factors `(x, y)`, the exact ratios of the sides.
     pub fn ratios(&self) -> (f32, f32) {
         ratios(self.image_size, self.input_size)
@@ -278,12 +293,48 @@ pub fn ratios(old: ImageSize, new: ImageSize) -> (f32, f32) {
     )
 }
 
+/// The place of an image in a larger tensor: the top left of three planes.
+pub(crate) struct Planes<'a> {
+    values: &'a mut [f32],
+    frame: ImageSize,
+}
+
+impl<'a> Planes<'a> {
+    /// Wraps the values of a tensor `[3, height, width]` of size `frame`.
+    pub(crate) fn new(values: &'a mut [f32], frame: ImageSize) -> Self {
+        Self { values, frame }
+    }
+
+    /// Returns the first `width` values of a row.
+    fn row(&mut self, channel: usize, y: usize, width: usize) -> &mut [f32] {
+        let at = (channel * self.frame.height + y) * self.frame.width;
+        &mut self.values[at..at + width]
+    }
+
+    /// Copies a prepared image.
+    pub(crate) fn copy(&mut self, image: &PreparedImage) {
+        let ImageSize { height, width } = image.input_size;
+        for (at, row) in image.pixels.chunks_exact(width.max(1)).enumerate() {
+            let (channel, y) = (at / height, at % height);
+            self.row(channel, y, width).copy_from_slice(row);
+        }
+    }
+}
+
 /// Resizes and normalizes an image, and applies the center crop if there is one.
 pub fn prepare(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
     let resized = resized(image, preprocess);
     match preprocess.center_crop {
         Some(side) => center(&resized, side, preprocess),
         None => resized,
+    }
+}
+
+/// Prepares an image as [`prepare`], in its place in a batch.
+pub(crate) fn prepare_into(image: &RgbImage, preprocess: &Preprocess, mut planes: Planes<'_>) {
+    match preprocess.center_crop {
+        Some(_) => planes.copy(&prepare(image, preprocess)),
+        None => resize_into(image, preprocess, &mut planes),
     }
 }
 
@@ -330,21 +381,28 @@ pub(crate) fn prepare_ten_crops(
 /// Normalizes an image that already has the size of the network's input, such as an augmented
 /// training image.
 pub fn normalize(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
-    let size = ImageSize::new(image.height() as usize, image.width() as usize);
-    let plane = size.height * size.width;
-    let mut pixels = vec![0.0f32; 3 * plane];
-    for (channel, out) in pixels.chunks_exact_mut(plane.max(1)).enumerate() {
+    let size = size_of(image);
+    let fill = |planes: &mut Planes<'_>| normalize_into(image, preprocess, planes);
+    PreparedImage::filled(size, size, fill)
+}
+
+fn normalize_into(image: &RgbImage, preprocess: &Preprocess, planes: &mut Planes<'_>) {
+    let width = image.width() as usize;
+    let rows = image.as_raw().chunks_exact((3 * width).max(1));
+    for channel in 0..3 {
         let levels = preprocess.levels(channel);
         let rgb_channel = preprocess.rgb_channel(channel);
-        for (value, pixel) in out.iter_mut().zip(image.as_raw().chunks_exact(3)) {
-            *value = levels[usize::from(pixel[rgb_channel])];
+        for (y, row) in rows.clone().enumerate() {
+            let out = planes.row(channel, y, width);
+            for (value, pixel) in out.iter_mut().zip(row.chunks_exact(3)) {
+                *value = levels[usize::from(pixel[rgb_channel])];
+            }
         }
     }
-    PreparedImage {
-        pixels,
-        image_size: size,
-        input_size: size,
-    }
+}
+
+fn size_of(image: &RgbImage) -> ImageSize {
+    ImageSize::new(image.height() as usize, image.width() as usize)
 }
 
 /// Returns the start of a centered span of length `inner` in one of length `outer`, negative if it
@@ -360,22 +418,21 @@ pub(crate) fn center_offset(outer: usize, inner: usize) -> isize {
 
 /// Resizes and normalizes, without cropping.
 fn resized(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
-    let image_size = ImageSize::new(image.height() as usize, image.width() as usize);
-    let input_size = preprocess.resized_size(image_size);
+    let image_size = size_of(image);
+    let fill = |planes: &mut Planes<'_>| resize_into(image, preprocess, planes);
+    PreparedImage::filled(image_size, preprocess.resized_size(image_size), fill)
+}
+
+fn resize_into(image: &RgbImage, preprocess: &Preprocess, planes: &mut Planes<'_>) {
+    let from = size_of(image);
+    let to = preprocess.resized_size(from);
     match preprocess.resize_method {
         // Interpolates normalized values; the other methods round to 8 bits before normalization.
-        ResizeMethod::Torchvision => {
-            let pixels = interpolate_normalized(image, image_size, input_size, preprocess);
-            PreparedImage {
-                pixels,
-                image_size,
-                input_size,
-            }
+        ResizeMethod::Torchvision if from != to => {
+            interpolate_normalized(image, from, to, preprocess, planes);
         }
-        method => PreparedImage {
-            image_size,
-            ..normalize(&resize_rgb8(image, input_size, method), preprocess)
-        },
+        ResizeMethod::Torchvision => normalize_into(image, preprocess, planes),
+        method => normalize_into(&resize_rgb8(image, to, method), preprocess, planes),
     }
 }
 
@@ -384,22 +441,24 @@ fn interpolate_normalized(
     from: ImageSize,
     to: ImageSize,
     preprocess: &Preprocess,
-) -> Vec<f32> {
-    let plane = to.height * to.width;
-    let mut pixels = vec![0.0f32; 3 * plane];
+    planes: &mut Planes<'_>,
+) {
     let stride = 3 * from.width;
-    for (channel, out) in pixels.chunks_exact_mut(plane).enumerate() {
-        let levels = preprocess.levels(channel);
-        let rgb_channel = preprocess.rgb_channel(channel);
-        let row_of = |y: usize, row: &mut [f32]| {
-            let rgb = &image.as_raw()[y * stride..(y + 1) * stride];
-            for (value, pixel) in row.iter_mut().zip(rgb.chunks_exact(3)) {
-                *value = levels[usize::from(pixel[rgb_channel])];
-            }
-        };
-        resize_bilinear_plane(from, to, row_of, out);
-    }
-    pixels
+    let levels = [0, 1, 2].map(|channel| preprocess.levels(channel));
+    let [a, b, c] = [0, 1, 2].map(|channel| preprocess.rgb_channel(channel));
+    let read = |y: usize, row: &mut [Pixel]| {
+        let rgb = image.as_raw()[y * stride..][..stride].chunks_exact(3);
+        for (pixel, rgb) in row.iter_mut().zip(rgb) {
+            let rgb = [rgb[0], rgb[1], rgb[2]].map(usize::from);
+            *pixel = [levels[0][rgb[a]], levels[1][rgb[b]], levels[2][rgb[c]], 0.0];
+        }
+    };
+    resize_bilinear(from, to, read, |y, channel, row| {
+        let out = planes.row(channel, y, to.width);
+        for (out, value) in out.iter_mut().zip(row.values()) {
+            *out = value;
+        }
+    });
 }
 
 fn center(image: &PreparedImage, side: usize, preprocess: &Preprocess) -> PreparedImage {
