@@ -1,5 +1,6 @@
-//! Object detection with Squeeze-and-Excitation (SE) backbones inside Faster R-CNN: training, evaluation on COCO,
-//! prediction and the analysis of SE gates. Classification uses the same models and the same training engine.
+//! Object detection with Faster R-CNN and Squeeze-and-Excitation (SE) backbones: training, evaluation on COCO,
+//! prediction and the analysis of SE gates. Classification uses the same backbones and the same training
+//! engine.
 //!
 //! # Examples
 //! Detect the objects in an image with the shipped checkpoint:
@@ -21,13 +22,13 @@
 //! # }
 //! ```
 //!
-//! `examples/` in the repository has four programs that run without data: `detect_image`, `evaluate_results`,
-//! `train_coco_directory` and `record_gates`.
+//! The directory `examples/` of the repository contains four programs that need no data: `detect_image`,
+//! `evaluate_results`, `train_coco_directory` and `record_gates`.
 //!
 //! # Modules
 //! Using models:
 //! - [`model`]: [`Model`] loads a checkpoint or a third-party weights file, predicts, evaluates and records SE gates.
-//! - [`weights`]: checkpoints, import of third-party files, export with other names and to ONNX.
+//! - [`weights`]: checkpoints, import of third-party files, export to other libraries and to ONNX.
 //! - [`excitation`]: statistics of SE gates. [`render`]: annotated images, charts and figures. [`report`]: the files of
 //!   an evaluation.
 //! - [`device`]: CPU, wgpu and CUDA devices. [`mod@bench`]: time and memory of a network on this machine.
@@ -44,7 +45,7 @@
 //! - [`datasets`]: datasets by name or directory, downloads. [`annotations`]: the annotation store and its formats.
 //! - [`loading`]: decoding, augmentation, batches. [`curation`]: check, fix, convert, split, statistics.
 //! - [`eval`]: COCO and classification metrics. [`shapes`]: the generator of scenes. [`boxes`]: box types.
-//! - [`images`]: the decoder and the sources of images.
+//! - [`images`]: image decoding and the sources of images.
 //!
 //! Features: `viewer` (default) builds the viewer, `wgpu` and `cuda` build GPU support.
 

@@ -327,7 +327,7 @@ fn errors_of_classification_name_the_cause_and_a_hint() {
         &[&train[..], &["--weights", detector]].concat(),
         &[
             "shapes-se-resnet18",
-            "a detector; a classifier cannot be trained from it",
+            "a detector; it cannot initialize a classifier",
         ],
     );
     let image_path = text(&dir.path().join("a.png"));

@@ -755,7 +755,7 @@ fn one_image_with_boxes_is_refused_by_check_and_train_and_noted_by_show() {
     });
     let checked = set.check(&[]);
     checked.has_errors(&[("cannot-hold-out", 1)]);
-    let why = "only 1.jpg of 3 images has boxes, which train and val need both";
+    let why = "only 1.jpg of 3 images has boxes, but train and val both need some";
     assert_eq!(checked.places("cannot-hold-out")[0]["detail"], why);
     let directory = text(set.dir.path());
     fails_with(

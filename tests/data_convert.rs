@@ -229,8 +229,8 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
     for line in [
         "dropped: crowd annotations (1 object)",
         "dropped: areas that differ from the box (1 object)",
-        "dropped: parts of boxes outside of the image (1 object)",
-        "dropped: key points (3 objects)",
+        "dropped: parts of boxes outside the image (1 object)",
+        "dropped: keypoints (3 objects)",
     ] {
         assert!(stderr_text.contains(line), "{stderr_text}");
     }
@@ -741,7 +741,7 @@ fn a_split_that_cannot_be_made_says_what_to_do() {
             &[&split[..], &["--output", &out]].concat(),
             &[
                 "2 images cannot be split: none is left for ",
-                "hint: add images, or divide into two splits: omit --test",
+                "hint: add images, or create only two splits: omit --test",
             ],
         );
     }

@@ -217,7 +217,7 @@ fn held_out_images_are_drawn_from_those_that_can_be_used() {
     let stderr = train(&source, "GB are free");
     assert!(stderr.contains(noted), "{stderr}");
     damage(&source, left[0]);
-    let stderr = train(&source, "one image cannot be divided into train and val");
+    let stderr = train(&source, "one image cannot be split into train and val");
     assert!(
         stderr.contains("skipped 5 of 6 images that cannot be used: "),
         "{stderr}"
@@ -264,10 +264,10 @@ fn shown_images_are_counted_apart_from_other_files_and_take_no_settings_without_
     write_coco(&root, 4, &[0, 1, 2, 3]);
     let (root, output) = (text(&root), text(&out));
     let show = ["data", "show", &root, "--output", &output];
-    assert!(!stderr_of(&show).contains("not of this call"));
+    assert!(!stderr_of(&show).contains("not written by this command"));
     let again = stderr_of(&[&show[..], &["--count", "1", "--image-format", "svg"]].concat());
     assert!(
-        again.contains("files in") && again.contains("not of this call and remain"),
+        again.contains("files in") && again.contains("not written by this command and remain"),
         "{again}"
     );
     for setting in ["train.epochs=3", "model.backbone=resnet50"] {

@@ -282,7 +282,7 @@ fn closed_pipes_do_not_stop_training() {
     assert_eq!(unprinted.status.code(), Some(1));
     assert!(
         stderr(&unprinted)
-            .contains("the standard output cannot be written: no space is left on the disk"),
+            .contains("cannot write to standard output: no space is left on the disk"),
         "{unprinted:?}"
     );
 }
@@ -571,7 +571,7 @@ fn a_dataset_whose_images_are_all_broken_is_an_error() {
         &[
             "no image of val can be used: all 3 with boxes are skipped",
             "hint: replace the images that `sedet data check ",
-            "or divide the other images: sedet data split ",
+            "or split the other images: sedet data split ",
         ],
     );
     assert!(!run.exists());

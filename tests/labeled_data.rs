@@ -749,7 +749,9 @@ fn invalid_files_of_cifar_are_reported_with_a_hint() {
     unpack("cifar-10-python.tar.gz", dir.path());
     let batch = dir.path().join("cifar-10-batches-py/test_batch");
     std::fs::write(&batch, b"cos\nsystem\n(S'true'\ntR.").unwrap();
-    assert!(error(dir.path(), Split::Test).contains("test_batch: no 'data' and 'labels'"));
+    assert!(
+        error(dir.path(), Split::Test).contains("test_batch: it lacks the 'data' and 'labels'")
+    );
     std::fs::write(&batch, b"\x80\x02}q").unwrap();
     assert!(error(dir.path(), Split::Test).contains("test_batch: not a complete CIFAR pickle"));
     for batch in ["data_batch_3", "data_batch_5"] {

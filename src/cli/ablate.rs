@@ -27,11 +27,11 @@ pub(super) struct AblateArgs {
     /// Dataset (see `sedet train --help`)
     #[arg(long, value_name = "NAME")]
     dataset: String,
-    /// Setting to vary, such as se.reduction=2,4,8 or model.backbone=resnet20,se-resnet20; several form
-    /// a grid
+    /// Setting to vary, such as se.reduction=2,4,8 or model.backbone=resnet20,se-resnet20; repeat the option to
+    /// form a grid
     #[arg(long, value_name = "KEY=A,B", required = true)]
     over: Vec<Axis>,
-    /// Random seeds that every setting is trained with
+    /// Random seeds; every setting is trained with each of them
     #[arg(long, value_delimiter = ',', default_value = "0,1,2", value_parser = whole_number::<u64>)]
     seeds: Vec<u64>,
     /// Directory of all runs; finished runs in it are not trained again

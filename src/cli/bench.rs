@@ -38,8 +38,8 @@ const DETECTOR_CLASSES: usize = 80;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct BenchArgs {
-    /// Network with random weights: a classifier of `sedet models`, or with -fpn at its end the Faster R-CNN
-    /// on that backbone
+    /// Network with random weights: a classifier from `sedet models`, or with the suffix -fpn, the Faster R-CNN
+    /// with that backbone
     #[arg(conflicts_with = "checkpoint", value_name = "MODEL")]
     name: Option<String>,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(super) struct BenchArgs {
     /// Measure training steps instead of inference
     #[arg(long)]
     train: bool,
-    /// Number of timed runs, after two that are not [default: as many as fit into 10 s, at least 5]
+    /// Number of timed runs, after two warm-up runs [default: as many as fit into 10 s, at least 5]
     #[arg(long, value_name = "N", value_parser = whole_number_within(1..=1_000_000_u32))]
     iterations: Option<u32>,
 }

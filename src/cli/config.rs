@@ -27,7 +27,7 @@ pub(super) struct ConfigArgs {
 enum ConfigCommand {
     /// List the keys of recipes with type, default and meaning
     List(ListArgs),
-    /// Print a recipe with all values as commented TOML, a file for `sedet train --config`
+    /// Print a recipe with all values as commented TOML, for `sedet train --config`
     Show(ShowArgs),
 }
 
@@ -61,7 +61,7 @@ Examples:
 struct ShowArgs {
     /// Recipe name (see docs/configuration.md) or TOML file
     recipe: String,
-    /// Change a value of the recipe, such as train.epochs=12; repeatable
+    /// Override one value of the recipe, such as train.epochs=12; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }

@@ -8,24 +8,24 @@ use sedet_nn::kernels::vectorized::MAX_CPU_ISA_VARIABLE;
 pub(super) const VARIABLES: [(&str, &str); 9] = [
     (
         DATA_DIR_VARIABLE,
-        "Directory of named datasets (where --data-dir is not given) and weights",
+        "Directory of named datasets (if --data-dir is not given) and weights",
     ),
     (
         "RAYON_NUM_THREADS",
-        "Number of CPU threads, where --threads is not given",
+        "Number of CPU threads, if --threads is not given",
     ),
     (
         MAX_CPU_ISA_VARIABLE,
-        "Limit of the CPU's vector instructions: baseline, avx2, avx512, avx512bf16 (x86-64) or neon (AArch64)",
+        "Highest CPU vector instructions to use: baseline, avx2, avx512, avx512bf16 (x86-64) or neon (AArch64)",
     ),
     ("NO_COLOR", "Disables colors in help and error messages"),
     (
         "CLICOLOR_FORCE",
-        "Enables colors where the output is not a terminal",
+        "Enables colors even if the output is not a terminal",
     ),
     (
         "COLUMNS",
-        "Width of tables and help where the output is not a terminal",
+        "Width of tables and help if the output is not a terminal",
     ),
     (
         "HTTPS_PROXY",
@@ -33,9 +33,9 @@ pub(super) const VARIABLES: [(&str, &str); 9] = [
     ),
     (
         "CUDA_VISIBLE_DEVICES",
-        "GPUs that `--device cuda:N` counts, in this order",
+        "GPUs that `--device cuda:N` can select, in this order",
     ),
-    ("DISPLAY", "Display of the viewer; also WAYLAND_DISPLAY"),
+    ("DISPLAY", "Display for the viewer; also WAYLAND_DISPLAY"),
 ];
 
 /// Formats the variables with their meanings in a second column, in lines of at most this width.

@@ -57,26 +57,26 @@ pub(super) struct EvalArgs {
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Split of --dataset: val, train or, where it exists, test [default: val]
+    /// Split of --dataset: val, train or, if it exists, test [default: val]
     #[arg(long)]
     split: Option<Split>,
     /// COCO results file to evaluate instead of a checkpoint
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
-    /// Ground truth of --results: COCO JSON
+    /// Ground truth for --results (COCO JSON)
     #[arg(long, value_name = "FILE")]
     annotations: Option<PathBuf>,
-    /// Add 95 % intervals from N bootstrap samples of the images [default: 1000 with --against]
+    /// Add 95 % confidence intervals from N bootstrap samples of the images [default: 1000 with --against]
     #[arg(long, value_name = "N", value_parser = whole_number_within(100..=100_000_usize))]
     bootstrap: Option<usize>,
-    /// COCO results file of another detector on the same images: prints the differences and their intervals
+    /// COCO results file of another detector on the same images; prints the differences with their intervals
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// Directory for metrics.json and figures; for detectors also detections.json, confusion.csv and
     /// boxes.csv (every box with its match)
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Classifiers: images per batch [default: chosen by the size of the input]
+    /// Classifiers: images per batch [default: depends on the input size]
     #[arg(long, value_name = "N", value_parser = whole_number_within(1..=4096_u16))]
     batch_size: Option<u16>,
     /// Classifiers: average over ten crops per image (corners and center, each also flipped)
@@ -112,7 +112,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         if let AnyDatasetName::Classification(dataset) = AnyDatasetName::parse(dataset)? {
             if args.against.is_some() {
                 return Err(usage_with_hint(
-                    "--against compares detectors, and the dataset is one of a classifier",
+                    "--against compares detectors, but this is a classification dataset",
                     "omit --against",
                 ));
             }
@@ -335,10 +335,7 @@ fn comparable_results(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<Re
 fn read_rows(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<ResultRow>> {
     let rows = read_results(path)?;
     if rows.is_empty() {
-        problem!(
-            "warning: {}: an empty list, without a detection",
-            path.display()
-        );
+        problem!("warning: {}: an empty list: no detections", path.display());
         return Ok(rows);
     }
     let with_rows: HashSet<u64> = rows.iter().map(|row| row.image_id).collect();

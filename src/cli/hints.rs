@@ -161,7 +161,7 @@ fn run(error: &RunError) -> Option<String> {
             Some("--device cpu, or --set train.precision=f32".to_string())
         }
         RunError::FewerEpochs { finished, .. } => Some(format!(
-            "to train longer, give more than {finished}; without --epochs, the run goes on as it was begun, or is \
+            "to train longer, give more than {finished}; without --epochs, the run continues as it was started, or is \
              evaluated if it is complete"
         )),
         RunError::OtherBackbone { wanted, .. } => {
@@ -190,7 +190,7 @@ fn run(error: &RunError) -> Option<String> {
             let dataset = quoted(dataset);
             let divide = if divided {
                 format!(
-                    ", or divide the other images: sedet data split {dataset} --on-bad-image skip \
+                    ", or split the other images: sedet data split {dataset} --on-bad-image skip \
                      --output NEW"
                 )
             } else {
@@ -418,7 +418,8 @@ fn unavailable(weights: &NamedWeights, mirror: Option<&str>, attempts: &[Attempt
         ));
     } else if replaced.is_none() {
         hints.push(
-            "try again later, or name a mirror with --mirror; nothing was kept of what was received".to_string(),
+            "try again later, or name a mirror with --mirror; the incomplete files were removed"
+                .to_string(),
         );
     }
     hints.join("; ")
@@ -452,7 +453,7 @@ fn weights_import(error: &ImportError) -> Option<String> {
                 .then(|| format!("name the one to read: {}", options.join(" or ")))
         }
         ImportError::UnknownTensors { .. } => Some(
-            "as initial weights the rest may do: --allow-unused reads the file without these tensors"
+            "to use the rest as initial weights: --allow-unused reads the file without these tensors"
                 .to_string(),
         ),
         ImportError::NegativeVariance { .. } | ImportError::NotFinite { .. } => {
@@ -673,7 +674,7 @@ fn data_hint(error: &DataError) -> Option<String> {
 
 /// The hint for a dataset of which no image can be used.
 const REPLACE_IMAGES: &str =
-    "replace the images; `sedet data check DATASET` names what is wrong with each";
+    "replace the images; `sedet data check DATASET` lists the problem of each";
 /// Returns what to do about a dataset whose files are not as expected.
 fn labels_hint(remedy: Remedy) -> &'static str {
     match remedy {
@@ -886,7 +887,7 @@ fn transfer_hint(error: &DownloadError) -> String {
         DownloadError::NotFound { .. } => "check the address: the file may have moved",
         DownloadError::Refused { .. } => "check the address and your right to download the file",
         DownloadError::Network { .. } => {
-            "check the network and run the command again; it continues where it can"
+            "check the network and run the command again; the download continues where possible"
         }
         DownloadError::TooLong { .. } => "check that the address is that of the file",
         DownloadError::Checksum { .. } => "run the command again to download the file again",

@@ -97,10 +97,10 @@ struct GlobalArgs {
     /// Print errors and warnings only
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Print timings, and the elapsed time with each line
+    /// Print timings, and the elapsed time on each line
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     verbose: bool,
-    /// Number of CPU threads that compute [default: one per core]
+    /// Number of CPU threads for computation [default: one per core]
     #[arg(long, global = true, value_name = "N", value_parser = whole_number_within(1..=1024_u16))]
     threads: Option<u16>,
 }
@@ -117,7 +117,7 @@ impl GlobalArgs {
             rayon::ThreadPoolBuilder::new()
                 .num_threads(threads.into())
                 .build_global()
-                .context("the threads cannot be started")?;
+                .context("cannot start the threads")?;
         }
         let instructions = InstructionSet::in_use().map_err(hints::usage)?;
         debug!(
@@ -156,7 +156,7 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Check devices and the installation
     Doctor(doctor::DoctorArgs),
-    /// Print the completion script of a shell
+    /// Print the completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual pages
     Man(man::ManArgs),
@@ -348,7 +348,7 @@ fn output_directory(path: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// Says how many files of a directory were there before and are not of this call, which wrote the files of these names.
+/// Reports how many files of a directory were not written by this command, which wrote the files of these names.
 ///
 /// They are not deleted, because the user may own them; without the line, they seem to be of this call.
 fn report_other_files(directory: &Path, written: &HashSet<String>) {
@@ -361,11 +361,11 @@ fn report_other_files(directory: &Path, written: &HashSet<String>) {
     match entries.filter(is_other).count() {
         0 => {}
         1 => problem!(
-            "note: 1 file in {} is not of this call and remains",
+            "note: 1 file in {} was not written by this command and remains",
             directory.display()
         ),
         others => problem!(
-            "note: {others} files in {} are not of this call and remain",
+            "note: {others} files in {} were not written by this command and remain",
             directory.display()
         ),
     }
@@ -446,7 +446,7 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
             StopSignal::Repeated => {}
         },
     )
-    .context("Ctrl-C cannot be caught")?;
+    .context("cannot handle Ctrl-C")?;
     Ok(stop)
 }
 
@@ -461,7 +461,7 @@ fn print_out(text: &str) -> anyhow::Result<()> {
         }
         out.flush()
     };
-    write().context("the standard output cannot be written")
+    write().context("cannot write to standard output")
 }
 
 #[cfg(test)]

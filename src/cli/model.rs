@@ -68,7 +68,7 @@ impl PrecisionArgs {
             None | Some(PrecisionName::F32) => Ok(ComputePrecision::F32),
             Some(PrecisionName::Bf16) if device.backend != Backend::Cpu => Err(usage_with_hint(
                 format!(
-                    "--precision bf16 is for the CPU, and the device is {}",
+                    "--precision bf16 requires the CPU, but the device is {}",
                     device.name
                 ),
                 "add --device cpu, or omit --precision",

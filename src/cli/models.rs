@@ -24,7 +24,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ModelsArgs {
-    /// Model whose layers to list [default: list all models]
+    /// Model whose layers are listed [default: list all models]
     name: Option<String>,
     /// Side of the square input in pixels [default: the published size]
     #[arg(long, value_name = "N", value_parser = whole_number_within(1..=u16::MAX))]

@@ -42,7 +42,7 @@ Examples:
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = DOWNLOAD_EXAMPLES)]
-pub(super) struct DownloadArgs {
+pub(super) struct NamedDownloadArgs {
     /// Names of published weights, such as fasterrcnn-resnet50-fpn-coco (see `sedet weights list`)
     #[arg(required = true, value_name = "NAME", value_parser = weights_of_name)]
     names: Vec<&'static NamedWeights>,
@@ -191,7 +191,7 @@ fn facts(weights: &NamedWeights, presence: Presence) -> Value {
 }
 
 /// Downloads named weights.
-pub(super) fn download(args: &DownloadArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn download(args: &NamedDownloadArgs) -> anyhow::Result<ExitCode> {
     let store = Store::of_user()?;
     for &weights in &args.names {
         match store.find(weights) {

@@ -52,7 +52,7 @@ pub(super) struct PredictArgs {
     /// per line, or - for a list on stdin
     #[arg(required = true)]
     inputs: Vec<String>,
-    /// Also take the images of subdirectories
+    /// Include images in subdirectories
     #[arg(long, short)]
     recursive: bool,
     /// Directory for predictions.json and, with a detector, images.json and the annotated images

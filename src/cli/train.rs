@@ -30,9 +30,8 @@ Examples:
   sedet train --dataset coco --data-dir /data --backbone se-resnet50
   sedet train --resume runs/photos";
 
-/// The usual texts do not mention --resume, which `ablate` does not have.
-const EPOCHS: &str =
-    "Number of epochs; with --resume, the run has this number from then on [default: the recipe's]";
+/// The usual help does not mention --resume, which `ablate` does not have.
+const EPOCHS: &str = "Number of epochs; with --resume, the new total [default: the recipe's]";
 const ON_BAD_IMAGE: &str = "What to do with unreadable images: stop, or skip them and list them at the end; also applies to \
                             --resume [default: the recipe's]";
 
@@ -43,19 +42,19 @@ const ON_BAD_IMAGE: &str = "What to do with unreadable images: stop, or skip the
     mut_arg("on_bad_image", |policy| policy.help(ON_BAD_IMAGE))
 )]
 pub(super) struct TrainArgs {
-    /// Detection: shapes, blood-cells, coco, a directory with annotations, an annotation file (COCO
-    /// JSON, data.yaml, CSV), or several of them, separated by commas; classification: imagenet,
-    /// places365, places365-challenge, cifar10, cifar100 or a directory of class directories
+    /// Detection: shapes, blood-cells, coco, a directory with annotations, an annotation file (COCO JSON,
+    /// data.yaml, CSV), or several of these, separated by commas; classification: imagenet, places365,
+    /// places365-challenge, cifar10, cifar100 or a directory of class directories
     #[arg(long, required_unless_present = "resume")]
     dataset: Option<String>,
-    /// Random seed of weights, order, augmentation and sampling [default: the recipe's]
+    /// Random seed for initial weights, image order, augmentation and sampling [default: the recipe's]
     #[arg(long, value_parser = whole_number::<u64>, allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Directory of the run [default: runs/DATASET]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Continue a run: its directory or its checkpoints/last.safetensors; --dataset or --data-dir name
-    /// the same dataset where it has moved
+    /// Run to continue: its directory or its checkpoints/last.safetensors; if the dataset has moved, give its
+    /// new location with --dataset or --data-dir
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "config", "set", "backbone", "weights", "lr", "batch_size", "seed", "output"
     ])]
@@ -71,7 +70,7 @@ pub(super) struct RecipeArgs {
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long, value_name = "DIR", help_heading = None::<&str>)]
     pub(super) data_dir: Option<PathBuf>,
-    /// Recipe name or TOML file [default: chosen by the dataset]
+    /// Recipe name or TOML file [default: depends on the dataset]
     #[arg(long)]
     config: Option<String>,
     /// Override one value of the recipe, such as train.epochs=12; repeatable (see `sedet config list`)
@@ -80,9 +79,9 @@ pub(super) struct RecipeArgs {
     /// Backbone, such as se-resnet50 (see `sedet models`) [default: the recipe's]
     #[arg(long)]
     backbone: Option<String>,
-    /// Initial weights: a sedet checkpoint, a run, a file from torchvision, timm, detectron2, ..., or the
-    /// name of published weights (see `sedet weights list`); layers behind the backbone that do not fit
-    /// are randomly initialized
+    /// Initial weights: a sedet checkpoint, a run, a file from torchvision, timm, detectron2, ..., or the name
+    /// of published weights (see `sedet weights list`); layers after the backbone that do not fit are randomly
+    /// initialized
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Learning rate, used as given (no batch-size scaling)
@@ -129,7 +128,7 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     if let (Some(run), Some(option)) = (&args.resume, args.recipe.third_party.given()) {
         return Err(usage_with_hint(
             format!(
-                "{option} has no effect: {} goes on with its own checkpoint",
+                "{option} has no effect: {} continues from its own checkpoint",
                 run.display()
             ),
             format!("omit {option}"),

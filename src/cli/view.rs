@@ -27,8 +27,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ViewArgs {
-    /// Run, checkpoint, image, directory, dataset, results or excitation file to open
-    /// [default: the shipped detector on generated scenes]
+    /// Run, checkpoint, image, directory, dataset, results or excitation file to open [default: the shipped
+    /// detector on generated scenes]
     path: Option<String>,
     /// Dataset to show: a name or a directory (see `sedet train --help`)
     #[arg(long)]
@@ -39,10 +39,10 @@ pub(super) struct ViewArgs {
     /// Split to show: train, val or test [default: val]
     #[arg(long)]
     split: Option<Split>,
-    /// Checkpoint, run, or name of published weights to use on the images
+    /// Checkpoint, run, or name of published weights to run on the images
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Second checkpoint to compare with
+    /// Second checkpoint, for comparison
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     /// Detections of the dataset in COCO results format

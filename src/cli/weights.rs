@@ -9,7 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::hints::{advise, usage_with_hint};
-use super::named::{DownloadArgs, ListArgs, download, list, path_or_named};
+use super::named::{ListArgs, NamedDownloadArgs, download, list, path_or_named};
 use super::terminal::{fitted, width};
 use super::{print_out, quoted};
 use crate::cli::status;
@@ -35,7 +35,7 @@ enum WeightsCommand {
     /// List published weights by name
     List(ListArgs),
     /// Download published weights
-    Download(DownloadArgs),
+    Download(NamedDownloadArgs),
     /// Convert a third-party checkpoint to a sedet checkpoint
     Import(ImportArgs),
     /// List the tensors of a weights file
@@ -69,16 +69,16 @@ const HEADING: &str = "Third-party weights";
 /// Options for reading third-party checkpoints, shared by all subcommands that load weights.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ThirdPartyArgs {
-    /// Layout of a third-party checkpoint, where tensor names are ambiguous (such as
-    /// torchvision-detector-v1, mmdetection-caffe)
+    /// Layout of a third-party checkpoint, for ambiguous tensor names (such as torchvision-detector-v1,
+    /// mmdetection-caffe)
     #[arg(long, default_value = "auto", value_parser = layout_parser(), hide_possible_values = true,
         value_name = "auto|torchvision|timm|cadene|...", help_heading = HEADING)]
     layout: LayoutChoice,
     /// Fail on missing, mismatched or unused tensors
     #[arg(long, help_heading = HEADING)]
     strict: bool,
-    /// Skip tensors of layers that sedet, or the backbone to train, does not have; the outputs then differ
-    /// from those of the origin
+    /// Skip tensors of layers that sedet or the trained backbone does not have; outputs then differ from those
+    /// of the original model
     #[arg(
         long = "allow-unused",
         alias = "skip-unknown",
@@ -86,7 +86,8 @@ pub(super) struct ThirdPartyArgs {
         help_heading = HEADING
     )]
     skip_unknown: bool,
-    /// Network to read from a file with several, by a part of its tensor names (such as encoder_q, teacher)
+    /// Network to read from a file that contains several, selected by a part of its tensor names (such as
+    /// encoder_q, teacher)
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     network: Option<String>,
 }
@@ -313,7 +314,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let Some(found) = &loaded.report else {
         return Err(advise(
             format!("{}: is already a sedet checkpoint", args.file.display()),
-            "use it as it is: --checkpoint and --weights take it",
+            "use it directly: --checkpoint and --weights accept it",
         ));
     };
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());

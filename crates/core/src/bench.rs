@@ -180,7 +180,7 @@ pub enum BenchError {
         free: u64,
     },
     /// The loss of a training step is not finite.
-    #[error("the loss is {0}, so the times of these steps mean nothing")]
+    #[error("the loss is {0}, so the times of these steps are meaningless")]
     NotFinite(f32),
     /// The measurement was stopped on request.
     #[error("stopped before the measurement was complete")]

@@ -38,7 +38,7 @@ impl Backend {
         }
     }
 
-    /// Returns whether this build can use it.
+    /// Returns whether this build supports it.
     pub(crate) const fn is_compiled_in(self) -> bool {
         match self {
             Self::Cpu => true,
@@ -140,7 +140,7 @@ impl TryFrom<String> for DeviceChoice {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// Not a name of a device.
-    #[error("unknown device '{given}'; known are auto, cpu, wgpu, cuda and cuda:N")]
+    #[error("unknown device '{given}'; known: auto, cpu, wgpu, cuda, cuda:N")]
     Unknown {
         /// The name.
         given: String,
@@ -412,7 +412,7 @@ mod tests {
             let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
             assert_eq!(
                 error,
-                format!("unknown device '{text}'; known are auto, cpu, wgpu, cuda and cuda:N")
+                format!("unknown device '{text}'; known: auto, cpu, wgpu, cuda, cuda:N")
             );
         }
     }

@@ -141,7 +141,7 @@ pub struct ModelSpec {
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// Fields that are absent or have other types.
-    #[error("its description of the model is not understood: {0}")]
+    #[error("its description of the model cannot be parsed: {0}")]
     Json(#[from] serde_json::Error),
     /// A description by a later version, whose meaning may differ.
     #[error("its description has format {0}; this version reads formats up to {FORMAT}")]
@@ -214,8 +214,8 @@ impl ModelSpec {
         }
     }
 
-    /// Returns whether the classes have names. Files of other programs have none; those of a detector are then
-    /// `class 1`, `class 2`, ..., by their ids.
+    /// Returns whether the classes have names. Third-party files have none; those of a detector are then `class
+    /// 1`, `class 2`, ..., by their ids.
     pub(crate) fn has_class_names(&self) -> bool {
         let is_placeholder = |class: &Category| class.name == format!("class {}", class.id);
         !self.categories.iter().all(is_placeholder)

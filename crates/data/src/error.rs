@@ -43,7 +43,7 @@ pub enum Remedy {
     RenameClass,
     /// A class needs images.
     AddImages,
-    /// The images are not where the dataset says.
+    /// The images are not where the dataset states.
     PutImages,
     /// Links lead in a circle.
     RemoveLinks,

@@ -12,7 +12,7 @@
 //! 6. [`loading`]: transforms, batches, prefetch.
 //! 7. [`curation`]: check, fix, convert, split, statistics.
 //!
-//! [`DataError`] joins the errors of all of them.
+//! [`DataError`] joins the errors of all modules, and every module that reads files returns it.
 
 pub mod annotations;
 pub mod atomic;

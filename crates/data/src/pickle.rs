@@ -320,7 +320,7 @@ impl<R: Read> Machine<R> {
                 let (state, object) = (self.pop()?, self.top()?);
                 self.set_state(object, state)
             }
-            b'P' | b'Q' => Err("it refers to data outside of itself".into()),
+            b'P' | b'Q' => Err("it refers to data outside itself".into()),
             other => Err(format!("its instruction {other:#04x} is not known")),
         }
     }

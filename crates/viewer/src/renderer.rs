@@ -114,7 +114,7 @@ pub enum RendererError {
         name: &'static str,
     },
     /// Not a name of a renderer.
-    #[error("unknown renderer '{given}'; known are {}", known.join(" and "))]
+    #[error("unknown renderer '{given}'; known: {}", known.join(" and "))]
     Unknown {
         /// The name.
         given: String,
@@ -173,7 +173,7 @@ mod tests {
         }
         let error = "vulkan".parse::<RendererChoice>().unwrap_err().to_string();
         assert!(
-            error.starts_with("unknown renderer 'vulkan'; known are auto and "),
+            error.starts_with("unknown renderer 'vulkan'; known: auto and "),
             "{error}"
         );
         #[cfg(not(feature = "wgpu"))]

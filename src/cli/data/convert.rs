@@ -25,15 +25,15 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ConvertArgs {
-    /// Directory with annotations of boxes, one annotation file, or blood-cells
+    /// Directory with box annotations, an annotation file, or blood-cells
     source: String,
-    /// Annotation format to read [default: recognized by the files]
+    /// Annotation format to read [default: detected from the files]
     #[arg(long, value_parser = format())]
     from: Option<Format>,
     /// Annotation format to write
     #[arg(long, value_parser = format())]
     to: Format,
-    /// Output directory, outside of the source; must be empty or not exist
+    /// Output directory, outside the source; must be empty or not exist
     #[arg(long)]
     output: PathBuf,
     /// How to place images: copy, hard-link, or leave (annotations only)
@@ -90,11 +90,11 @@ fn source(args: &ConvertArgs, dataset: &DatasetName) -> anyhow::Result<DatasetFi
     }
 }
 
-/// Says that images were copied that were to be linked, which needs space.
+/// Reports images that were copied instead of linked, which needs space.
 pub(super) fn report_copies(copied: usize) {
     if copied > 0 {
         problem!(
-            "--images link: {} copied: hard links need one file system that has them",
+            "--images link: {} copied: hard links need source and output on one file system that supports them",
             count(copied, "image")
         );
     }

@@ -163,7 +163,7 @@ fn imagenet_instructions(data_dir: &Path) -> String {
     let directory = directory.display();
     format!(
         r#"The images of ImageNet (ILSVRC 2012) need an account and consent to their terms (non-commercial
-research and education), so they cannot be fetched here. By hand:
+research and education), so sedet cannot download them. To obtain them:
 
 1. Ask for access at https://image-net.org/download.php and download
      ILSVRC2012_img_train.tar    138 GB     MD5 1d675b47d978889d74fa0da5fadfb00e

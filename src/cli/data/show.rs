@@ -34,7 +34,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ShowArgs {
-    /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
+    /// Dataset: shapes, blood-cells, coco, or a directory with box annotations
     dataset: String,
     /// Output directory for the images
     #[arg(long)]
@@ -45,13 +45,13 @@ pub(super) struct ShowArgs {
     /// Epoch to show (order and augmentation depend on it) [default: 0]
     #[arg(long, value_parser = whole_number::<u64>)]
     epoch: Option<u64>,
-    /// Recipe name or TOML file [default: by dataset]
+    /// Recipe name or TOML file [default: depends on the dataset]
     #[arg(long)]
     config: Option<String>,
-    /// Change a value of the recipe, such as augment.horizontal_flip=0; repeatable
+    /// Override one value of the recipe, such as augment.horizontal_flip=0; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Seed of order and augmentation [default: the recipe's]
+    /// Random seed for image order and augmentation [default: the recipe's]
     #[arg(long, value_parser = whole_number::<u64>)]
     seed: Option<u64>,
     /// Split to show: train, val or test

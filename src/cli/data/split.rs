@@ -26,18 +26,18 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct SplitArgs {
-    /// Directory with annotations of boxes, or one annotation file; not changed
+    /// Directory with box annotations, or an annotation file; remains unchanged
     source: String,
-    /// Share of the images for validation, from 0 to 1
+    /// Fraction of the images for validation, from 0 to 1
     #[arg(long, default_value_t = 0.2, value_parser = share)]
     val: f64,
-    /// Share of the images for testing
+    /// Fraction of the images for testing
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     test: f64,
     /// Random seed [default: 0]
     #[arg(long, value_parser = whole_number::<u64>)]
     seed: Option<u64>,
-    /// Output directory, outside of the source; must be empty or not exist
+    /// Output directory, outside the source; must be empty or not exist
     #[arg(long)]
     output: PathBuf,
     /// How to place images: copy, hard-link, or leave (annotations only)
@@ -54,7 +54,7 @@ pub(super) struct SplitArgs {
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
-        _ => Err("a share is a number from 0 to below 1, such as 0.2".into()),
+        _ => Err("expected a fraction from 0 to below 1, such as 0.2".into()),
     }
 }
 
@@ -164,7 +164,7 @@ fn check_no_split_is_empty(
         ),
     };
     let fewer = if args.test > 0.0 && args.val > 0.0 {
-        ", or divide into two splits: omit --test"
+        ", or create only two splits: omit --test"
     } else {
         ""
     };
@@ -243,7 +243,7 @@ fn read_whole(
 ) -> anyhow::Result<Whole> {
     let names: Vec<String> = files.split_names().iter().map(Split::to_string).collect();
     if names.len() > 1 {
-        status!("{} are joined and divided again", names.join(", "));
+        status!("{} are joined and split again", names.join(", "));
     }
     let read = while_decoding(|progress| Whole::read(files, on_bad_image, progress));
     match (read, files.splits.as_slice()) {
@@ -253,7 +253,7 @@ fn read_whole(
         {
             let json = &single.annotations;
             status!(
-                "{}: images not found: the annotations are divided without them",
+                "{}: images not found: the annotations are split without them",
                 json.display()
             );
             Ok(Whole::of_one(SplitAnnotations {

@@ -30,9 +30,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatsArgs {
-    /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
+    /// Dataset: shapes, blood-cells, coco, or a directory with box annotations
     dataset: String,
-    /// Decode all images, and stop at unreadable ones, or skip them [default: images are not decoded]
+    /// Decode all images; stop at unreadable ones, or skip them [default: images are not decoded]
     #[arg(long, value_parser = on_bad_image())]
     on_bad_image: Option<OnBadImage>,
     /// Directory of the named datasets [default: $SEDET_DATA]
@@ -41,7 +41,7 @@ pub(super) struct StatsArgs {
     /// Split: train, val or test
     #[arg(long, default_value_t = Split::Train)]
     split: Split,
-    /// Recipe whose anchors are compared with the boxes [default: by dataset]
+    /// Recipe whose anchors are compared with the boxes [default: depends on the dataset]
     #[arg(long, value_name = "RECIPE")]
     config: Option<String>,
     /// Print JSON instead of tables

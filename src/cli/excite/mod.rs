@@ -74,7 +74,7 @@ pub(super) struct ExciteArgs {
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Split: val, train or, where it exists, test
+    /// Split: val, train or, if it exists, test
     #[arg(long, default_value_t = Split::Val)]
     split: Split,
     /// Classes in the figures, by name or label: a,b,... [default: the four with the most images]
@@ -102,7 +102,7 @@ pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
     let Some(checkpoint) = &args.model.checkpoint else {
         return Err(usage_with_hint(
             "no model is given",
-            "--checkpoint runs/NAME for a model of your own; `sedet weights list` names published weights",
+            "--checkpoint runs/NAME for a model of your own; `sedet weights list` lists published weights",
         ));
     };
     match (&args.dataset, &args.image) {

@@ -12,7 +12,7 @@ use sedet_data::text::did_you_mean;
 pub(super) struct Problem {
     /// The whole path of the key, such as `rpn.nms_threshold`. Empty if the table itself is unsuitable.
     pub path: String,
-    /// What is wrong with it.
+    /// The problem.
     pub text: String,
 }
 

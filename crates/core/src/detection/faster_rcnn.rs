@@ -38,8 +38,8 @@ pub enum Preset {
     TorchvisionV2,
     /// detectron2's `Base-RCNN-FPN`.
     Detectron2,
-    /// mmdetection's `faster-rcnn_r50_fpn`: as detectron2, except for the order of proposals and the
-    /// rounding of a box's level.
+    /// mmdetection's `faster-rcnn_r50_fpn`: like detectron2, except for the order of proposals and the rounding
+    /// of a box's level.
     Mmdetection,
 }
 
@@ -61,12 +61,12 @@ pub enum DetectorConfigError {
     Field {
         /// Key of the configuration.
         field: &'static str,
-        /// What is wrong with its value.
+        /// The problem of its value.
         problem: String,
     },
 }
 
-/// Configuration of a [`FasterRcnn`]; complete, and stored in every checkpoint.
+/// The complete configuration of a [`FasterRcnn`], which is stored in every checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FasterRcnnConfig {
@@ -94,7 +94,7 @@ struct PresetValues {
     box_loss: BoxLoss,
     /// Whether anchors are rounded to whole pixels.
     rounded_anchors: bool,
-    /// Strides of P2..P6; without them they follow from the sizes of input and feature map.
+    /// Strides of P2..P6; if unset, they are derived from the sizes of input and feature map.
     anchor_strides: Option<[usize; 5]>,
     /// Proposals per image that the box head is trained on, before sampling.
     train_proposals: usize,

@@ -50,7 +50,7 @@ pub enum ExcitationFileError {
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
 }

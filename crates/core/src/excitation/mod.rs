@@ -24,7 +24,7 @@ pub use statistics::{BlockStatistics, BlockSummary, ChannelFlags, Excitation, Or
 /// An error while gates are collected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExcitationError {
-    /// The network is a plain network.
+    /// The network has no SE blocks.
     #[error("the network has no SE blocks")]
     NoBlocks,
     /// The recording belongs to another network.
@@ -35,7 +35,7 @@ pub enum ExcitationError {
         /// The number of recorded blocks.
         recorded: usize,
     },
-    /// The number of recorded gates is not images times channels.
+    /// The number of recorded gates differs from the number of images times channels.
     #[error("{block}: {found} gates, expected {expected}")]
     Shape {
         /// The name of the block.

@@ -1,8 +1,7 @@
 //! Trained models: loading, prediction, evaluation and the recording of SE gates.
 //!
-//! A [`Model`] is a detector or a classifier with everything that is needed to use it. It comes
-//! from a checkpoint of sedet or from a third-party file ([`Model::load`]); its description is a
-//! [`ModelSpec`].
+//! A [`Model`] is a detector or a classifier with everything that is needed to use it. [`Model::load`] loads it
+//! from a sedet checkpoint or a third-party file; its description is a [`ModelSpec`].
 //!
 //! # Examples
 //! ```
@@ -54,7 +53,7 @@ use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
 use sedet_data::eval::EvalError;
 
-/// A callback that receives the number of finished images and of all images, and may stop the work.
+/// A callback that receives the number of processed images and the total, and may stop the work.
 pub type ProgressFn<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
 
 /// The error of loading or using a model.
@@ -91,7 +90,7 @@ pub enum ModelError {
         path: PathBuf,
         /// The task of the model.
         found: Task,
-        /// The task that is asked for.
+        /// The requested task.
         required: Task,
     },
     /// A dataset with other classes than the model was trained for.
@@ -105,7 +104,7 @@ pub enum ModelError {
     /// An image or a dataset.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A dataset of which all images were skipped.
+    /// A dataset whose images were all skipped.
     #[error("no image is left: none of {} can be used ({first})", sedet_data::text::count(*images, "image"))]
     NoUsableImage {
         /// The number of images.
@@ -121,7 +120,7 @@ pub enum ModelError {
     Excitation {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: ExcitationError,
     },
     /// A network whose layers can't be listed for the reference input size.
@@ -129,7 +128,7 @@ pub enum ModelError {
     TooSmall {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: TooSmall,
     },
     /// An empty split.
@@ -236,8 +235,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a checkpoint of sedet or a third-party file whose layout is detected. The directory of a
-    /// run denotes its best checkpoint.
+    /// Loads a sedet checkpoint, or a third-party file whose layout is detected. For a run directory, it loads
+    /// its best checkpoint.
     ///
     /// # Errors
     /// A file that can't be read, or that lacks tensors of the network.
@@ -246,10 +245,9 @@ impl Model {
         Self::from_weights(load_weights(&path, None)?, &path, device)
     }
 
-    /// Loads a checkpoint of sedet from memory; `name` is used in messages.
+    /// Loads a sedet checkpoint from memory; `name` is used in messages.
     ///
-    /// # Errors
-    /// As [`load`](Self::load).
+    /// # Errors See [`load`](Self::load).
     pub fn from_bytes(bytes: &[u8], name: &str, device: &Device) -> Result<Self, ModelError> {
         let checkpoint = Checkpoint::from_bytes(bytes, name).map_err(LoadError::from)?;
         Self::from_weights(checkpoint.into(), Path::new(name), device)
@@ -296,9 +294,9 @@ impl Model {
     /// Returns the model with multiplications in this precision, or in 32-bit floats where it is not
     /// [available](ComputePrecision::is_available). A model is loaded with 32-bit floats.
     ///
-    /// In bf16 the convolutions and the hidden layers of box heads that profit from it round their inputs and weights;
-    /// 3x3 convolutions by Winograd's algorithm, grouped and depthwise ones do not. Backbones that keep their norms
-    /// stay as they are; see [`has_precision`](Self::has_precision).
+    /// In bf16, convolutions and hidden layers of box heads round their inputs and weights where this is
+    /// faster; grouped and depthwise convolutions, and 3x3 convolutions by Winograd's algorithm, do not.
+    /// Backbones that keep their norms remain unchanged; see [`has_precision`](Self::has_precision).
     #[must_use]
     pub fn with_precision(self, precision: ComputePrecision) -> Self {
         Self {

@@ -221,7 +221,7 @@ impl LabelFont {
         }
     }
 
-    /// Returns the width of a text in pixels.
+    /// Returns the width of a string in pixels.
     pub fn width(&self, text: &str) -> i64 {
         i64::from(imageproc::drawing::text_size(self.scale, &self.font, text).0)
     }
@@ -254,7 +254,7 @@ impl LabelFont {
         ascent * (1.0 - CAPITAL_TO_ASCENT / 2.0)
     }
 
-    /// Truncates a text to a width, with an ellipsis.
+    /// Truncates a string to a width, with an ellipsis.
     pub fn fitted(&self, text: &str, width: i64) -> String {
         if self.width(text) <= width {
             return text.to_owned();

@@ -27,7 +27,7 @@ pub enum RenderError {
         reason: io::Error,
     },
     /// The extension is unknown.
-    #[error("cannot write {}: {found}; supported are {supported}", path.display())]
+    #[error("cannot write {}: {found}; supported: {supported}", path.display())]
     Extension {
         /// The file.
         path: PathBuf,

@@ -197,7 +197,7 @@ impl fmt::Display for Notice {
                     count(*degenerate, "box")
                 )?;
                 if *outside > 0 {
-                    write!(f, ", {} outside of the image", count(*outside, "box"))?;
+                    write!(f, ", {} outside the image", count(*outside, "box"))?;
                 }
                 if *invalid > 0 {
                     let boxes = count(*invalid, "box");
@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(
             notice(3, 1),
             format!(
-                "{usual}, 3 boxes outside of the image, 1 box with invalid coordinates (NaN, negative sides or \
+                "{usual}, 3 boxes outside the image, 1 box with invalid coordinates (NaN, negative sides or \
                  above 1,000,000 px)"
             )
         );

@@ -209,7 +209,9 @@ impl Optimizer {
                 continue;
             };
             let Some((size, device)) = learning.parameters.get(path) else {
-                problems.push(format!("optimizer/{name} belongs to no learning parameter"));
+                problems.push(format!(
+                    "optimizer/{name} belongs to no trainable parameter"
+                ));
                 continue;
             };
             if kind == STEPS && slots.contains(&Slot::FirstMoment) {
@@ -227,7 +229,9 @@ impl Optimizer {
                     ));
                 }
             } else {
-                problems.push(format!("optimizer/{name} is not of this optimizer"));
+                problems.push(format!(
+                    "optimizer/{name} does not belong to this optimizer"
+                ));
             }
         }
         if !problems.is_empty() {

@@ -66,8 +66,8 @@ pub struct EpochReport<'a> {
 }
 
 impl EpochReport<'_> {
-    /// Formats what a terminal of 80 columns has room for: all but the learning rate and the speed, which the reports
-    /// on steps have.
+    /// Formats what fits into a terminal of 80 columns: all but the learning rate and the speed, which the
+    /// reports on steps have.
     pub fn short(&self) -> String {
         let mut parts = self.result();
         if self.images > 0 {
@@ -115,7 +115,7 @@ pub struct EpochEvaluation {
 }
 
 impl fmt::Display for EpochEvaluation {
-    /// Formats the metrics that a line has room for.
+    /// Formats the metrics that fit into a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers = self
             .metrics

@@ -58,7 +58,7 @@ pub enum RunDirError {
     NotCreated {
         /// The directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: std::io::Error,
     },
     /// A file operation failed.

@@ -237,7 +237,7 @@ fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-/// Returns as many names as a line has room for.
+/// Returns as many names as fit into a line.
 fn first_names(names: &[String]) -> String {
     let mut line = String::new();
     for (index, name) in names.iter().enumerate() {

@@ -59,7 +59,7 @@ pub enum LoadError {
         path: PathBuf,
         /// The name of the tensor.
         tensor: String,
-        /// What is wrong with its values.
+        /// The problem of its values.
         problem: String,
     },
     /// A layout, or one of several networks, was given for a sedet checkpoint.

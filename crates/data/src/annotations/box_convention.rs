@@ -22,7 +22,7 @@ const IN_PIXELS: [BoxConvention; 6] = [
     BoxConvention::OppositeCorners,
 ];
 
-/// Those of them that boxes in the place of sizes may be in.
+/// The conventions among them that may replace `[x, y, width, height]`.
 const INSTEAD_OF_SIZES: usize = 4;
 
 /// How boxes fit their images in one convention.
@@ -257,7 +257,7 @@ impl BoxFit {
         count * 10 >= self.boxes * 9
     }
 
-    /// Returns whether so many boxes exceed their images by far that they are not mistakes of annotators.
+    /// Returns whether too many boxes exceed their images by far to be mistakes of annotators.
     ///
     /// Of corners all over their images, seven of ten exceed them as sizes and as centers. Upper left points that are
     /// read as centers exceed them only where boxes are large; others look like centers.

@@ -179,7 +179,7 @@ impl dyn AnnotationFormat {
                             drop_object("areas that differ from the box");
                         }
                         if stored != xywh && is_beyond(xywh, size) {
-                            drop_object("parts of boxes outside of the image");
+                            drop_object("parts of boxes outside the image");
                         }
                         boxes.push(PlacedBox {
                             class: annotation.class,

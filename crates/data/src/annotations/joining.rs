@@ -825,7 +825,7 @@ mod tests {
             assert_eq!(
                 refused.to_string(),
                 format!(
-                    "only {annotated}.jpg of 5 images has boxes, which train and val need both"
+                    "only {annotated}.jpg of 5 images has boxes, but train and val both need some"
                 )
             );
         }

@@ -190,11 +190,11 @@ pub(crate) fn only_part_of(names: &[String], split: Split) -> Option<&str> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CannotHoldOut {
     /// There is only one image.
-    #[error("one image cannot be divided into train and val")]
+    #[error("one image cannot be split into train and val")]
     OneImage,
     /// There are boxes on one image only.
     #[error(
-        "only {image} of {} has boxes{}, which train and val need both", crate::text::count(*images, "image"),
+        "only {image} of {} has boxes{}, but train and val both need some", crate::text::count(*images, "image"),
         copies_of(*copies)
     )]
     OneAnnotated {

@@ -229,7 +229,7 @@ fn numbers_by_comma(text: &str) -> Option<usize> {
         .then_some(columns.len())
 }
 
-/// Returns whether a JSON text has all of these keys.
+/// Returns whether a JSON document has all of these keys.
 fn has(text: &str, keys: &[&str]) -> bool {
     keys.iter().all(|key| text.contains(&format!("\"{key}\"")))
 }

@@ -394,7 +394,7 @@ fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
     let array = root.get("data").and_then(|data| data.array());
     let (Some(labels), Some(array)) = (labels, array) else {
         return Err(format!(
-            "no 'data' and '{labels_key}' in it, as CIFAR's Python version has"
+            "it lacks the 'data' and '{labels_key}' of CIFAR's Python version"
         ));
     };
     let count = labels.len();

@@ -323,8 +323,8 @@ pub(crate) fn unmatchable(store: &AnnotationStore) -> Vec<String> {
     counted(&[
         (
             outside,
-            "is outside of its image, and counts as missed in every evaluation",
-            "are outside of their images, and count as missed in every evaluation",
+            "is outside its image, and counts as missed in every evaluation",
+            "are outside their images, and count as missed in every evaluation",
             "box",
         ),
         (
@@ -336,7 +336,7 @@ pub(crate) fn unmatchable(store: &AnnotationStore) -> Vec<String> {
     ])
 }
 
-/// Returns why the scores on a validation split say little, in one line; None if nothing speaks against them. `images` is
+/// Returns why the scores on a validation split say little, in one line; None if they are reliable. `images` is
 /// its number of images, and `missing` are the classes that no image shows.
 pub(crate) fn says_little(images: usize, missing: &[&str]) -> Option<String> {
     /// With fewer images, one more correct image changes the score by more than 5 %.
@@ -599,7 +599,7 @@ mod tests {
         assert_eq!(
             unmatchable(&store),
             [
-                "1 box is outside of its image, and counts as missed in every evaluation",
+                "1 box is outside its image, and counts as missed in every evaluation",
                 "1 box has no area or a negative side, and counts as missed in every evaluation",
             ]
         );

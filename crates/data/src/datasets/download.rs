@@ -97,7 +97,7 @@ pub enum DownloadError {
         status: u16,
     },
     /// The server refused the request.
-    #[error("{url}: the server refuses with status {status}")]
+    #[error("{url}: the server refused the request with status {status}")]
     Refused {
         /// The address.
         url: String,
@@ -321,7 +321,7 @@ impl Download {
         match status {
             404 | 410 => DownloadError::NotFound { url, status }.into(),
             408 | 425 | 429 | 500.. => {
-                Failure::Temporary(format!("the server answers with status {status}"))
+                Failure::Temporary(format!("the server answered with status {status}"))
             }
             _ => DownloadError::Refused { url, status }.into(),
         }
@@ -427,7 +427,7 @@ impl Download {
                     reason: error.to_string(),
                 })
             }
-            ureq::Error::HostNotFound => Failure::Temporary("the host is not found".into()),
+            ureq::Error::HostNotFound => Failure::Temporary("host not found".into()),
             other => Failure::Temporary(format!("no answer ({other})")),
         }
     }

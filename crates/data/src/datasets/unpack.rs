@@ -130,7 +130,10 @@ fn unpack_tar(
 }
 
 fn not_a_plain_file(path: &Path) -> UnpackError {
-    UnpackError::Archive(format!("{} is a link or no plain file", path.display()))
+    UnpackError::Archive(format!(
+        "{} is a link or not a regular file",
+        path.display()
+    ))
 }
 
 /// Returns an archive's path without `.`; a path that leads out of the directory is an error.
@@ -142,7 +145,7 @@ fn inside(path: &Path) -> Result<PathBuf, UnpackError> {
             Component::CurDir => {}
             _ => {
                 let path = path.display();
-                return Err(UnpackError::Archive(format!("{path} leads out of it")));
+                return Err(UnpackError::Archive(format!("{path} points outside of it")));
             }
         }
     }
@@ -188,7 +191,7 @@ fn write_entry(
     if written != size {
         let path = path.display();
         return Err(UnpackError::damaged(format!(
-            "{path} has not the {size} bytes that it should have"
+            "{path} does not have the expected size of {size} bytes"
         )));
     }
     drop(out);

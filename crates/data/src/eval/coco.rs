@@ -218,11 +218,10 @@ pub struct CocoEvaluation {
 /// Evaluates result rows against the ground truth, as pycocotools' `COCOeval` with `bbox` does.
 ///
 /// All images of the ground truth count: objects of images without rows are missed objects. (Use
-/// [`GroundTruth::restricted_to`] to evaluate on a subset.) The 100 best rows of each class and
-/// image count. Rows with equal scores keep their order.
+/// [`GroundTruth::restricted_to`] to evaluate on a subset.) Only the 100 rows with the highest scores count for
+/// each class and image. Rows with equal scores keep their order.
 ///
-/// # Errors
-/// A row refers to an image that the ground truth does not have, or has numbers that are not finite.
+/// # Errors A row refers to an image that is not in the ground truth, or has numbers that are not finite.
 pub fn evaluate(
     ground_truth: &GroundTruth,
     results: &[ResultRow],

@@ -37,13 +37,13 @@ Examples:
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CheckArgs {
-    /// Directory with annotations of boxes, one annotation file, several of them, separated by commas,
+    /// Directory with box annotations, an annotation file, or several of these, separated by commas; or
     /// blood-cells or coco
     dataset: String,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Image directory, if DATASET is one annotation file
+    /// Image directory, if DATASET is an annotation file
     #[arg(long, value_name = "DIR")]
     image_dir: Option<PathBuf>,
     /// Check this split only: train, val or test
@@ -52,7 +52,7 @@ pub(super) struct CheckArgs {
     /// Skip image decoding; check annotations only
     #[arg(long)]
     skip_images: bool,
-    /// Recipe whose anchors and input sizes are compared with the boxes [default: by dataset]
+    /// Recipe whose anchors and input sizes are compared with the boxes [default: depends on the dataset]
     #[arg(long, value_name = "RECIPE")]
     config: Option<String>,
     /// Print JSON with every diagnostic instead of the summary

@@ -72,14 +72,14 @@ impl<B: DrawingBackend> Page<'_, B> {
         FontDesc::new(FONT.into(), f64::from(size * self.scale), FontStyle::Bold).color(&INK)
     }
 
-    /// Returns the width of a text at scale 1.
+    /// Returns the width of a string at scale 1.
     pub(crate) fn text_width(&self, style: &TextStyle<'_>, text: &str) -> i32 {
         self.area
             .estimate_text_size(text, style)
             .map_or(0, |(width, _)| width as i32 / self.scale)
     }
 
-    /// Draws a text that is vertically centered at `y`.
+    /// Draws a string that is vertically centered at `y`.
     pub fn text(&self, text: &str, style: &TextStyle<'_>, x: i32, y: i32, side: HPos) -> Drawn<B> {
         let style = style.clone().pos(Pos::new(side, VPos::Center));
         self.area.draw(&Text::new(
@@ -191,7 +191,7 @@ impl<B: DrawingBackend> Page<'_, B> {
         Ok(y - ROW / 2 - bounds.top)
     }
 
-    /// Truncates a text to a width, with an ellipsis.
+    /// Truncates a string to a width, with an ellipsis.
     pub fn fitted(&self, style: &TextStyle<'_>, text: &str, width: i32) -> String {
         let mut shown = text.to_owned();
         let mut characters: Vec<char> = text.chars().collect();

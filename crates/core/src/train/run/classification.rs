@@ -40,7 +40,7 @@ impl RunKind for ClassifierRun {
     ) -> Result<(), AdoptError> {
         let NetworkConfig::Classification(network) = &spec.network else {
             return Err(AdoptError::Unusable(
-                "a detector; a classifier cannot be trained from it",
+                "a detector; it cannot initialize a classifier",
             ));
         };
         Ok(config.adopt(network, &spec.preprocess, adoption.whole)?)

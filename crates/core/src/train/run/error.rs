@@ -76,7 +76,7 @@ pub enum RunError {
         path: PathBuf,
     },
     /// A precision that the device does not compute in.
-    #[error("train.precision {precision} is for the CPU, and the device is {device}")]
+    #[error("train.precision {precision} requires the CPU, but the device is {device}")]
     PrecisionOfDevice {
         /// The precision.
         precision: ComputePrecision,
@@ -88,7 +88,7 @@ pub enum RunError {
     InputTooSmall {
         /// The side of the input in pixels.
         size: usize,
-        /// What is wrong.
+        /// The problem.
         source: TooSmall,
     },
     /// A training step that needs more memory than is free.
@@ -99,7 +99,7 @@ pub enum RunError {
     Launch {
         /// The path.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: std::io::Error,
     },
     /// A split without a box.

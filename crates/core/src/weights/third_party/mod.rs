@@ -1,4 +1,4 @@
-//! Weight files of other programs, read tensor by tensor: PyTorch (zip, legacy, tar), safetensors (also in
+//! Weight files of other libraries, read tensor by tensor: PyTorch (zip, legacy, tar), safetensors (also in
 //! several files with an index), NumPy's `.npz` and pickles of arrays. A pickle is parsed, never executed.
 //!
 //! Opening a file reads names, types and shapes only. Inspecting or converting a file requires

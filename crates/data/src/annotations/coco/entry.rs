@@ -141,7 +141,7 @@ pub struct AnnotationEntry {
 /// Fields of annotations that are not kept, with what they contain.
 pub(crate) const EXTRAS: [(&str, &str); 4] = [
     ("segmentation", "outlines"),
-    ("keypoints", "key points"),
+    ("keypoints", "keypoints"),
     ("score", "scores"),
     ("attributes", "attributes"),
 ];

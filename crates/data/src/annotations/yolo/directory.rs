@@ -26,8 +26,8 @@ pub(super) struct YoloDirectory {
     pub(super) names: Vec<String>,
     /// The file that lists the class names.
     pub(super) names_file: PathBuf,
-    /// The number of values of the key points behind each box, if lines have any.
-    pub(super) key_points: Option<usize>,
+    /// The number of values of the keypoints behind each box, if lines have any.
+    pub(super) keypoints: Option<usize>,
     /// Directories or lists of the images of each split.
     pub(super) splits: Vec<(Split, Vec<PathBuf>)>,
     /// The files by which the layout was recognized.
@@ -107,7 +107,7 @@ impl YoloDirectory {
             let mut found = Self {
                 root: root.to_owned(),
                 names,
-                key_points: None,
+                keypoints: None,
                 reason: format!("{shown}{}", without_numbers(is_numbered)),
                 splits,
                 notes: Vec::new(),
@@ -200,7 +200,7 @@ impl YoloDirectory {
         let mut found = Self {
             root: root.to_owned(),
             names,
-            key_points: None,
+            keypoints: None,
             splits,
             reason,
             notes,
@@ -383,7 +383,7 @@ impl YoloDirectory {
             root: if is_below { root.to_owned() } else { base },
             names: described.names,
             names_file: yaml.to_owned(),
-            key_points: described.key_points,
+            keypoints: described.keypoints,
             splits,
             reason,
             notes,
@@ -587,7 +587,7 @@ pub(super) fn first_label(
     })
 }
 
-/// Returns whether the first line of a text is that of a box or an outline.
+/// Returns whether the first line of a file is that of a box or an outline.
 pub(super) fn looks_like_labels(text: &str) -> bool {
     let line = text.lines().find(|line| !line.trim().is_empty());
     let words = line.unwrap_or_default().split_whitespace();

@@ -397,7 +397,7 @@ impl YoloDirectory {
 
     pub(super) fn parse_line(&self, line: &str) -> Result<YoloBox, String> {
         let classes = self.names.len();
-        let parsed = match self.key_points {
+        let parsed = match self.keypoints {
             None => parse_box(line, classes),
             Some(values) => parse_pose(line, classes, values),
         };

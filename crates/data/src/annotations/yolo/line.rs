@@ -1,4 +1,4 @@
-//! The lines of label files: boxes, outlines and key points.
+//! The lines of label files: boxes, outlines and keypoints.
 
 use std::fmt::{self, Write as _};
 
@@ -23,8 +23,8 @@ pub enum Extra {
     None,
     /// An outline, around which the box is.
     Outline,
-    /// Key points.
-    KeyPoints,
+    /// Keypoints.
+    Keypoints,
 }
 
 impl YoloBox {
@@ -116,22 +116,22 @@ pub(super) fn parse_box(line: &str, classes: usize) -> Result<YoloBox, LineProbl
     Ok(YoloBox::new(class, cxcywh, extra)?)
 }
 
-/// Parses a line of a box and key points with a number of values.
+/// Parses a line of a box and keypoints with a number of values.
 pub(super) fn parse_pose(
     line: &str,
     classes: usize,
-    key_points: usize,
+    keypoints: usize,
 ) -> Result<YoloBox, LineProblem> {
     let numbers = numbers_of(line)?;
     let class = class_of(&numbers, classes)?;
     let (cxcywh, extra) = match numbers[1..] {
         [cx, cy, w, h] => ([cx, cy, w, h], Extra::None),
-        [cx, cy, w, h, ..] if numbers.len() == 5 + key_points => ([cx, cy, w, h], Extra::KeyPoints),
+        [cx, cy, w, h, ..] if numbers.len() == 5 + keypoints => ([cx, cy, w, h], Extra::Keypoints),
         _ => {
             return Err(format!(
                 "{} numbers; with `kpt_shape` a box has 5 or {}",
                 numbers.len(),
-                5 + key_points
+                5 + keypoints
             )
             .into());
         }

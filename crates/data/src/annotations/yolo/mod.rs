@@ -23,7 +23,7 @@
 //! Files that contradict each other are errors: lists of class names with other names, label files of one image
 //! in two locations with other boxes, one label file for two images.
 //!
-//! With `kpt_shape` in `data.yaml`, a line is a box followed by key points, which are dropped.
+//! With `kpt_shape` in `data.yaml`, a line is a box followed by keypoints, which are dropped.
 
 mod class_names;
 mod directory;
@@ -120,7 +120,7 @@ impl AnnotationFormat for YoloFormat {
         let (left, top) = (x.max(0.0), y.max(0.0));
         let (right, bottom) = ((x + w).min(width), (y + h).min(height));
         if right <= left || bottom <= top {
-            return Err("boxes outside of the image");
+            return Err("boxes outside the image");
         }
         Ok([left, top, right - left, bottom - top])
     }
@@ -351,7 +351,7 @@ impl<'a> CollectedSplit<'a> {
             match found.extra {
                 Extra::None => {}
                 Extra::Outline => self.dropped.add(OUTLINES, "object", 1),
-                Extra::KeyPoints => self.dropped.add("key points", "object", 1),
+                Extra::Keypoints => self.dropped.add("keypoints", "object", 1),
             }
             boxes.push(BoxEntry {
                 class: found.class,

@@ -602,12 +602,12 @@ fn paths_of_another_machine_are_found_by_their_end() {
 }
 
 #[test]
-fn key_points_are_no_outline() {
+fn keypoints_are_no_outline() {
     let values = "0.5 0.5 0.2 0.4 0.3 0.3 2 0.6 0.7 1";
     let pose = parse_pose(&format!("1 {values}"), 2, 6).unwrap();
     assert_eq!(
         (pose.cxcywh, pose.extra),
-        ([0.5, 0.5, 0.2, 0.4], Extra::KeyPoints)
+        ([0.5, 0.5, 0.2, 0.4], Extra::Keypoints)
     );
     let plain = parse_pose("1 0.5 0.5 0.2 0.4", 2, 6).unwrap();
     assert_eq!(plain.extra, Extra::None);

@@ -20,8 +20,8 @@ pub(super) struct DataYaml {
     pub(super) splits: Vec<(Split, Vec<String>)>,
     /// Class names; the position is the class's number.
     pub(super) names: Vec<String>,
-    /// The number of values of the key points behind each box: the product of `kpt_shape`.
-    pub(super) key_points: Option<usize>,
+    /// The number of values of the keypoints behind each box: the product of `kpt_shape`.
+    pub(super) keypoints: Option<usize>,
     /// Keys that are not read, and their strings; the caller knows whether they are paths.
     pub(super) others: Vec<(String, Vec<String>)>,
 }
@@ -124,7 +124,7 @@ fn class_count<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<usize>, A::
     .transpose()
 }
 
-/// Reads the value of `kpt_shape`: the number of key points, and of the values of each.
+/// Reads the value of `kpt_shape`: the number of keypoints, and of the values of each.
 fn key_point_shape<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<[usize; 2]>, A::Error> {
     let problem = || A::Error::custom("`kpt_shape` is not two whole numbers, such as [17, 3]");
     let words: Option<Vec<String>> = map.next_value().map_err(|_| problem())?;
@@ -273,7 +273,7 @@ impl DataYaml {
                 .filter(|(_, entries)| !entries.is_empty())
                 .collect(),
             names,
-            key_points: keys
+            keypoints: keys
                 .kpt_shape
                 .map(|[points, values]| points.saturating_mul(values)),
             others: keys
@@ -477,7 +477,7 @@ mod tests {
                 names: ["cat", "traffic light", "it's #1: x"]
                     .map(String::from)
                     .into(),
-                key_points: None,
+                keypoints: None,
                 others: Vec::new(),
             };
             let parse = |text: &str| DataYaml {

@@ -109,7 +109,7 @@ kinds! {
         fix "numbers written as strings become numbers, annotations without an id get one; other such entries are dropped";
     Contradiction Error "contradiction"
         ["file contradicts another" "files contradict others"]
-        "correct, rename or remove one of the two: which of them is right cannot be known here";
+        "correct, rename or remove one of the two: sedet cannot know which is right";
     CategoryIdTwice Error "category-id-twice"
         ["duplicate category id" "duplicate category ids"]
         "give each category an id of its own"
@@ -135,8 +135,8 @@ kinds! {
         "copy or download the missing files, or correct the names in the annotations"
         fix "such images are dropped, with their boxes";
     ImageAmbiguous Error "image-ambiguous"
-        ["image name fits several files" "image names fit several files"]
-        "rename or remove the files that are not meant, or write the exact name: which is meant cannot be known here"
+        ["image name matches several files" "image names match several files"]
+        "rename or remove the files that are not meant, or write the exact name: sedet cannot know which is meant"
         fix "such images are dropped, with their boxes";
     ImageUnreadable Error "image-unreadable"
         ["unreadable image file" "unreadable image files"]
@@ -187,10 +187,10 @@ kinds! {
         fix "boxes are multiplied by the size of the image; outlines (`segmentation`) are dropped";
     BoxesAreUnclearFractions Error "boxes-are-unclear-fractions"
         ["file has boxes that look like fractions of an unclear form" "files have boxes that look like fractions of an unclear form"]
-        "export the boxes again, in pixels: sizes, corners and centers all fit these numbers, so which they are cannot be known here";
+        "export the boxes again, in pixels: sizes, corners and centers all fit these numbers, so sedet cannot know which they are";
     BoxesArePercentages Error "boxes-are-percentages"
         ["split has boxes that look like percentages" "splits have boxes that look like percentages"]
-        "export the boxes again, in pixels: whether percentages are sizes, corners or centers cannot be known here";
+        "export the boxes again, in pixels: sedet cannot know whether percentages are sizes, corners or centers";
     BoxesAreNoCorners Error "boxes-are-no-corners"
         ["split has boxes that are not two corners" "splits have boxes that are not two corners"]
         "`xmax` and `ymax` are the second corner of a box, not its size, and not smaller than `xmin` and `ymin`";
@@ -214,7 +214,7 @@ kinds! {
         "no detection can match such a box, so it lowers the recall"
         fix "such boxes are dropped";
     BoxOutside Error "box-outside"
-        ["box is outside of its image" "boxes are outside of their images"]
+        ["box is outside its image" "boxes are outside their images"]
         "often boxes of another image, or of another size of the image"
         fix "such boxes are dropped";
     BoxOverEdge Error "box-over-edge"
@@ -252,7 +252,7 @@ kinds! {
         "training holds out copies of its own images: the metrics will be those of training images; add other images";
     CopiesDiffer Warning "copies-differ"
         ["duplicate image with other boxes" "duplicate images with other boxes"]
-        "the labels contradict: the objects of one are background for the other; keep the image whose boxes are right";
+        "the labels contradict each other: the objects of one are background for the other; keep the image whose boxes are right";
     ImageTwice Warning "image-twice"
         ["duplicate image" "duplicate images"]
         "duplicates are weighted accordingly";
@@ -279,7 +279,7 @@ kinds! {
         "width times height is used";
     AreaOverBox Warning "area-over-box"
         ["area is larger than its box" "areas are larger than their boxes"]
-        "an outline is inside of its box, so one of the two is wrong";
+        "an outline is inside its box, so one of the two is wrong";
     Crowd Warning "crowd"
         ["crowd region (`iscrowd`)" "crowd regions (`iscrowd`)"]
         "ignored in training; in evaluation, detections inside are neither true nor false positives";

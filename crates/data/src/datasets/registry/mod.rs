@@ -35,7 +35,7 @@ use crate::text::{count, nearest};
 /// The environment variable with the directory of all datasets.
 pub const DATA_DIR_VARIABLE: &str = "SEDET_DATA";
 
-/// The reason why a dataset did not open.
+/// The reason why a dataset cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A known name without a data directory.
@@ -46,14 +46,14 @@ pub enum RegistryError {
     },
     /// Neither a known name nor a directory.
     #[error(
-        "unknown dataset '{name}'{suggestion}; known are {} (detection), {} (classification) and any directory",
+        "unknown dataset '{name}'{suggestion}; known: {} (detection), {} (classification), or any directory",
         DatasetName::NAMES.join(", "),
         LabeledName::NAMES.join(", ")
     )]
     Unknown {
         /// The requested name.
         name: String,
-        /// The question whether a similar name was meant, or nothing.
+        /// A question that suggests a similar name, or nothing.
         suggestion: String,
     },
     /// A path that does not exist.
@@ -61,7 +61,7 @@ pub enum RegistryError {
     NoSuchPath {
         /// The requested path.
         name: String,
-        /// The question whether a similar name was meant, or nothing.
+        /// A question that suggests a similar name, or nothing.
         suggestion: String,
     },
     /// A list of datasets that contains a named one, or datasets of both tasks.
@@ -74,7 +74,7 @@ pub enum RegistryError {
         /// The dataset that cannot be joined.
         part: String,
     },
-    /// A list with a comma before, after or between two of its names.
+    /// A list with an empty name: a comma too many.
     #[error("'{name}': a list of datasets with an empty name")]
     EmptyInList {
         /// The list.
@@ -452,7 +452,7 @@ impl DatasetName {
         self.opened(read.and_then(|read| self.only(read)), data_dir)
     }
 
-    /// Reads splits. Those of COCO have to be there; the error names what is missing.
+    /// Reads splits. Those of COCO must exist; the error names what is missing.
     fn read(
         &self,
         files: &[DatasetFiles],
@@ -966,7 +966,7 @@ mod tests {
         );
         assert_eq!(
             val,
-            ["val: 1 box is outside of its image, and counts as missed in every evaluation"]
+            ["val: 1 box is outside its image, and counts as missed in every evaluation"]
         );
         std::fs::copy(
             dir.path().join("train/a.png"),

@@ -258,7 +258,7 @@ fn draw_pane(ui: &Ui, painter: &Painter, context: &mut PanelContext<'_>, pane: P
     }
 }
 
-/// Says that an image is being decoded or that it cannot be decoded.
+/// States that an image is being decoded or cannot be decoded.
 fn draw_placeholder(ui: &Ui, painter: &Painter, textures: &mut Textures, index: usize) {
     fill_background(ui, painter, Rect::NOTHING, textures);
     let text = if textures.is_bad(index) {
