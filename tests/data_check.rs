@@ -711,10 +711,247 @@ fn fractions_that_can_only_be_sizes_become_pixels_by_the_fix() {
     }
     let area = fixed["annotations"][9]["area"].as_f64().unwrap();
     assert!((area - pixels[2] * pixels[3]).abs() < 1e-2, "{area}");
-    // Centers would become boxes at other places.
     let (set, checked) = with(&|[x, y, w, h]| [x + w / 2.0, y + h / 2.0, w, h]);
+    checked.has_errors(&[("boxes-are-fractions", 1)]);
+    let left = fix(&set, 0)["annotations"][9]["bbox"][0].as_f64().unwrap();
+    assert!((left - pixels[0]).abs() < 1e-3, "{left}");
+    // Of corners, x or y may be first.
+    let (set, checked) = with(&|[x, y, w, h]| [x, y, x + w, y + h]);
     checked.has_errors(&[("boxes-are-unclear-fractions", 1)]);
-    assert!(fix(&set, 1)["annotations"][9]["bbox"][2].as_f64().unwrap() < 1.0);
+    assert!(fix(&set, 1)["annotations"][9]["bbox"][2].as_f64().unwrap() <= 1.0);
+    // Four boxes are refused, too, and their order is not known.
+    let (set, checked) = DataSet::with(|set| {
+        let boxes = (0..4).map(|at| annotation(at + 1, 1 + at % 3, 3, fractions(at as u32 + 5)));
+        set.train["annotations"] = boxes.collect();
+    });
+    checked.has_errors(&[("boxes-are-unclear-fractions", 1)]);
+    fix(&set, 1);
+}
+
+/// Returns right boxes all over images of 64x48; many touch their edges.
+fn all_over(i: u64) -> [f64; 4] {
+    let [w, h] = [6 + i * 7 % 30, 5 + i * 5 % 25].map(|side| side as f64);
+    let [x, y] = [(i * 13 % 11) as f64 / 10.0, (i * 17 % 7) as f64 / 6.0];
+    [x * (64.0 - w), y * (48.0 - h), w, h].map(|value| value.round())
+}
+
+#[test]
+fn exchanged_sizes_of_images_are_named_and_exchanged_by_the_fix() {
+    let exchange = |set: &mut DataSet| {
+        for image in set.train["images"].as_array_mut().unwrap() {
+            image["width"] = json!(48);
+            image["height"] = json!(64);
+        }
+    };
+    let all = |set: &mut DataSet, numbers: fn([f64; 4]) -> [f64; 4]| {
+        let boxes = (0..60).map(|i| annotation(i + 1, 1 + i % 3, 3, numbers(all_over(i))));
+        set.train["annotations"] = boxes.collect();
+    };
+    let (set, checked) = DataSet::with(|set| {
+        exchange(set);
+        all(set, |xywh| xywh);
+    });
+    checked.has_errors(&[("sizes-exchanged", 1)]);
+    let message = "width and height of 3 of 3 images are exchanged";
+    assert_eq!(checked.places("sizes-exchanged")[0]["detail"], message);
+    let skipped = set.check(&["--skip-images"]);
+    skipped.has_errors(&[("sizes-exchanged", 1)]);
+    let out = text(&set.path("out"));
+    let root = text(set.dir.path());
+    fails_with(
+        &["train", "--dataset", &root, "--output", &out],
+        &[message, "train.json --fix FIXED.json` writes a copy"],
+    );
+    // Without the images, both causes are named.
+    let file = text(&set.path("train.json"));
+    fails_with(
+        &["eval", "--results", &file, "--annotations", &file],
+        &[
+            "fit their images as [y, x, height, width] in pixels",
+            "if width and height of the images were exchanged",
+        ],
+    );
+    let fixed = fix(&set, 0);
+    assert_eq!(fixed["images"][2]["width"], 64);
+    assert_eq!(fixed["annotations"], set.train["annotations"]);
+
+    // Boxes in the frame of images that were rotated later, with the right sizes and with those of that frame.
+    let rotated = |[x, y, w, h]: [f64; 4]| [48.0 - y - h, x, h, w];
+    let (_, checked) = DataSet::with(|set| all(set, rotated));
+    checked.has_errors(&[("boxes-are-no-sizes", 1)]);
+    let detail = checked.places("boxes-are-no-sizes")[0]["detail"].clone();
+    let expected = "; they fit as [x, y, width, height] of the images rotated by 90 degrees, too";
+    assert!(detail.as_str().unwrap().ends_with(expected), "{detail}");
+    let (_, checked) = DataSet::with(|set| {
+        exchange(set);
+        all(set, rotated);
+    });
+    let detail = checked.places("size-differs")[0]["detail"].clone();
+    assert_eq!(
+        detail,
+        "48x64 in the annotations, 64x48 in the file: the boxes are those of the image rotated by 90 degrees"
+    );
+    // Six boxes in the middle fit either way.
+    let (set, checked) = DataSet::with(|set| {
+        exchange(set);
+        let boxes =
+            (0..6).map(|i| annotation(i + 1, 1 + i % 3, 3, [10.0, 10.0 + i as f64, 9.0, 9.0]));
+        set.train["annotations"] = boxes.collect();
+    });
+    let detail = checked.places("size-differs")[0]["detail"].clone();
+    assert!(
+        detail
+            .as_str()
+            .unwrap()
+            .ends_with(": width and height are exchanged, or the image was rotated by 90 degrees"),
+        "{detail}"
+    );
+    let copy = text(&set.path("copy.json"));
+    set.check(&["--split", "train", "--fix", &copy]);
+    assert!(!set.path("copy.json").exists());
+    // The error of one image names no EXIF rotation that the image does not have.
+    let root = text(set.dir.path());
+    fails_with(
+        &["data", "convert", &root, "--to", "yolo", "--output", &out],
+        &["(width and height are exchanged, or the image was rotated by 90 degrees)"],
+    );
+}
+
+#[test]
+fn boxes_of_another_frame_are_refused_and_no_copy_without_them_is_written() {
+    let (set, checked) = DataSet::with(|set| {
+        let larger = |i| all_over(i).map(|number| number * 3.0);
+        let boxes = (0..60).map(|i| annotation(i + 1, 1 + i % 3, 3, larger(i)));
+        set.train["annotations"] = boxes.collect();
+    });
+    assert!(checked.kinds("error").contains_key("boxes-do-not-fit"));
+    let detail = checked.places("boxes-do-not-fit")[0]["detail"].clone();
+    let detail = detail.as_str().unwrap();
+    assert!(
+        detail
+            .contains("45 of 60 boxes have no part in their images or a negative side, such as ["),
+        "{detail}"
+    );
+    let root = text(set.dir.path());
+    let fixed = set.path("fixed.json");
+    let output = sedet(&[
+        "data",
+        "check",
+        &root,
+        "--split",
+        "train",
+        "--fix",
+        &text(&fixed),
+    ]);
+    let stderr = String::from_utf8_lossy(&output.stderr).replace("\n  ", " ");
+    assert!(
+        stderr.contains("fixed.json: not written: many boxes do not fit"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!fixed.exists());
+    let out = text(&set.path("out"));
+    fails_with(
+        &["train", "--dataset", &root, "--output", &out],
+        &[
+            "train.json: 45 of 60 boxes have no part in their images or a negative side",
+            "of other images, or of another size",
+        ],
+    );
+}
+
+#[test]
+fn other_orders_are_named_in_yolo_csv_and_voc_by_check_and_train() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: String, contents: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, contents).unwrap();
+    };
+    let (mut table, mut voc) = (
+        String::from("filename,width,height,class,xmin,ymin,xmax,ymax\n"),
+        [const { String::new() }; 3],
+    );
+    let mut yolo = [const { String::new() }; 3];
+    for i in 0..60 {
+        let [x, y, w, h] = all_over(i);
+        let at = i as usize % 3;
+        table += &format!("{at}.png,64,48,cat,{y},{x},{},{}\n", y + h, x + w);
+        let [cx, cy] = [x + w / 2.0, y + h / 2.0];
+        voc[at] += &format!(
+            "<object><name>cat</name><bndbox><xmin>{cx}</xmin><ymin>{cy}</ymin><xmax>{w}</xmax><ymax>{h}</ymax></bndbox></object>"
+        );
+        let [x, y, w, h] = [x / 64.0, y / 48.0, w / 64.0, h / 48.0];
+        yolo[at] += &format!("0 {x} {y} {w} {h}\n");
+    }
+    for at in 0..3_usize {
+        let png = encoded(&image_of(at as u32, 64, 48), ImageFormat::Png);
+        for directory in ["csv", "voc", "yolo/images"] {
+            write(format!("{directory}/{at}.png"), &png);
+        }
+        write(format!("yolo/labels/{at}.txt"), yolo[at].as_bytes());
+        let xml = format!(
+            "<annotation><filename>{at}.png</filename><size><width>64</width><height>48</height></size>{}</annotation>",
+            voc[at]
+        );
+        write(format!("voc/{at}.xml"), xml.as_bytes());
+    }
+    write("yolo/classes.txt".to_owned(), b"cat\n");
+    write("csv/train_labels.csv".to_owned(), table.as_bytes());
+    let (pixels, fractions) = ("in pixels", "in fractions of the image size");
+    for (format, kind, order, unit) in [
+        ("csv", "boxes-are-no-corners", "[y1, x1, y2, x2]", pixels),
+        (
+            "voc",
+            "boxes-are-no-corners",
+            "[center x, center y, width, height]",
+            pixels,
+        ),
+        (
+            "yolo",
+            "boxes-are-no-centers",
+            "[x, y, width, height]",
+            fractions,
+        ),
+    ] {
+        let root = text(&dir.path().join(format));
+        let checked = Checked::of(&sedet(&["data", "check", &root, "--json"]));
+        checked.has_errors(&[(kind, 1)]);
+        let verdict = format!("60 of 60 boxes fit their images as {order} {unit}, not as [");
+        let detail = checked.places(kind)[0]["detail"].clone();
+        assert!(detail.as_str().unwrap().starts_with(&verdict), "{detail}");
+        let out = text(&dir.path().join("out"));
+        fails_with(
+            &["train", "--dataset", &root, "--output", &out],
+            &[&verdict],
+        );
+    }
+}
+
+#[test]
+fn empty_files_are_called_empty_and_a_copy_beside_its_original_is_named() {
+    let set = DataSet::new();
+    std::fs::create_dir(set.path("csv")).unwrap();
+    set.write("csv/_annotations.csv", "");
+    set.write(
+        "csv/1.jpg",
+        encoded(&image_of(1, 64, 48), ImageFormat::Jpeg),
+    );
+    let csv = text(&set.path("csv"));
+    fails_with(
+        &["data", "check", &csv],
+        &["_annotations.csv: the file is empty"],
+    );
+    std::fs::create_dir(set.path("one")).unwrap();
+    set.write("one/instances.json", set.train.to_string());
+    set.write("one/fixed.json", set.train.to_string());
+    fails_with(
+        &["data", "check", &text(&set.path("one"))],
+        &[
+            "several train annotations",
+            "if fixed.json is the corrected copy of `sedet data check --fix`, give it as the dataset: ",
+        ],
+    );
 }
 
 #[test]
@@ -1366,12 +1603,6 @@ fn corners_and_fractions_are_refused_wherever_annotations_are_read_and_corners_a
 
 #[test]
 fn other_orders_and_centers_in_coco_json_are_refused_by_every_command_and_fixed() {
-    let right = |i: u64| {
-        let (w, h) = (6 + i * 7 % 30, 5 + i * 5 % 25);
-        let [w, h] = [w, h].map(|side| side as f64);
-        let [x, y] = [(i * 13 % 11) as f64 / 10.0, (i * 17 % 7) as f64 / 6.0];
-        [x * (64.0 - w), y * (48.0 - h), w, h].map(|value| value.round())
-    };
     type Written = fn([f64; 4]) -> [f64; 4];
     let written: [(&str, Written); 3] = [
         (
@@ -1391,10 +1622,10 @@ fn other_orders_and_centers_in_coco_json_are_refused_by_every_command_and_fixed(
         let way_out = if is_fixed {
             "--fix FIXED.json` writes a copy"
         } else {
-            "compare width and height of an image in this file with the image"
+            "export the boxes again, as [x, y, width, height] in pixels of the images"
         };
         let (set, checked) = DataSet::with(|set| {
-            let boxes = (0..60).map(|i| annotation(i + 1, 1 + i % 3, 3, write(right(i))));
+            let boxes = (0..60).map(|i| annotation(i + 1, 1 + i % 3, 3, write(all_over(i))));
             set.train["annotations"] = boxes.collect::<Vec<_>>().into();
         });
         checked.has_errors(&[("boxes-are-no-sizes", 1)]);
@@ -1408,14 +1639,21 @@ fn other_orders_and_centers_in_coco_json_are_refused_by_every_command_and_fixed(
             &["train", "--dataset", &root, "--output", &out][..],
             &["data", "convert", &root, "--to", "yolo", "--output", &out],
             &["data", "stats", &root],
-            &["eval", "--results", &file, "--annotations", &file],
         ] {
             fails_with(command, &[&expected, way_out]);
         }
+        fails_with(
+            &["eval", "--results", &file, "--annotations", &file],
+            &[&expected],
+        );
         let fixed = fix(&set, i32::from(!is_fixed));
         for i in 0..60 {
             let found = &fixed["annotations"][i as usize]["bbox"];
-            let numbers = if is_fixed { right(i) } else { write(right(i)) };
+            let numbers = if is_fixed {
+                all_over(i)
+            } else {
+                write(all_over(i))
+            };
             assert_eq!(*found, json!(numbers), "{convention}");
         }
     }

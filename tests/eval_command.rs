@@ -424,3 +424,94 @@ fn results_that_are_wrong_in_part_are_explained_and_weak_ones_are_not() {
     });
     assert_eq!(weak, "");
 }
+
+#[test]
+fn what_is_wrong_with_a_results_file_is_said_whatever_its_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let truth = text(&dir.path().join("truth.json"));
+    // Nearly squares: with width and height exchanged, every object is detected.
+    let bbox = |i: u64| {
+        let [w, h] = [28.0, 36.0];
+        let [x, y] = [(i % 4) as f64 / 3.0, (i % 5) as f64 / 4.0];
+        [x * (100.0 - w), y * (80.0 - h), w, h]
+    };
+    let images: Vec<Value> = (0..40)
+        .map(|id| json!({"id": id, "file_name": format!("{id}.jpg"), "width": 100, "height": 80}))
+        .collect();
+    let objects: Vec<Value> = (0..40)
+        .map(|i| {
+            json!({"id": i + 1, "image_id": i, "category_id": 1, "bbox": bbox(i), "area": 1008, "iscrowd": 0})
+        })
+        .collect();
+    let file =
+        json!({"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]});
+    fs::write(&truth, file.to_string()).unwrap();
+    let row = |i: u64, [x, y, w, h]: [f64; 4]| json!({"image_id": i, "category_id": 1, "bbox": [x, y, w, h], "score": 0.5});
+    let said = |rows: Vec<Value>| {
+        let results = dir.path().join("results.json");
+        fs::write(&results, json!(rows).to_string()).unwrap();
+        let output = sedet(&[
+            "eval",
+            "--results",
+            &text(&results),
+            "--annotations",
+            &truth,
+        ]);
+        assert!(output.status.success());
+        stderr(&output).replace("\n  ", " ")
+    };
+    let right = || (0..40).map(|i| row(i, bbox(i)));
+    let lines = said(right().collect());
+    assert!(!lines.contains("warning"), "{lines}");
+    let crossed = (0..40).map(|i| {
+        let [x, y, w, h] = bbox(i);
+        row(i, [x, y, h, w])
+    });
+    let lines = said(crossed.collect());
+    assert!(
+        lines.contains(
+            "warning: the boxes would fit as [x, y, height, width], not as [x, y, width, height]"
+        ),
+        "{lines}"
+    );
+    let lines = said(right().chain(right().take(3)).collect());
+    assert!(
+        lines.contains("results.json: 3 of 43 rows repeat another row"),
+        "{lines}"
+    );
+    let lines = said(right().take(1).collect());
+    assert!(
+        lines.contains("detections for 1 of 40 images with objects; the objects of the others"),
+        "{lines}"
+    );
+    assert!(!lines.contains("the model is not trained"), "{lines}");
+    let results = dir.path().join("lines.json");
+    let lines: Vec<String> = right().map(|row| row.to_string()).collect();
+    fs::write(&results, lines.join("\n")).unwrap();
+    fails_with(
+        &[
+            "eval",
+            "--results",
+            &text(&results),
+            "--annotations",
+            &truth,
+        ],
+        &["JSON Lines", "jq -s . "],
+    );
+    let mut strings: Vec<Value> = right().collect();
+    strings[0]["image_id"] = json!("0");
+    fs::write(&results, json!(strings).to_string()).unwrap();
+    fails_with(
+        &[
+            "eval",
+            "--results",
+            &text(&results),
+            "--annotations",
+            &truth,
+        ],
+        &[
+            "image_id: \"0\" is not a non-negative integer",
+            "write ids as numbers",
+        ],
+    );
+}

@@ -22,8 +22,8 @@ use sedet_data::eval::confusion::{
     Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
 };
 use sedet_data::eval::{
-    Bootstrap, BootstrapConfig, Cause, CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate,
-    read_results, write_results,
+    Bootstrap, BootstrapConfig, Cause, CocoEvaluation, GroundTruth, ResultRow, crossed_sizes,
+    diagnose, evaluate, read_results, repeated_rows, write_results,
 };
 use sedet_data::images::OnBadImage;
 use sedet_data::loading::{LoaderOptions, SkippedImage, Views};
@@ -168,6 +168,11 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
             said: &warnings,
         };
         explain(&truth, &rows, why);
+    } else if is_results_file && let Some(found) = crossed_sizes(&truth, &rows) {
+        problem!("warning: {found}");
+        if let Some(hint) = cause_hint(Cause::BoxFormat) {
+            problem!("hint: {hint}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -337,6 +342,15 @@ fn read_rows(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<ResultRow>>
     if rows.is_empty() {
         problem!("warning: {}: an empty list: no detections", path.display());
         return Ok(rows);
+    }
+    let repeated = repeated_rows(&rows);
+    if repeated > 0 {
+        let verb = if repeated == 1 { "repeats" } else { "repeat" };
+        problem!(
+            "warning: {}: {repeated} of {} {verb} another row, and such detections count as false",
+            path.display(),
+            count(rows.len(), "row")
+        );
     }
     let with_rows: HashSet<u64> = rows.iter().map(|row| row.image_id).collect();
     let images = truth.images();

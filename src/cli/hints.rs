@@ -36,12 +36,14 @@ use sedet_core::weights::onnx::OnnxError;
 use sedet_core::weights::third_party::{OtherContent, ThirdPartyError};
 use sedet_data::annotations::formats::is_dataset_file;
 use sedet_data::annotations::layout::{LayoutError, Split};
-use sedet_data::boxes::BoxConvention;
+use sedet_data::box_conventions::{
+    BoxConvention, BoxOrder, BoxUnit, ConventionMismatch, MismatchCause,
+};
 use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::download::DownloadError;
 use sedet_data::datasets::registry::{AnyDatasetName, DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::{FetchError, data_source};
-use sedet_data::eval::{Cause, EvalError};
+use sedet_data::eval::{Cause, EvalError, ResultsProblem};
 use sedet_data::images::decode::DecodeError;
 use sedet_data::{ChangedMeanwhile, DataError, Remedy};
 
@@ -660,9 +662,13 @@ fn data_hint(error: &DataError) -> Option<String> {
         }
         DataError::SeveralFiles { .. } => Some(format!("{RENAME}{LISTED_BY_CHECK}")),
         DataError::BoxConvention { path, mismatch } => {
-            Some(convention_hint(path, mismatch.convention))
+            Some(convention_hint(path, mismatch))
         }
         DataError::SizeMismatch { .. } => Some(image_hint(ErrorKind::InvalidData)),
+        DataError::ExchangedSizes { path, .. } => Some(format!(
+            "`sedet data check {} --fix FIXED.json` writes a copy in which they are right",
+            quoted(path.display())
+        )),
         DataError::NoUsableImage { .. } => Some(REPLACE_IMAGES.into()),
         DataError::Encoding { path, .. } => Some(format!(
             "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
@@ -720,37 +726,51 @@ fn image_hint(kind: ErrorKind) -> String {
     )
 }
 
-/// Returns what to do about boxes in another convention than COCO's.
-fn convention_hint(path: &Path, convention: BoxConvention) -> String {
+/// Returns what to do about boxes in another convention than that of their format.
+fn convention_hint(path: &Path, found: &ConventionMismatch) -> String {
     const IN_PIXELS: &str = "export the boxes in pixels: x and width times the width of the image, y and height times its height";
     let fix = format!(
         "`sedet data check {} --fix FIXED.json` writes a copy with [x, y, width, height]",
         quoted(path.display())
     );
-    match convention {
-        BoxConvention::Corners
-        | BoxConvention::SwappedCorners
-        | BoxConvention::Centers
-            if is_json_file(path) =>
+    let is_coco = found.expected == BoxConvention::SIZES && is_json_file(path);
+    match found.cause {
+        MismatchCause::Unexplained => {
+            "compare some boxes with their images: they may be those of other images, or of another size of the images; \
+             export them again with these images"
+                .to_owned()
+        }
+        MismatchCause::Unit(BoxUnit::Percentages) => {
+            format!("{IN_PIXELS}, and all four divided by 100")
+        }
+        MismatchCause::Convention { alternative, .. }
+            if is_coco
+                && !found.is_transposed()
+                && !alternative.is_some_and(BoxOrder::is_usual)
+                && (found.order().is_some() || alternative.is_none()) =>
         {
-            fix
+            match found.order() {
+                Some(_) => fix,
+                None => format!("{fix} in pixels"),
+            }
         }
-        BoxConvention::SwappedSizes => {
-            "compare width and height of an image in this file with the image: exchange them if they differ, else the numbers of the boxes"
-                .to_owned()
-        }
-        BoxConvention::Sizes => {
-            "export the boxes again, or add `xmin` and `ymin` to `xmax` and `ymax`, which hold width and height"
-                .to_owned()
-        }
-        BoxConvention::SizeFractions if is_json_file(path) => format!("{fix} in pixels"),
-        BoxConvention::Fractions => IN_PIXELS.to_owned(),
-        BoxConvention::Percentages => format!("{IN_PIXELS}, and all four divided by 100"),
-        BoxConvention::CornerFractions | BoxConvention::SizeFractions => {
-            "write each line as `class cx cy width height`, in fractions of the image: the center of the box and its size"
-                .to_owned()
-        }
-        _ => "export the boxes again, in pixels of the images".to_owned(),
+        MismatchCause::Unit(_) => IN_PIXELS.to_owned(),
+        MismatchCause::Convention { convention, .. } => match (found.expected, convention.order) {
+            _ if convention.unit != found.expected.unit => IN_PIXELS.to_owned(),
+            _ if found.is_transposed() && !found.are_sizes_known => {
+                "compare width and height of an image in this file with the image: exchange them if they differ, else the numbers of the boxes"
+                    .to_owned()
+            }
+            (BoxConvention::CORNERS, BoxOrder::Sizes) => {
+                "export the boxes again, or add `xmin` and `ymin` to `xmax` and `ymax`, which hold width and height"
+                    .to_owned()
+            }
+            (BoxConvention::CENTER_FRACTIONS, _) => {
+                "write each line as `class cx cy width height`, in fractions of the image: the center of the box and its size"
+                    .to_owned()
+            }
+            (expected, _) => format!("export the boxes again, as {expected} of the images"),
+        },
     }
 }
 
@@ -809,6 +829,12 @@ pub(super) fn of_check(error: anyhow::Error) -> anyhow::Error {
 
 fn layout_hint(error: &LayoutError) -> Option<String> {
     Some(match error {
+        LayoutError::Ambiguous { root, found, .. } if let Some(copy) = corrected_copy(found) => {
+            format!(
+                "if {copy} is the corrected copy of `sedet data check --fix`, give it as the dataset: {}",
+                dataset_argument(&root.join(copy))
+            )
+        }
         LayoutError::Ambiguous { .. } => {
             "keep one of these files, give one of them as the dataset, or join several in a list: a.json,b.json".into()
         }
@@ -851,6 +877,12 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// Returns the name of a file that is called as the corrected copies of our examples are, from a list of names.
+fn corrected_copy(names: &str) -> Option<&str> {
+    let mut names = names.split([',', ' ']);
+    names.find(|name| name.to_lowercase().starts_with("fixed"))
 }
 
 fn fetch_hint(error: &FetchError) -> Option<String> {
@@ -903,6 +935,20 @@ fn ground_truth_hint(error: &EvalError) -> Option<String> {
     match error {
         EvalError::Data(error) => hint_of(error),
         EvalError::UnknownImages { .. } => Some(IMAGE_IDS.to_owned()),
+        EvalError::Malformed {
+            path,
+            problem: Some(problem),
+            ..
+        } => Some(match problem {
+            ResultsProblem::Lines => format!(
+                "write one list: [ before the first row, a comma between two rows, ] at the end, as `jq -s . {} > \
+                 results.json` does",
+                quoted(path.display())
+            ),
+            ResultsProblem::StringIds => {
+                "write ids as numbers, without quotes: those of the annotation file".to_owned()
+            }
+        }),
         _ => None,
     }
 }
@@ -1230,6 +1276,7 @@ mod tests {
             image: "a.jpg".into(),
             decoded: size(30),
             annotated: size(60),
+            cause: None,
         };
         let error = RunError::Training {
             source: Box::new(TrainError::Task(ModelError::Data(mismatch))),

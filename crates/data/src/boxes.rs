@@ -7,8 +7,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{count, numbers};
-
 /// Height and width in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageSize {
@@ -23,131 +21,17 @@ impl ImageSize {
     pub const fn new(height: usize, width: usize) -> Self {
         Self { height, width }
     }
+
+    /// Returns the size with width and height exchanged.
+    pub const fn transposed(self) -> Self {
+        Self::new(self.width, self.height)
+    }
 }
 
 impl std::fmt::Display for ImageSize {
     /// Writes the width first: `640x480`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}x{}", self.width, self.height)
-    }
-}
-
-/// The meaning of the four numbers of a box in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BoxConvention {
-    /// `[x, y, width, height]` in pixels, as in COCO.
-    Sizes,
-    /// `[x1, y1, x2, y2]` in pixels.
-    Corners,
-    /// `[y1, x1, y2, x2]` in pixels, as in TensorFlow.
-    SwappedCorners,
-    /// `[center x, center y, width, height]` in pixels.
-    Centers,
-    /// `[y, x, height, width]` in pixels.
-    SwappedSizes,
-    /// `[x2, y2, x1, y1]` in pixels.
-    OppositeCorners,
-    /// Fractions of the image's width and height.
-    Fractions,
-    /// Percentages of the image's width and height.
-    Percentages,
-    /// `[center x, center y, width, height]` in fractions, as in YOLO.
-    CenterFractions,
-    /// `[x, y, width, height]` in fractions.
-    SizeFractions,
-    /// `[x1, y1, x2, y2]` in fractions.
-    CornerFractions,
-}
-
-impl BoxConvention {
-    /// Returns `[x, y, width, height]` of four numbers in pixels; None for conventions that depend on the size of the
-    /// image.
-    pub(crate) fn to_xywh(self, [a, b, c, d]: [f64; 4]) -> Option<[f64; 4]> {
-        Some(match self {
-            Self::Sizes => [a, b, c, d],
-            Self::Corners => [a, b, c - a, d - b],
-            Self::SwappedCorners => [b, a, d - b, c - a],
-            Self::Centers => [a - c / 2.0, b - d / 2.0, c, d],
-            Self::SwappedSizes => [b, a, d, c],
-            Self::OppositeCorners => [c, d, a - c, b - d],
-            Self::Fractions
-            | Self::Percentages
-            | Self::CenterFractions
-            | Self::SizeFractions
-            | Self::CornerFractions => return None,
-        })
-    }
-}
-
-impl std::fmt::Display for BoxConvention {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Sizes => "[x, y, width, height] in pixels",
-            Self::Corners => "[x1, y1, x2, y2] in pixels",
-            Self::SwappedCorners => "[y1, x1, y2, x2] in pixels",
-            Self::Centers => "[center x, center y, width, height] in pixels",
-            Self::SwappedSizes => "[y, x, height, width] in pixels",
-            Self::OppositeCorners => "[x2, y2, x1, y1] in pixels",
-            Self::Fractions => "fractions of the image size",
-            Self::Percentages => "percentages of the image size",
-            Self::CenterFractions => {
-                "[center x, center y, width, height] in fractions of the image size"
-            }
-            Self::SizeFractions => "[x, y, width, height] in fractions of the image size",
-            Self::CornerFractions => "[x1, y1, x2, y2] in fractions of the image size",
-        })
-    }
-}
-
-/// Boxes of a file that fit their images in another convention than that of its format.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ConventionMismatch {
-    /// The convention that they fit.
-    pub convention: BoxConvention,
-    /// Another convention that they fit equally well.
-    pub alternative: Option<BoxConvention>,
-    /// The convention of the format.
-    pub expected: BoxConvention,
-    /// The number of boxes that fit it.
-    pub fitting: usize,
-    /// The number of boxes that exceed their images as the format has them.
-    pub beyond: usize,
-    /// The number of boxes.
-    pub boxes: usize,
-    /// One of those that show it, with the numbers of the file.
-    pub example: [f64; 4],
-    /// Whether hardly any right boxes are like these.
-    pub is_certain: bool,
-}
-
-impl std::fmt::Display for ConventionMismatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (boxes, convention) = (count(self.boxes, "box"), self.convention);
-        match convention {
-            BoxConvention::Percentages if !self.is_certain => write!(
-                f,
-                "{} of {boxes} have no number above 100 on larger images, so they may be {convention}",
-                self.fitting
-            )?,
-            _ if !self.is_certain => write!(
-                f,
-                "{} of {boxes} exceed their images far, and {} fit as {convention}",
-                self.beyond, self.fitting
-            )?,
-            _ => write!(
-                f,
-                "{} of {boxes} fit their images as {convention}, not as {}",
-                self.fitting, self.expected
-            )?,
-        }
-        write!(f, ", such as {}", numbers(&self.example))?;
-        match self.alternative {
-            Some(alternative) => write!(f, "; they fit as {alternative}, too"),
-            None if convention == BoxConvention::SwappedSizes => f.write_str(
-                "; they would fit as they are if width and height of the images were exchanged",
-            ),
-            None => Ok(()),
-        }
     }
 }
 

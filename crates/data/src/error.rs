@@ -7,12 +7,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::boxes::{ConventionMismatch, ImageSize};
+use crate::box_conventions::ConventionMismatch;
+use crate::boxes::ImageSize;
 
 use crate::annotations::AnnotationError;
 use crate::annotations::layout::LayoutError;
 use crate::directory::open_error;
-use crate::images::decode::DecodeError;
+use crate::images::decode::{DecodeError, HeaderSizes, header_sizes};
 
 /// What would make a dataset usable whose files are not as expected; see [`DataError::Labels`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,49 @@ impl From<ChangedMeanwhile> for std::io::Error {
     fn from(error: ChangedMeanwhile) -> Self {
         Self::new(std::io::ErrorKind::InvalidData, error)
     }
+}
+
+/// Why the size of an image is not that of its annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeCause {
+    /// The annotations are those of the stored pixels, without the EXIF rotation.
+    IgnoresExif,
+    /// Width and height are exchanged, and the image has no EXIF rotation.
+    Exchanged,
+}
+
+impl SizeCause {
+    /// Returns the cause that the header of an image shows.
+    pub(crate) fn of(sizes: HeaderSizes, annotated: ImageSize) -> Option<Self> {
+        if annotated == sizes.upright {
+            None
+        } else if annotated == sizes.stored {
+            Some(Self::IgnoresExif)
+        } else if annotated == sizes.upright.transposed() {
+            Some(Self::Exchanged)
+        } else {
+            None
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::IgnoresExif => {
+                " (a likely cause: the annotations ignore the EXIF rotation, which is applied here)"
+            }
+            Self::Exchanged => {
+                " (width and height are exchanged, or the image was rotated by 90 degrees)"
+            }
+        }
+    }
+}
+
+/// Describes images whose width and height are exchanged in the annotations.
+pub(crate) fn exchanged_sizes(exchanged: usize, images: usize) -> String {
+    format!(
+        "width and height of {exchanged} of {} are exchanged",
+        crate::text::count(images, "image")
+    )
 }
 
 /// An error of annotations, datasets or loading. Its message is one line that names the file or image.
@@ -175,8 +219,8 @@ pub enum DataError {
 
     /// The size of the decoded image is not that of the annotations.
     #[error(
-        "{image}: the image is {decoded}, but its annotations are for {annotated}; the boxes would not fit \
-         (a likely cause: the annotations ignore the EXIF rotation, which is applied here)"
+        "{image}: the image is {decoded}, but its annotations are for {annotated}; the boxes would not fit{}",
+        cause.map_or("", SizeCause::text)
     )]
     SizeMismatch {
         /// File name or description of the image.
@@ -185,6 +229,19 @@ pub enum DataError {
         decoded: ImageSize,
         /// Size in the annotations.
         annotated: ImageSize,
+        /// The likely cause, if the sizes show one.
+        cause: Option<SizeCause>,
+    },
+
+    /// Width and height of images are exchanged in their annotations.
+    #[error("{}: {}", path.display(), exchanged_sizes(*exchanged, *images))]
+    ExchangedSizes {
+        /// The annotation file.
+        path: PathBuf,
+        /// The number of images whose sizes are exchanged.
+        exchanged: usize,
+        /// The number of images.
+        images: usize,
     },
 
     /// All images of a split were skipped.
@@ -310,6 +367,18 @@ impl DataError {
         Self::Contradiction {
             path: path.to_owned(),
             problem: problem.into(),
+        }
+    }
+
+    /// Returns the error about an image whose size is not the annotated one; `image` is its path, or the description of
+    /// one without a file.
+    pub(crate) fn size_mismatch(image: String, decoded: ImageSize, annotated: ImageSize) -> Self {
+        let sizes = header_sizes(Path::new(&image)).ok();
+        Self::SizeMismatch {
+            image,
+            decoded,
+            annotated,
+            cause: sizes.and_then(|sizes| SizeCause::of(sizes, annotated)),
         }
     }
 

@@ -5,6 +5,7 @@
 //! 1. [`boxes`], [`atomic`], [`directory`], [`csv`], [`text`], [`text_file`], [`pickle`]: a box type, atomic file writes,
 //!    new directories, CSV, the wording of messages, the encodings of text files, and Python pickles, which are parsed
 //!    and never executed.
+//!    [`box_conventions`]: what the four numbers of a box can mean.
 //! 2. [`images`]: the decoder, and the sources of images.
 //! 3. [`annotations`]: the columnar store and the readers of annotation formats. [`classes`]: classes by name.
 //! 4. [`shapes`]: the embedded generator of scenes. [`eval`]: COCO and classification metrics.
@@ -16,6 +17,7 @@
 
 pub mod annotations;
 pub mod atomic;
+pub mod box_conventions;
 pub mod boxes;
 pub mod classes;
 pub mod csv;
@@ -33,4 +35,4 @@ pub mod system_errors;
 pub mod text;
 pub mod text_file;
 
-pub use error::{ChangedMeanwhile, DataError, Remedy};
+pub use error::{ChangedMeanwhile, DataError, Remedy, SizeCause};

@@ -7,60 +7,145 @@ use std::path::Path;
 
 use crate::DataError;
 use crate::annotations::AnnotationStore;
-use crate::boxes::{BoxConvention, ConventionMismatch, EDGE_TOLERANCE, ImageSize};
+use crate::box_conventions::{BoxConvention, BoxOrder, BoxUnit, ConventionMismatch, MismatchCause};
+use crate::boxes::{EDGE_TOLERANCE, ImageSize};
 
-/// From fewer boxes, the meaning of their numbers cannot be inferred.
+/// From fewer boxes, the order of their numbers cannot be inferred.
 const FEWEST_BOXES: usize = 10;
 
-/// The conventions that are compared with that of a format. Of two that fit equally well, the first is meant.
-const IN_PIXELS: [BoxConvention; 6] = [
-    BoxConvention::Corners,
-    BoxConvention::SwappedCorners,
-    BoxConvention::Centers,
-    BoxConvention::SwappedSizes,
-    BoxConvention::Sizes,
-    BoxConvention::OppositeCorners,
-];
+/// The image in the unit of the numbers of a file.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    /// The numbers that are the width and the height of the image.
+    whole: [f64; 2],
+    /// By how much a box that is rounded, or counts from 1, exceeds it.
+    tolerance: [f64; 2],
+}
 
-/// The conventions among them that may replace `[x, y, width, height]`.
-const INSTEAD_OF_SIZES: usize = 4;
+impl Frame {
+    fn of(size: ImageSize, unit: BoxUnit) -> Self {
+        let whole = unit.whole(size);
+        let pixels = BoxUnit::Pixels.whole(size);
+        Self {
+            whole,
+            tolerance: [0, 1].map(|axis| EDGE_TOLERANCE * whole[axis] / pixels[axis]),
+        }
+    }
 
-/// How boxes fit their images in one convention.
+    fn fit(&self, [x, y, w, h]: [f64; 4]) -> Fit {
+        /// The share of its own side by which a box of an annotator does not exceed its image. A center in the place
+        /// of the left edge moves a box by half of its side.
+        const OF_SIDE: f64 = 0.2;
+        /// The share of the side of the image by which a box of an annotator does not exceed it. Corners that are
+        /// read as sizes exceed it by more, unless they are in the upper left.
+        const OF_IMAGE: f64 = 0.05;
+        let mut fit = Fit::default();
+        for (axis, (start, side)) in [(x, w), (y, h)].into_iter().enumerate() {
+            let (whole, tolerance) = (self.whole[axis], self.tolerance[axis]);
+            let excess = (-start).max(start + side - whole);
+            fit.is_reversed |= side < 0.0;
+            fit.is_empty |= side <= 0.0;
+            fit.exceeds |= excess > tolerance;
+            fit.exceeds_by_side |= excess > tolerance.max(OF_SIDE * side);
+            fit.exceeds_by_image |= excess > tolerance + OF_IMAGE * whole;
+            fit.is_outside |= start >= whole || start + side <= 0.0;
+        }
+        fit
+    }
+}
+
+/// How a box fits its image.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fit {
+    is_reversed: bool,
+    /// Whether the box has no area.
+    is_empty: bool,
+    /// Whether it exceeds the image by more than a rounded box.
+    exceeds: bool,
+    /// Whether it exceeds the image by much of its own side, and by much of that of the image.
+    exceeds_by_side: bool,
+    exceeds_by_image: bool,
+    /// Whether no part of it is in the image.
+    is_outside: bool,
+}
+
+/// How boxes fit their images in one order of their numbers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reading {
-    /// Boxes with a part outside of their image, or with corners in another order.
+    /// Boxes with a part outside of their image, or a negative side.
     misfits: usize,
-    /// The first box that fits, and not in the convention of the format.
+    /// Those of them that exceed it by much of its side, or have a negative side.
+    far_misfits: usize,
+    /// Boxes whose area in the annotations is that of this order, and not that of the format.
+    by_area: usize,
+    /// The first box that fits, and not in the order of the format.
     example: Option<[f64; 4]>,
 }
 
-/// The numbers of boxes of a file that fit their images in each convention.
+/// The readings in all orders, as in [`BoxOrder::ALL`].
+type Readings = [Reading; BoxOrder::ALL.len()];
+
+/// How the boxes of a file fit their images in each convention.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BoxFit {
     /// The convention of the format.
     expected: BoxConvention,
     boxes: usize,
-    /// Boxes that exceed their image as the format has them, by far more than annotators do.
-    far_beyond: usize,
-    /// Boxes that exceed their image on the right or below by a fifth of their own side.
-    beyond: usize,
-    /// Boxes whose second corner is before the first.
-    reversed: usize,
-    /// Boxes whose area is that of corners, and not that of sizes.
-    with_area_of_corners: usize,
-    as_corners: usize,
-    /// Boxes that fit as `[x, y, width, height]` where the format stores centers.
-    as_sizes: usize,
-    at_most_one: usize,
+    /// Boxes that exceed their image by much of their own side as the format has them, or have a negative side.
+    wrong: usize,
+    /// Boxes that exceed their image by much of its side, or have a negative side.
+    far: usize,
+    /// Boxes without a part in their image, or with a negative side.
+    lost: usize,
+    /// Boxes that are wrong or have no area.
+    unusable: usize,
+    /// The first box that is lost, and that is unusable.
+    examples: [Option<[f64; 4]>; 2],
+    /// In the unit of the format.
+    readings: Readings,
+    fractions: Fractions,
+    percentages: Percentages,
+}
+
+/// Boxes whose numbers are at most 1.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fractions {
+    boxes: usize,
     /// Those of them that are no whole numbers.
     parts_of_one: usize,
-    /// Those of them that fit as sizes, as corners and as centers.
-    fractions_as: [usize; 3],
-    /// The first box that shows that the numbers are corners, sizes and fractions.
-    examples: [Option<[f64; 4]>; 3],
-    /// In the order of [`IN_PIXELS`].
-    readings: [Reading; IN_PIXELS.len()],
-    percentages: Percentages,
+    readings: Readings,
+    example: Option<[f64; 4]>,
+}
+
+impl Fractions {
+    /// Adds a box with the numbers of the file.
+    fn add(&mut self, size: ImageSize, numbers: [f64; 4]) {
+        if !numbers.iter().all(|value| (0.0..=1.0).contains(value)) {
+            return;
+        }
+        self.boxes += 1;
+        // Boxes of a pixel that were converted are whole but for rounding.
+        let is_whole = numbers
+            .iter()
+            .all(|value| (value - value.round()).abs() < 1e-3);
+        self.parts_of_one += usize::from(!is_whole);
+        self.example.get_or_insert(numbers);
+        let frame = Frame::of(size, BoxUnit::Fractions);
+        for (reading, order) in self.readings.iter_mut().zip(BoxOrder::ALL) {
+            let fit = frame.fit(order.to_xywh(numbers));
+            reading.misfits += usize::from(fit.exceeds || fit.is_reversed);
+        }
+    }
+
+    /// Returns the usual order that nearly all boxes fit in, if it is the only one.
+    ///
+    /// Small boxes in the middle of their images may be sizes and centers, and those in the upper left corners, too.
+    fn order(&self) -> Option<BoxOrder> {
+        let fits = |order: &BoxOrder| self.readings[*order as usize].misfits * 10 <= self.boxes;
+        let mut fitting = BoxOrder::USUAL.into_iter().filter(fits);
+        let first = fitting.next();
+        first.filter(|_| fitting.next().is_none())
+    }
 }
 
 /// Boxes without a number above 100 on images that are larger.
@@ -116,140 +201,86 @@ impl BoxFit {
         Self {
             expected,
             boxes: 0,
-            far_beyond: 0,
-            beyond: 0,
-            reversed: 0,
-            with_area_of_corners: 0,
-            as_corners: 0,
-            as_sizes: 0,
-            at_most_one: 0,
-            parts_of_one: 0,
-            fractions_as: [0; 3],
-            examples: [None; 3],
-            readings: Default::default(),
+            wrong: 0,
+            far: 0,
+            lost: 0,
+            unusable: 0,
+            examples: [None; 2],
+            readings: Readings::default(),
+            fractions: Fractions::default(),
             percentages: Percentages::default(),
         }
     }
 
+    /// Adds all boxes of a store.
+    pub(crate) fn of(store: &AnnotationStore, expected: BoxConvention) -> Self {
+        let mut fit = Self::new(expected);
+        for index in 0..store.image_count() {
+            let size = store.image(index).size;
+            for numbers in store.numbers(index) {
+                let (numbers, area) = numbers.as_f64();
+                fit.add(size, numbers, Some(area));
+            }
+        }
+        fit
+    }
+
     /// Adds a box on an image of a size, `[x, y, width, height]` in pixels as the reader of the format understands it;
     /// `area` is that in the annotations, if there is one.
-    pub(crate) fn add(&mut self, size: ImageSize, xywh: [f64; 4], area: Option<f64>) {
-        /// Boxes of annotators exceed an image by less than this share of its side, and so do corners of objects at the
-        /// edge; corners that are read as sizes exceed it by more, unless they are in the upper left.
-        const FAR: f64 = 0.05;
-        let has_centers = self.expected == BoxConvention::CenterFractions;
-        let [x, y, w, h] = xywh;
-        let (width, height) = (size.width as f64, size.height as f64);
-        let [beyond_x, beyond_y] = [width, height].map(|side| EDGE_TOLERANCE + FAR * side);
-        let exceeds = |x: f64, y: f64| x + w > width + beyond_x || y + h > height + beyond_y;
-        let is_before = has_centers && (x < -beyond_x || y < -beyond_y);
-        let is_far_beyond = exceeds(x, y) || is_before;
-        // Fractions of centers are compared in pixels, too.
-        let [a, b, c, d] = if has_centers {
-            [x + w / 2.0, y + h / 2.0, w, h]
-        } else {
-            xywh
-        };
-        // A box without area has equal corners.
-        let is_as_corners = a >= -beyond_x
-            && b >= -beyond_y
-            && (a..=width + beyond_x).contains(&c)
-            && (b..=height + beyond_y).contains(&d);
-        let is_as_sizes = !exceeds(a, b);
-        let has_area = |expected: f64| area.is_some_and(|area| is_near(area, expected));
-        let has_area_of_corners = has_area((c - a) * (d - b)) && !has_area(c * d);
+    pub(crate) fn add(
+        &mut self,
+        size: ImageSize,
+        xywh @ [x, y, w, h]: [f64; 4],
+        area: Option<f64>,
+    ) {
+        let numbers = in_file(self.expected, size, xywh);
+        let frame = Frame::of(size, self.expected.unit);
+        let own = self.expected.order.to_xywh(numbers);
+        let fit = frame.fit(own);
+        let is_wrong = fit.exceeds_by_side || fit.is_reversed;
+        let is_far = fit.exceeds_by_image || fit.is_reversed;
+        let is_lost = fit.is_outside && !fit.is_empty || fit.is_reversed;
+        let is_unusable = is_wrong || fit.is_empty;
         self.boxes += 1;
-        self.far_beyond += usize::from(is_far_beyond);
-        self.with_area_of_corners += usize::from(has_area_of_corners);
-        self.as_corners += usize::from(is_as_corners);
-        self.as_sizes += usize::from(is_as_sizes);
-        let is_at_most_one = self.add_fractions(size, xywh);
-        if !has_centers {
-            self.add_readings(size, xywh);
-        }
-        let shows = [
-            is_as_corners && (is_far_beyond || has_area_of_corners),
-            is_as_sizes && is_far_beyond,
-            is_at_most_one,
-        ];
-        for (example, shows) in self.examples.iter_mut().zip(shows) {
+        self.wrong += usize::from(is_wrong);
+        self.far += usize::from(is_far);
+        self.lost += usize::from(is_lost);
+        self.unusable += usize::from(is_unusable);
+        for (example, shows) in self.examples.iter_mut().zip([is_lost, is_unusable]) {
             if shows {
-                example.get_or_insert_with(|| in_file(self.expected, size, xywh));
+                example.get_or_insert(numbers);
             }
         }
-    }
-
-    /// Counts a box if its numbers are at most 1, and returns whether they are.
-    fn add_fractions(&mut self, size: ImageSize, xywh @ [x, y, w, h]: [f64; 4]) -> bool {
-        if !xywh.iter().all(|value| (0.0..=1.0).contains(value)) {
-            return false;
-        }
-        self.at_most_one += 1;
-        let is_whole = xywh.iter().all(|value| value.fract() == 0.0);
-        self.parts_of_one += usize::from(!is_whole);
-        let [edge_x, edge_y] = [size.width, size.height].map(|side| EDGE_TOLERANCE / side as f64);
-        let is_inside = |x: f64, y: f64| {
-            x >= -edge_x && y >= -edge_y && x + w <= 1.0 + edge_x && y + h <= 1.0 + edge_y
-        };
-        let fits = [
-            is_inside(x, y),
-            w >= x && h >= y,
-            is_inside(x - w / 2.0, y - h / 2.0),
-        ];
-        for (count, fits) in self.fractions_as.iter_mut().zip(fits) {
-            *count += usize::from(fits);
-        }
-        true
-    }
-
-    /// Compares the numbers of the file with the image in each convention in pixels.
-    fn add_readings(&mut self, size: ImageSize, [x, y, w, h]: [f64; 4]) {
-        /// The share of its side by which a box of an annotator does not exceed the image. A center in the place of
-        /// the left edge moves a box by half of its side.
-        const OF_SIDE: f64 = 0.2;
-        let exceeds = |start: f64, side: f64, image: usize| {
-            start + side - image as f64 > (OF_SIDE * side).max(EDGE_TOLERANCE)
-        };
-        let is_beyond = exceeds(x, w, size.width) || exceeds(y, h, size.height);
-        let is_reversed = w < 0.0 || h < 0.0;
-        self.beyond += usize::from(is_beyond);
-        self.reversed += usize::from(is_reversed);
-        let in_file = in_file(self.expected, size, [x, y, w, h]);
-        for (reading, convention) in self.readings.iter_mut().zip(IN_PIXELS) {
-            if !convention
-                .to_xywh(in_file)
-                .is_some_and(|xywh| is_inside(size, xywh))
-            {
-                reading.misfits += 1;
-            } else if is_beyond || is_reversed {
-                reading.example.get_or_insert(in_file);
+        let has_area = |[_, _, w, h]: [f64; 4]| area.is_some_and(|area| is_near(area, w * h));
+        let has_own_area = has_area(own);
+        for (reading, order) in self.readings.iter_mut().zip(BoxOrder::ALL) {
+            let other = order.to_xywh(numbers);
+            let fit = frame.fit(other);
+            let is_far_misfit = fit.exceeds_by_image || fit.is_reversed;
+            let is_by_area = has_area(other) && !has_own_area;
+            reading.misfits += usize::from(fit.exceeds || fit.is_reversed);
+            reading.far_misfits += usize::from(is_far_misfit);
+            reading.by_area += usize::from(is_by_area);
+            if !is_far_misfit && (is_wrong || is_far || is_by_area) {
+                reading.example.get_or_insert(numbers);
             }
         }
-        self.percentages.add(size, in_file, [x + w, y + h]);
+        if self.expected.unit == BoxUnit::Pixels {
+            self.fractions.add(size, numbers);
+            self.percentages.add(size, numbers, [x + w, y + h]);
+        }
     }
 
-    /// Returns how the boxes are in another convention than that of the format, if they are.
+    /// Returns how the boxes are in another convention than that of the format, or do not fit their images for another
+    /// reason, if they are.
     pub(crate) fn mismatch(&self) -> Option<ConventionMismatch> {
-        if self.boxes < FEWEST_BOXES {
-            return None;
-        }
-        if self.nearly_all(self.at_most_one) && self.parts_of_one * 2 >= self.at_most_one {
-            let convention = match self.expected {
-                BoxConvention::Sizes if self.fractions_are_sizes() => BoxConvention::SizeFractions,
-                _ => BoxConvention::Fractions,
-            };
-            return Some(self.found(convention, self.at_most_one, self.examples[2]));
-        }
         let percentages = self.as_percentages();
-        if percentages.is_some_and(|found| found.is_certain) {
-            return percentages;
-        }
-        let found = match self.expected {
-            BoxConvention::Sizes => self.instead_of_sizes(),
-            BoxConvention::Corners => self.instead_of_corners(),
-            _ => self.instead_of_centers(),
-        };
-        found.or(percentages)
+        let certain = percentages.filter(|found| found.is_certain);
+        self.as_fractions()
+            .or(certain)
+            .or_else(|| self.other_order())
+            .or_else(|| self.unexplained())
+            .or(percentages)
     }
 
     /// Returns whether a count is that of nearly all boxes. The others are mistakes of their own.
@@ -257,152 +288,180 @@ impl BoxFit {
         count * 10 >= self.boxes * 9
     }
 
-    /// Returns whether too many boxes exceed their images by far to be mistakes of annotators.
-    ///
-    /// Of corners all over their images, seven of ten exceed them as sizes and as centers. Upper left points that are
-    /// read as centers exceed them only where boxes are large; others look like centers.
-    fn is_far_beyond(&self) -> bool {
-        self.far_beyond * 10 >= self.boxes * 3
+    /// Returns whether a count is a large share of the boxes, and not of a few of them.
+    fn is_large_share(&self, count: usize) -> bool {
+        count >= 10 && count * 5 > self.boxes || count >= 3 && count * 2 > self.boxes
     }
 
-    /// Returns a certain mismatch.
+    /// Returns a mismatch that is certain.
     fn found(
         &self,
-        convention: BoxConvention,
+        cause: MismatchCause,
         fitting: usize,
         example: Option<[f64; 4]>,
     ) -> ConventionMismatch {
         ConventionMismatch {
-            convention,
-            alternative: None,
+            cause,
             expected: self.expected,
             fitting,
-            beyond: self.beyond,
+            misfits: self.wrong,
             boxes: self.boxes,
             example: example.unwrap_or_default(),
             is_certain: true,
+            are_sizes_known: false,
         }
+    }
+
+    /// Returns the mismatch of boxes that are smaller than a pixel. One such box is enough if it is the only one: no
+    /// object is that small.
+    fn as_fractions(&self) -> Option<ConventionMismatch> {
+        let Fractions {
+            boxes,
+            parts_of_one,
+            example,
+            ..
+        } = self.fractions;
+        if boxes == 0 || !self.nearly_all(boxes) || parts_of_one * 2 < boxes {
+            return None;
+        }
+        let unit = BoxUnit::Fractions;
+        let order = self.fractions.order().filter(|_| boxes >= FEWEST_BOXES);
+        let cause = match order {
+            None => MismatchCause::Unit(unit),
+            Some(order) => MismatchCause::Convention {
+                convention: BoxConvention::new(order, unit),
+                // Whether x or y is first cannot be seen in fractions. Some frameworks write y first in corners.
+                alternative: (order == BoxOrder::Corners).then_some(BoxOrder::SwappedCorners),
+            },
+        };
+        Some(self.found(cause, boxes, example))
     }
 
     fn as_percentages(&self) -> Option<ConventionMismatch> {
         let Percentages { boxes, example, .. } = self.percentages;
-        let is_possible =
-            self.expected != BoxConvention::CenterFractions && boxes * 100 >= self.boxes * 99;
+        let is_possible = self.boxes >= FEWEST_BOXES && boxes * 100 >= self.boxes * 99;
+        let cause = MismatchCause::Unit(BoxUnit::Percentages);
         is_possible.then(|| ConventionMismatch {
             is_certain: self.percentages.is_certain(),
-            ..self.found(BoxConvention::Percentages, boxes, example)
+            ..self.found(cause, boxes, example)
         })
     }
 
-    /// Returns the convention of boxes in the place of `[x, y, width, height]`.
-    fn instead_of_sizes(&self) -> Option<ConventionMismatch> {
-        let others = self.readings.iter().zip(IN_PIXELS).take(INSTEAD_OF_SIZES);
-        let (best, convention) = others.clone().min_by_key(|(reading, _)| reading.misfits)?;
-        let equal = others.filter(|(reading, _)| reading.misfits == best.misfits);
-        let alternative = equal.map(|(_, convention)| convention).nth(1);
-        // Right boxes touch the left and the upper edge as often as the others, and so would not fit otherwise.
-        let is_better_than = |misfits: usize| best.misfits * 10 <= misfits;
-        let corners = self.readings[0].misfits;
-        let has_corners = self.nearly_all(self.as_corners)
-            && (self.is_far_beyond() || self.nearly_all(self.with_area_of_corners));
-        if has_corners && !(corners >= 5 && is_better_than(corners)) {
-            let alternative = alternative.filter(|_| best.misfits == corners);
-            return Some(ConventionMismatch {
-                alternative,
-                ..self.found(BoxConvention::Corners, self.as_corners, self.examples[0])
-            });
-        }
-        let is_share = |fewest: usize, parts: usize| {
-            self.beyond >= fewest && self.beyond * parts >= self.boxes
+    /// Returns the other orders with their readings.
+    fn others(&self) -> impl Iterator<Item = (&Reading, BoxOrder)> + Clone {
+        let is_seen = |order: BoxOrder| {
+            let is_square = self.expected.unit != BoxUnit::Pixels;
+            order != self.expected.order && !(is_square && order.is_transposed())
         };
-        let is_certain = is_share(5, 20);
-        let is_other = convention != BoxConvention::Corners
-            && best.misfits * 50 <= self.boxes
-            && is_better_than(self.beyond)
-            && (is_certain || is_share(10, 50));
-        is_other.then(|| ConventionMismatch {
-            alternative,
+        let readings = self.readings.iter().zip(BoxOrder::ALL);
+        readings.filter(move |(_, order)| is_seen(*order))
+    }
+
+    /// Returns the order in which the boxes fit, if they do not in that of the format.
+    ///
+    /// Right boxes touch the left and the upper edge as often as the others, and so would not fit in another order:
+    /// boxes of annotators that include hidden parts exceed their images on all sides. The more boxes do not fit in the
+    /// order of the format, the more may be mistakes of their own.
+    fn other_order(&self) -> Option<ConventionMismatch> {
+        let others = self.others();
+        let has_areas = |reading: &Reading| {
+            self.nearly_all(reading.by_area) && self.nearly_all(self.boxes - reading.far_misfits)
+        };
+        let by_area = others.clone().filter(|(reading, _)| has_areas(reading));
+        let by_area = by_area.min_by_key(|(reading, _)| reading.misfits);
+        let least = others.clone().min_by_key(|(reading, _)| reading.misfits);
+        let (best, order) = by_area.or(least)?;
+        let is_share =
+            |fewest: usize, parts: usize| self.wrong >= fewest && self.wrong * parts >= self.boxes;
+        let explains = best.misfits * 50 <= self.boxes && best.misfits * 10 <= self.wrong;
+        let explains_most = best.far_misfits * 10 <= self.boxes.min(self.far);
+        let is_enough = self.boxes >= FEWEST_BOXES;
+        let is_few = self.wrong >= 3 && best.misfits == 0;
+        let is_certain = is_enough
+            && (by_area.is_some()
+                || explains && is_share(5, 20)
+                || explains_most && self.far * 10 >= self.boxes * 3)
+            || is_few && self.is_large_share(self.lost);
+        let is_suspected = if is_enough {
+            explains && is_share(10, 50)
+        } else {
+            is_few
+        };
+        if !is_certain && !is_suspected {
+            return None;
+        }
+        let mut equal = others.filter(|(reading, other)| {
+            *other != order
+                && reading.misfits == best.misfits
+                && (by_area.is_none() || has_areas(reading))
+        });
+        let cause = MismatchCause::Convention {
+            convention: BoxConvention::new(order, self.expected.unit),
+            alternative: equal.next().map(|(_, other)| other),
+        };
+        Some(ConventionMismatch {
             is_certain,
-            ..self.found(convention, self.boxes - best.misfits, best.example)
+            ..self.found(cause, self.boxes - best.far_misfits, best.example)
         })
     }
 
-    /// Returns the convention of boxes in the place of `[x1, y1, x2, y2]`.
-    fn instead_of_corners(&self) -> Option<ConventionMismatch> {
-        // Of widths and heights of objects all over their images, most are smaller than x or y.
-        if self.reversed * 3 < self.boxes {
-            return None;
-        }
-        let others = self.readings.iter().zip(IN_PIXELS).skip(INSTEAD_OF_SIZES);
-        let (best, convention) = others.min_by_key(|(reading, _)| reading.misfits)?;
-        Some(self.found(convention, self.boxes - best.misfits, best.example))
-    }
-
-    /// Returns the convention of boxes in the place of `[center x, center y, width, height]`.
-    fn instead_of_centers(&self) -> Option<ConventionMismatch> {
-        if !self.is_far_beyond() {
-            return None;
-        }
-        let [corners, sizes, _] = self.examples;
-        if self.nearly_all(self.as_corners) {
-            Some(self.found(BoxConvention::CornerFractions, self.as_corners, corners))
-        } else if self.nearly_all(self.as_sizes) {
-            Some(self.found(BoxConvention::SizeFractions, self.as_sizes, sizes))
+    /// Returns the mismatch of boxes of which many cannot be used, and no order of their numbers explains it: they may be
+    /// those of other images, or of another size of the images.
+    ///
+    /// Whole boxes are outside of their images by mistake only. Those that exceed them may include hidden parts.
+    fn unexplained(&self) -> Option<ConventionMismatch> {
+        let [lost, unusable] = self.examples;
+        let of = |misfits, example, is_certain| ConventionMismatch {
+            misfits,
+            is_certain,
+            ..self.found(MismatchCause::Unexplained, 0, example)
+        };
+        if self.is_large_share(self.lost) {
+            Some(of(self.lost, lost, true))
+        } else if self.is_large_share(self.unusable) {
+            Some(of(self.unusable, unusable, false))
         } else {
             None
         }
-    }
-
-    /// Returns whether boxes that are fractions can only be `[x, y, width, height]`.
-    ///
-    /// Small boxes in the middle of their images may be centers, too, and those in the upper left corners.
-    fn fractions_are_sizes(&self) -> bool {
-        let nearly_all = |count: usize| count * 10 >= self.at_most_one * 9;
-        let [sizes, corners, centers] = self.fractions_as;
-        nearly_all(sizes) && !nearly_all(corners) && !nearly_all(centers)
     }
 
     /// Checks that the boxes are in the convention of the format; `path` is the file in the error. Returns a note
     /// if they may be in another.
     ///
     /// # Errors
-    /// Nearly all fit their images in another convention only.
+    /// Nearly all fit their images in another convention only, or many are outside of their images.
     pub(crate) fn check(&self, path: &Path) -> Result<Option<String>, DataError> {
-        match self.mismatch() {
-            None => Ok(None),
-            Some(mismatch) if mismatch.is_certain => Err(DataError::BoxConvention {
-                path: path.to_owned(),
-                mismatch,
-            }),
-            Some(mismatch) => Ok(Some(mismatch.to_string())),
-        }
+        self.mismatch()
+            .map_or(Ok(None), |mismatch| judge(mismatch, path).map(Some))
     }
 }
 
-/// Returns whether a box is in its image and has no negative side.
-fn is_inside(size: ImageSize, [x, y, w, h]: [f64; 4]) -> bool {
-    let is_between = |start: f64, side: f64, image: usize| {
-        side >= 0.0 && start >= -EDGE_TOLERANCE && start + side <= image as f64 + EDGE_TOLERANCE
-    };
-    is_between(x, w, size.width) && is_between(y, h, size.height)
+/// Returns the note on boxes that may be in another convention.
+///
+/// # Errors
+/// They are.
+pub(crate) fn judge(mismatch: ConventionMismatch, path: &Path) -> Result<String, DataError> {
+    if mismatch.is_certain {
+        return Err(DataError::BoxConvention {
+            path: path.to_owned(),
+            mismatch,
+        });
+    }
+    Ok(mismatch.to_string())
 }
 
 /// Returns the numbers from which a reader computed `[x, y, width, height]`.
-fn in_file(format: BoxConvention, size: ImageSize, [x, y, w, h]: [f64; 4]) -> [f64; 4] {
+fn in_file(format: BoxConvention, size: ImageSize, xywh: [f64; 4]) -> [f64; 4] {
+    if format == BoxConvention::SIZES {
+        return xywh;
+    }
     // Six digits: the boxes of these formats are in single precision.
     let rounded = |value: f64| format!("{value:.5e}").parse().unwrap_or(value);
-    let (width, height) = (size.width as f64, size.height as f64);
-    match format {
-        BoxConvention::Corners => [x, y, x + w, y + h].map(rounded),
-        BoxConvention::CenterFractions => [
-            (x + w / 2.0) / width,
-            (y + h / 2.0) / height,
-            w / width,
-            h / height,
-        ]
-        .map(rounded),
-        _ => [x, y, w, h],
-    }
+    let (whole, pixels) = (format.unit.whole(size), BoxUnit::Pixels.whole(size));
+    let [fx, fy] = [0, 1].map(|axis| whole[axis] / pixels[axis]);
+    let [x, y, w, h] = xywh;
+    let numbers = format.order.of_xywh([x * fx, y * fy, w * fx, h * fy]);
+    numbers.map(rounded)
 }
 
 /// Returns whether two areas are equal but for rounding.
@@ -410,25 +469,10 @@ pub(crate) fn is_near(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-3 * a.abs()
 }
 
-/// Checks that the boxes of a store are in the convention of its format; `path` is the file in the error. Returns a
-/// note if they may be in another.
-///
-/// # Errors
-/// Nearly all fit their images in another convention only.
-pub(crate) fn check_box_convention(
-    store: &AnnotationStore,
-    path: &Path,
-    expected: BoxConvention,
-) -> Result<Option<String>, DataError> {
-    let mut fit = BoxFit::new(expected);
-    for index in 0..store.image_count() {
-        let size = store.image(index).size;
-        for numbers in store.numbers(index) {
-            let (numbers, area) = numbers.as_f64();
-            fit.add(size, numbers, Some(area));
-        }
-    }
-    fit.check(path)
+/// Returns whether a box `[x, y, width, height]` in pixels has a part outside of its image, or a negative side.
+pub(crate) fn is_misfit(size: ImageSize, xywh: [f64; 4]) -> bool {
+    let fit = Frame::of(size, BoxUnit::Pixels).fit(xywh);
+    fit.exceeds || fit.is_reversed
 }
 
 #[cfg(test)]
@@ -442,7 +486,7 @@ mod tests {
     fn checked_with_areas(
         boxes: impl Iterator<Item = ([f64; 4], Option<f64>)>,
     ) -> Result<Option<String>, String> {
-        checked_in(BoxConvention::Sizes, boxes)
+        checked_in(BoxConvention::SIZES, boxes)
     }
 
     fn checked_in(
@@ -484,13 +528,19 @@ mod tests {
     #[test]
     fn boxes_of_formats_that_store_corners_are_not_examined_for_corners() {
         let boxes = || (0..20).map(|i| ([f64::from(i), 20.0, 40.0, 45.0], None));
-        assert!(checked_in(BoxConvention::Sizes, boxes()).is_err());
-        assert_eq!(checked_in(BoxConvention::Corners, boxes()), Ok(None));
+        assert!(checked_in(BoxConvention::SIZES, boxes()).is_err());
+        let note = checked_in(BoxConvention::CORNERS, boxes())
+            .unwrap()
+            .unwrap();
+        assert!(
+            note.starts_with("20 of 20 boxes exceed their images far or"),
+            "{note}"
+        );
         // With the corners of the file, not the differences that were computed from them.
         let third = 0.4 - 0.1;
         let fractions = (0..20).map(|_| ([0.1, 0.2, third, 0.3], None));
         assert_eq!(
-            checked_in(BoxConvention::Corners, fractions).unwrap_err(),
+            checked_in(BoxConvention::CORNERS, fractions).unwrap_err(),
             "a.json: 20 of 20 boxes fit their images as fractions of the image size, not as [x1, y1, x2, y2] in \
              pixels, such as [0.1, 0.2, 0.4, 0.5]"
         );
@@ -519,7 +569,7 @@ mod tests {
     fn corners_and_upper_left_points_in_the_place_of_centers_are_refused() {
         let check = |boxes: Vec<[f64; 4]>| {
             let boxes = boxes.into_iter().map(|numbers| (numbers, None));
-            checked_in(BoxConvention::CenterFractions, boxes)
+            checked_in(BoxConvention::CENTER_FRACTIONS, boxes)
         };
         let centers = read_as_centers(|x, y, w, h| [x + w / 2.0, y + h / 2.0, w, h]);
         assert_eq!(check(centers.clone()), Ok(None));
@@ -534,7 +584,11 @@ mod tests {
                 *numbers
             }
         });
-        assert_eq!(check(wrong.collect()), Ok(None));
+        let note = check(wrong.collect()).unwrap().unwrap();
+        assert!(
+            note.ends_with("and no other order of the numbers explains it"),
+            "{note}"
+        );
         let message = check(read_as_centers(|x, y, w, h| [x, y, x + w, y + h])).unwrap_err();
         assert!(
             message.starts_with(
@@ -543,45 +597,61 @@ mod tests {
             ),
             "{message}"
         );
-        // Of small boxes, too few exceed their image; they are not recognized.
-        assert_eq!(check(read_as_centers(|x, y, w, h| [x, y, w, h])), Ok(None));
-        let larger = |start: f64, side: f64| start * (1.0 - 1.6 * side) / (1.0 - side);
-        let boxes = read_as_centers(|x, y, w, h| [larger(x, w), larger(y, h), 1.6 * w, 1.6 * h]);
-        let message = check(boxes).unwrap_err();
-        assert!(
-            message.starts_with(
-                "a.json: 40 of 40 boxes fit their images as [x, y, width, height] in fractions of the image size"
-            ),
-            "{message}"
-        );
+        for order in [
+            BoxOrder::Sizes,
+            BoxOrder::CrossedSizes,
+            BoxOrder::PairedCorners,
+            BoxOrder::OppositeCorners,
+        ] {
+            let boxes = read_as_centers(|x, y, w, h| order.of_xywh([x, y, w, h]));
+            let message = check(boxes).unwrap_err();
+            let expected = format!(
+                "a.json: 40 of 40 boxes fit their images as {order} in fractions of the image size, not as"
+            );
+            assert!(message.starts_with(&expected), "{message}");
+        }
     }
 
     #[test]
-    fn fractions_are_sizes_if_they_fit_as_nothing_else() {
-        let are_sizes = |numbers: &dyn Fn([f64; 4]) -> [f64; 4]| {
-            let mut fit = BoxFit::new(BoxConvention::Sizes);
+    fn fractions_have_an_order_if_they_fit_in_no_other_usual_one() {
+        let cause = |numbers: &dyn Fn([f64; 4]) -> [f64; 4]| {
+            let mut fit = BoxFit::new(BoxConvention::SIZES);
             for i in 0..40 {
                 let (w, h) = (0.1 + 0.1 * f64::from(i % 5), 0.1 + 0.15 * f64::from(i % 3));
                 let x = (1.0 - w) * f64::from(i % 7) / 6.0;
                 let y = (1.0 - h) * f64::from(i % 4) / 3.0;
                 fit.add(ImageSize::new(48, 64), numbers([x, y, w, h]), None);
             }
-            match fit.mismatch().map(|found| found.convention) {
-                Some(BoxConvention::SizeFractions) => true,
-                Some(BoxConvention::Fractions) => false,
-                other => panic!("{other:?}"),
-            }
+            fit.mismatch().unwrap().cause
         };
-        assert!(are_sizes(&|numbers| numbers));
-        assert!(!are_sizes(&|[x, y, w, h]| [x, y, x + w, y + h]));
-        assert!(!are_sizes(&|[x, y, w, h]| [x + w / 2.0, y + h / 2.0, w, h]));
-        // Small boxes in the middle may be both.
-        assert!(!are_sizes(&|[x, y, w, h]| [
-            0.3 + x / 3.0,
-            0.3 + y / 3.0,
-            w / 4.0,
-            h / 4.0
-        ]));
+        for order in BoxOrder::USUAL {
+            let expected = MismatchCause::Convention {
+                convention: BoxConvention::new(order, BoxUnit::Fractions),
+                alternative: (order == BoxOrder::Corners).then_some(BoxOrder::SwappedCorners),
+            };
+            assert_eq!(cause(&|numbers| order.of_xywh(numbers)), expected);
+        }
+        // Small boxes in the middle may be sizes and centers.
+        let small = |[x, y, w, h]: [f64; 4]| [0.3 + x / 3.0, 0.3 + y / 3.0, w / 4.0, h / 4.0];
+        assert_eq!(cause(&small), MismatchCause::Unit(BoxUnit::Fractions));
+    }
+
+    #[test]
+    fn a_few_fractions_are_refused_and_a_box_of_one_pixel_is_not() {
+        let few = |count: u32| (0..count).map(|i| [0.1, 0.2, 0.3, 0.4 + f64::from(i) / 20.0]);
+        for number in [1, 4, 9] {
+            let message = checked(few(number)).unwrap_err();
+            assert!(
+                message.contains("fit their images as fractions of"),
+                "{message}"
+            );
+        }
+        assert_eq!(checked([[0.0, 0.0, 1.0, 1.0]].into_iter()), Ok(None));
+        assert_eq!(
+            checked(few(3).chain([[5.0, 5.0, 20.0, 20.0]])),
+            Ok(None),
+            "others are boxes"
+        );
     }
 
     #[test]
@@ -613,8 +683,18 @@ mod tests {
             "a.json: 10 of 10 boxes fit their images as [x, y, width, height] in fractions of the image size, not as \
              [x, y, width, height] in pixels, such as [0.1, 0.2, 0.3, 0]"
         );
-        // Too few boxes, and boxes that fit both ways.
-        assert_eq!(checked(corners(9)), Ok(None));
+        // Of a few boxes, an order is suspected, if they fit in it and not in that of the format.
+        let note = checked(corners(9)).unwrap().unwrap();
+        assert!(
+            note.starts_with("9 of 9 boxes exceed their images far, and 9 fit as [x1"),
+            "{note}"
+        );
+        let far = (0..4).map(|i| [40.0 + f64::from(i), 30.0, 60.0, 45.0]);
+        assert_eq!(
+            checked(far).unwrap().unwrap(),
+            "4 of 4 boxes exceed their images far, and 4 fit as [x1, y1, x2, y2] in pixels, such as [40, 30, 60, 45]"
+        );
+        // Boxes that fit both ways.
         assert_eq!(
             checked((0..20).map(|i| [f64::from(i), 2.0, 30.0, 40.0])),
             Ok(None)
@@ -631,39 +711,77 @@ mod tests {
         boxes.collect()
     }
 
-    fn written_as(convention: BoxConvention, [x, y, w, h]: [f64; 4]) -> [f64; 4] {
-        match convention {
-            BoxConvention::Corners => [x, y, x + w, y + h],
-            BoxConvention::SwappedCorners => [y, x, y + h, x + w],
-            BoxConvention::Centers => [x + w / 2.0, y + h / 2.0, w, h],
-            BoxConvention::SwappedSizes => [y, x, h, w],
-            BoxConvention::OppositeCorners => [x + w, y + h, x, y],
-            _ => [x, y, w, h],
+    /// Returns boxes that were written in an order as a reader of pixels in another order understands them.
+    fn read_as(
+        expected: BoxConvention,
+        written: BoxOrder,
+        boxes: Vec<[f64; 4]>,
+    ) -> impl Iterator<Item = ([f64; 4], Option<f64>)> {
+        let boxes = boxes.into_iter();
+        boxes.map(move |xywh| (expected.order.to_xywh(written.of_xywh(xywh)), None))
+    }
+
+    #[test]
+    fn every_order_of_the_table_is_named_in_the_place_of_every_other() {
+        for expected in [BoxConvention::SIZES, BoxConvention::CORNERS] {
+            for order in BoxOrder::ALL {
+                if order == expected.order {
+                    let right = checked_in(expected, read_as(expected, order, all_over(80)));
+                    assert_eq!(right, Ok(None));
+                    continue;
+                }
+                let message =
+                    checked_in(expected, read_as(expected, order, all_over(80))).unwrap_err();
+                let fit = format!(
+                    "80 of 80 boxes fit their images as {order} in pixels, not as {expected}"
+                );
+                assert!(message.starts_with(&format!("a.json: {fit}")), "{message}");
+                // One wrong box of eighty.
+                let boxes = read_as(expected, order, all_over(79));
+                let wrong = expected.order.to_xywh([60.0, 40.0, 2000.0, 1.0]);
+                let message = checked_in(expected, boxes.chain([(wrong, None)])).unwrap_err();
+                let fit = format!("79 of 80 boxes fit their images as {order} in pixels");
+                assert!(message.contains(&fit), "{message}");
+            }
         }
     }
 
     #[test]
-    fn every_convention_is_read_as_it_is_written() {
-        for convention in IN_PIXELS {
-            let numbers = written_as(convention, [3.0, 5.0, 8.0, 6.0]);
-            assert_eq!(convention.to_xywh(numbers), Some([3.0, 5.0, 8.0, 6.0]));
-        }
-    }
-
-    #[test]
-    fn centers_and_swapped_numbers_in_pixels_are_named() {
-        for convention in IN_PIXELS.into_iter().take(INSTEAD_OF_SIZES) {
-            let written = |numbers| written_as(convention, numbers);
-            let message = checked(all_over(80).into_iter().map(written)).unwrap_err();
-            let expected = format!(
-                "a.json: 80 of 80 boxes fit their images as {convention}, not as [x, y, width, height] in pixels"
-            );
-            assert!(message.starts_with(&expected), "{message}");
-            // One wrong box of eighty.
-            let boxes = all_over(79).into_iter().map(written);
-            let message = checked(boxes.chain([[60.0, 40.0, 200.0, 1.0]])).unwrap_err();
-            assert!(message.contains(&format!("79 of 80 boxes fit their images as {convention}")));
-        }
+    fn boxes_of_other_images_are_refused_and_those_that_exceed_theirs_noted() {
+        // A third is on an image of four times the size.
+        let other = all_over(40)
+            .into_iter()
+            .map(|xywh| xywh.map(|side| side * 4.0));
+        let message = checked(all_over(80).into_iter().chain(other)).unwrap_err();
+        assert!(
+            message.contains(
+                "of 120 boxes have no part in their images or a negative side, such as ["
+            ),
+            "{message}"
+        );
+        assert!(
+            message.ends_with(", and no other order of the numbers explains it"),
+            "{message}"
+        );
+        // A third includes hidden parts on all sides.
+        let hidden = all_over(40).into_iter();
+        let hidden = hidden.map(|[x, y, w, h]| [x - w, y - h, w * 3.0, h * 3.0]);
+        let note = checked(all_over(80).into_iter().chain(hidden))
+            .unwrap()
+            .unwrap();
+        assert!(
+            note.contains(" of 120 boxes exceed their images far or have no area, such as ["),
+            "{note}"
+        );
+        // Boxes without area are no boxes of other images.
+        let empty = (0..40).map(|i| [f64::from(i), 70.0, 0.0, 0.0]);
+        let note = checked(all_over(80).into_iter().chain(empty))
+            .unwrap()
+            .unwrap();
+        assert!(note.starts_with("40 of 120 boxes exceed"), "{note}");
+        // One in five is not many.
+        let few = (0..16).map(|_| [100.0, 70.0, 9.0, 9.0]);
+        assert_eq!(checked(all_over(64).into_iter().chain(few)), Ok(None));
     }
 
     #[test]
@@ -698,21 +816,20 @@ mod tests {
         assert_eq!(
             checked(small.chain(at_edge)).unwrap().unwrap(),
             "12 of 412 boxes exceed their images far, and 412 fit as [center x, center y, width, height] in pixels, \
-             such as [62, 2, 4, 4]"
+             such as [62, 2, 4, 4]; they fit as [center x, center y, height, width] in pixels, too"
         );
     }
 
     #[test]
     fn corners_that_fit_in_both_orders_say_so() {
         let square = |numbers: [f64; 4]| (ImageSize::new(48, 48), numbers);
-        let mut fit = BoxFit::new(BoxConvention::Sizes);
+        let mut fit = BoxFit::new(BoxConvention::SIZES);
         for [x, y, w, h] in all_over(40) {
             let (size, numbers) = square([x * 0.7, y, x * 0.7 + w * 0.7, y + h]);
             fit.add(size, numbers, None);
         }
         let found = fit.mismatch().unwrap();
-        assert_eq!(found.convention, BoxConvention::Corners);
-        assert_eq!(found.alternative, Some(BoxConvention::SwappedCorners));
+        assert_eq!(found.order(), Some(BoxOrder::Corners));
         let text = found.to_string();
         assert!(
             text.ends_with("; they fit as [y1, x1, y2, x2] in pixels, too"),
@@ -734,7 +851,7 @@ mod tests {
         };
         let all: fn(&[f64; 4]) -> bool = |_| true;
         let large = ImageSize::new(480, 640);
-        for expected in [BoxConvention::Sizes, BoxConvention::Corners] {
+        for expected in [BoxConvention::SIZES, BoxConvention::CORNERS] {
             let message = fit_on(large, expected, 100.0, all).unwrap_err();
             assert!(
                 message.starts_with(
@@ -748,30 +865,14 @@ mod tests {
             assert!(note.ends_with(']') && note.contains("so they may be percentages"));
         }
         // Boxes that were drawn in whole pixels, in the upper left.
-        let mut whole = BoxFit::new(BoxConvention::Sizes);
+        let mut whole = BoxFit::new(BoxConvention::SIZES);
         for numbers in all_over(60) {
             whole.add(large, numbers.map(f64::round), None);
         }
         assert!(whole.mismatch().is_none_or(|found| !found.is_certain));
         // Small images, and boxes that are larger.
         let small = ImageSize::new(120, 120);
-        assert_eq!(fit_on(small, BoxConvention::Sizes, 100.0, all), Ok(None));
-        assert_eq!(fit_on(large, BoxConvention::Sizes, 300.0, all), Ok(None));
-    }
-
-    #[test]
-    fn sizes_and_the_opposite_corner_in_the_place_of_corners_are_named() {
-        for convention in [BoxConvention::Sizes, BoxConvention::OppositeCorners] {
-            // As a reader of corners understands them.
-            let boxes = all_over(60).into_iter().map(|numbers| {
-                let [a, b, c, d] = written_as(convention, numbers);
-                ([a, b, c - a, d - b], None)
-            });
-            let message = checked_in(BoxConvention::Corners, boxes).unwrap_err();
-            let expected = format!(
-                "a.json: 60 of 60 boxes fit their images as {convention}, not as [x1, y1, x2, y2] in pixels, such as ["
-            );
-            assert!(message.starts_with(&expected), "{message}");
-        }
+        assert_eq!(fit_on(small, BoxConvention::SIZES, 100.0, all), Ok(None));
+        assert_eq!(fit_on(large, BoxConvention::SIZES, 300.0, all), Ok(None));
     }
 }

@@ -36,7 +36,7 @@ use crate::annotations::format::{
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::unread::unread_file;
-use crate::boxes::BoxConvention;
+use crate::box_conventions::BoxConvention;
 use crate::text_file::beginning;
 
 /// COCO: `annotations/instances_SPLIT.json` and directories of images.
@@ -90,7 +90,7 @@ impl AnnotationFormat for CocoFormat {
     }
 
     fn box_numbers(&self) -> BoxConvention {
-        BoxConvention::Sizes
+        BoxConvention::SIZES
     }
 
     fn reader(&self) -> Reader {

@@ -198,6 +198,9 @@ fn is_table(path: &Path) -> bool {
 /// Describes a CSV file without the columns of boxes, by those that are missing; None for any other file.
 fn unread_table(path: &Path) -> Option<String> {
     let missing = columns_of(path)?.err()?;
+    if path.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        return Some(format!("{}: the file is empty", path.display()));
+    }
     let missing = join(missing.iter().map(|column| format!("`{column}`")));
     Some(format!("{}: the header lacks {missing}", path.display()))
 }
@@ -475,11 +478,8 @@ fn entries(
         if let Some(stated) = stated {
             let differing = size.replace(stated).filter(|actual| *actual != stated);
             if let Some(decoded) = differing {
-                problem(DataError::SizeMismatch {
-                    image: directory.join(&file_name).display().to_string(),
-                    decoded,
-                    annotated: stated,
-                });
+                let path = directory.join(&file_name).display().to_string();
+                problem(DataError::size_mismatch(path, decoded, stated));
             }
         }
         let boxes = boxes.into_iter().filter_map(|(class, xywh)| {

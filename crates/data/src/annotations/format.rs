@@ -22,7 +22,8 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::layout::{LayoutError, Split};
 use crate::annotations::{AnnotationStore, ObjectFlags};
-use crate::boxes::{BoxConvention, ImageSize};
+use crate::box_conventions::BoxConvention;
+use crate::boxes::ImageSize;
 use crate::directory::create_directory;
 use crate::text::count;
 
@@ -81,7 +82,7 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
 
     /// Returns what the four numbers of a box in the format's files mean.
     fn box_numbers(&self) -> BoxConvention {
-        BoxConvention::Corners
+        BoxConvention::CORNERS
     }
 
     /// Returns a box as the format stores it, `[x, y, width, height]` in pixels, or the reason why

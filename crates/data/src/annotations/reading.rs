@@ -1,13 +1,12 @@
 //! Strict reading of splits in any format.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use crate::DataError;
-use crate::annotations::box_convention::{BoxFit, check_box_convention};
+use crate::annotations::box_convention::{BoxFit, judge};
 use crate::annotations::coco::read_coco_json;
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, EntryProblem, Reader, SplitAnnotations, SplitEntries,
@@ -16,10 +15,12 @@ use crate::annotations::format::{
 use crate::annotations::image_files::first_few;
 use crate::annotations::layout::{LayoutError, Split};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
+use crate::box_conventions::BoxConvention;
 use crate::boxes::ImageSize;
 use crate::images::OnBadImage;
-use crate::images::decode::{DecodeError, decode_image, image_size};
+use crate::images::decode::{DecodeError, decode_image, header_sizes, image_size};
 use crate::text::count;
+use crate::{DataError, SizeCause};
 
 impl DatasetFiles {
     /// Reads all splits.
@@ -190,7 +191,7 @@ impl SplitFiles {
         for (what, number) in json.extras() {
             besides_boxes.add(what, "object", number);
         }
-        let (store, mut convention) = json.build(&self.annotations)?;
+        let store = json.build(&self.annotations)?;
         let mut annotations = SplitAnnotations {
             split: self.split,
             store,
@@ -203,15 +204,8 @@ impl SplitFiles {
         let skipped: HashSet<usize> = skipped
             .filter_map(|id| annotations.store.index_of_image(*id))
             .collect();
-        if !skipped.is_empty() {
-            annotations.remove(&skipped);
-            // The boxes of the others were counted with theirs.
-            convention = check_box_convention(
-                &annotations.store,
-                &self.annotations,
-                self.format.box_numbers(),
-            )?;
-        }
+        annotations.remove(&skipped);
+        let convention = annotations.check_coco_boxes(&self.annotations)?;
         annotations.notes.extend(convention);
         Ok(ReadSplit {
             annotations,
@@ -426,6 +420,32 @@ impl BadImages {
 }
 
 impl SplitAnnotations {
+    /// Checks that the boxes of COCO JSON are in its convention. Where they cast doubt on the sizes of the images, these
+    /// are compared with the images. Returns a note if the boxes may be in another convention.
+    fn check_coco_boxes(&self, path: &Path) -> Result<Option<String>, DataError> {
+        let Some(mut mismatch) = BoxFit::of(&self.store, BoxConvention::SIZES).mismatch() else {
+            return Ok(None);
+        };
+        if mismatch.is_transposed() {
+            let images = self.store.image_count();
+            let causes = (0..images).into_par_iter().map(|index| {
+                let sizes = header_sizes(&self.path_of(index)).ok()?;
+                SizeCause::of(sizes, self.store.image(index).size)
+            });
+            let exchanged = causes.filter(|cause| *cause == Some(SizeCause::Exchanged));
+            let exchanged = exchanged.count();
+            if exchanged * 2 > images {
+                return Err(DataError::ExchangedSizes {
+                    path: path.to_owned(),
+                    exchanged,
+                    images,
+                });
+            }
+            mismatch.are_sizes_known = exchanged == 0;
+        }
+        judge(mismatch, path).map(Some)
+    }
+
     /// Removes the images at some positions.
     pub(super) fn remove(&mut self, positions: &HashSet<usize>) {
         if !positions.is_empty() {
@@ -451,10 +471,7 @@ impl SplitAnnotations {
         if decoded == annotated {
             return Ok(());
         }
-        Err(DataError::SizeMismatch {
-            image: self.path_of(index).display().to_string(),
-            decoded,
-            annotated,
-        })
+        let path = self.path_of(index).display().to_string();
+        Err(DataError::size_mismatch(path, decoded, annotated))
     }
 }

@@ -888,11 +888,8 @@ fn entries(
         if let Some(stated) = annotated.as_ref().and_then(|annotated| annotated.size) {
             let differing = size.replace(stated).filter(|actual| *actual != stated);
             if let Some(decoded) = differing {
-                problem(DataError::SizeMismatch {
-                    image: images.root.join(&file_name).display().to_string(),
-                    decoded,
-                    annotated: stated,
-                });
+                let path = images.root.join(&file_name).display().to_string();
+                problem(DataError::size_mismatch(path, decoded, stated));
             }
         }
         let objects = annotated.into_iter().flat_map(|found| found.objects);

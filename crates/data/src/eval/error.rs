@@ -4,6 +4,15 @@ use std::path::PathBuf;
 
 use crate::DataError;
 
+/// A usual problem of a results file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultsProblem {
+    /// The rows are on lines of their own, not in a list.
+    Lines,
+    /// Ids are strings.
+    StringIds,
+}
+
 /// An error in the files or rows given to the evaluation.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
@@ -43,6 +52,8 @@ pub enum EvalError {
         expected: &'static str,
         /// The problem and its position in the file.
         reason: String,
+        /// The problem, if it is a usual one.
+        problem: Option<ResultsProblem>,
     },
     /// The ground truth contradicts itself or contains nothing to evaluate against.
     #[error("the ground truth cannot be used: {0}")]

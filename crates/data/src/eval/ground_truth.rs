@@ -13,7 +13,8 @@ use crate::annotations::coco::Entry;
 use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
 use crate::annotations::layout::LayoutError;
-use crate::boxes::{BoxConvention, ImageSize};
+use crate::box_conventions::BoxConvention;
+use crate::boxes::ImageSize;
 use crate::text::{self, numbers};
 
 /// An image of the ground truth.
@@ -201,26 +202,27 @@ impl GroundTruth {
                 path: path.to_owned(),
                 source: Box::new(error),
             })?;
-        let note = ground_truth.check_box_convention(path)?;
+        let objects = ground_truth.annotations.iter();
+        let boxes = objects.map(|object| (object.image_id, object.bbox, Some(object.area)));
+        let note = ground_truth.box_fit(boxes).check(path)?;
         ground_truth.warnings.extend(note);
         ground_truth.warn_of_derived_areas(lists.derived_areas);
         ground_truth.warnings.extend(tolerated.sentences());
         Ok(ground_truth)
     }
 
-    /// Checks that the boxes are `[x, y, width, height]` in pixels, as far as the sizes of the images are known.
-    /// Returns a warning if they may be something else.
-    fn check_box_convention(&self, path: &Path) -> Result<Option<String>, DataError> {
-        let mut fit = BoxFit::new(BoxConvention::Sizes);
-        for annotation in &self.annotations {
-            let position = self.image_positions.get(&annotation.image_id);
-            let image = position.map(|position| &self.images[*position]);
+    /// Returns how boxes on images fit them as `[x, y, width, height]` in pixels, as far as the sizes of the images are
+    /// known.
+    fn box_fit(&self, boxes: impl Iterator<Item = (u64, [f64; 4], Option<f64>)>) -> BoxFit {
+        let mut fit = BoxFit::new(BoxConvention::SIZES);
+        for (image_id, bbox, area) in boxes {
+            let image = self.image(image_id);
             if let Some(image) = image.filter(|image| image.width > 0 && image.height > 0) {
                 let size = ImageSize::new(image.height as usize, image.width as usize);
-                fit.add(size, annotation.bbox, Some(annotation.area));
+                fit.add(size, bbox, area);
             }
         }
-        fit.check(path)
+        fit
     }
 
     fn warn_of_derived_areas(&mut self, count: usize) {

@@ -25,10 +25,10 @@ pub mod table;
 
 pub use bootstrap::{Bootstrap, BootstrapConfig};
 pub use coco::{ClassMetrics, CocoEvaluation, CocoMetrics, PrecisionRecall, evaluate};
-pub use diagnose::{Cause, Diagnosis, diagnose};
-pub use error::EvalError;
+pub use diagnose::{Cause, Diagnosis, crossed_sizes, diagnose};
+pub use error::{EvalError, ResultsProblem};
 pub use ground_truth::{GroundTruth, GtAnnotation, GtCategory, GtImage};
 pub use matching::{
     ErrorType, FoundBox, ImageMatches, MatchCounts, TruthBox, Verdict, match_image,
 };
-pub use results::{NamedResultRow, ResultRow, read_results, write_results};
+pub use results::{NamedResultRow, ResultRow, read_results, repeated_rows, write_results};

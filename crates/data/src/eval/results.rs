@@ -1,5 +1,6 @@
 //! COCO results files: detections as rows, read and written.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::error::EvalError;
+use super::error::{EvalError, ResultsProblem};
 use crate::annotations::coco::Id;
 use crate::annotations::json_guard::{GuardedJson, NotFinite, not_finite};
 use crate::annotations::{MAX_ANNOTATIONS, check_count};
@@ -105,13 +106,37 @@ pub fn read_results(path: &Path) -> Result<Vec<ResultRow>, EvalError> {
     let guarded = GuardedJson::new(file, NotFinite::Mark);
     let rows: Rows =
         serde_json::from_reader(BufReader::with_capacity(1 << 16, guarded)).map_err(|error| {
+            let reason = error.to_string();
+            let begins = |key: &str| reason.contains(&format!("{key}: \""));
+            let problem = if reason.contains(LINES) {
+                Some(ResultsProblem::Lines)
+            } else if ["image_id", "category_id"].into_iter().any(begins) {
+                Some(ResultsProblem::StringIds)
+            } else {
+                None
+            };
             EvalError::Malformed {
                 path: path.to_owned(),
                 expected: "a COCO results file",
-                reason: error.to_string(),
+                reason,
+                problem,
             }
         })?;
     Ok(rows.0)
+}
+
+/// The error of a file that begins with a row, outside of a list.
+const LINES: &str = "it is a row without a list, as JSON Lines have one on each line";
+
+/// Returns how many rows are equal to an earlier one.
+pub fn repeated_rows(rows: &[ResultRow]) -> usize {
+    let bits = |row: &ResultRow| {
+        let [x, y, w, h] = row.bbox;
+        let numbers = [x, y, w, h, row.score].map(f64::to_bits);
+        (row.image_id, row.category_id, numbers)
+    };
+    let mut seen = HashSet::with_capacity(rows.len());
+    rows.iter().filter(|row| !seen.insert(bits(row))).count()
 }
 
 impl ResultRow {
@@ -270,16 +295,21 @@ impl<'de> Visitor<'de> for RowsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rows, A::Error> {
-        let mut is_annotation_file = false;
+        let mut keys = HashSet::new();
         while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
-            is_annotation_file |= key == "annotations";
+            let known = ["annotations", "image_id", "bbox"];
+            keys.extend(known.into_iter().find(|known| **known == key));
         }
-        Err(A::Error::custom(if is_annotation_file {
-            "it is an annotation file (it has `annotations`); results are a list of \
-             {image_id, category_id, bbox, score}"
+        let found = if keys.contains("annotations") {
+            "it is an annotation file (it has `annotations`)"
+        } else if keys.contains("image_id") && keys.contains("bbox") {
+            LINES
         } else {
-            "it is a JSON object; results are a list of {image_id, category_id, bbox, score}"
-        }))
+            "it is a JSON object"
+        };
+        Err(A::Error::custom(format!(
+            "{found}; results are a list of {{image_id, category_id, bbox, score}}"
+        )))
     }
 }
 
@@ -373,6 +403,45 @@ mod tests {
             .to_string();
         assert!(message.contains("it is an annotation file"), "{message}");
         assert!(read("{}").unwrap_err().to_string().contains("JSON object"));
+    }
+
+    #[test]
+    fn json_lines_and_ids_that_are_strings_are_named_as_such() {
+        let row = |image: &str| {
+            format!(
+                r#"{{"image_id": {image}, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}}"#
+            )
+        };
+        let problem = |text: &str| match read(text).unwrap_err() {
+            EvalError::Malformed {
+                reason, problem, ..
+            } => (reason, problem),
+            error => panic!("{error}"),
+        };
+        let (reason, found) = problem(&format!("{}\n{}\n", row("1"), row("2")));
+        assert_eq!(found, Some(ResultsProblem::Lines));
+        assert!(reason.contains("JSON Lines"), "{reason}");
+        let (_, found) = problem(&format!("[{}]", row("\"1\"")));
+        assert_eq!(found, Some(ResultsProblem::StringIds));
+        assert_eq!(problem("[1]").1, None);
+    }
+
+    #[test]
+    fn rows_that_repeat_another_are_counted() {
+        let row = |image_id, score| ResultRow {
+            image_id,
+            category_id: 1,
+            bbox: [1.0, 2.0, 3.0, 4.0],
+            score,
+        };
+        let rows = [
+            row(1, 0.5),
+            row(2, 0.5),
+            row(1, 0.5),
+            row(1, 0.4),
+            row(1, 0.5),
+        ];
+        assert_eq!(repeated_rows(&rows), 2);
     }
 
     #[test]

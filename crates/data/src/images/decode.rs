@@ -100,6 +100,12 @@ pub enum DecodeError {
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// The file has no content.
+    #[error("{}: the file is empty", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// The content is not in a known image format.
     #[error("{}: not an image in a known format (JPEG, PNG, WebP, BMP, TIFF, GIF, PNM)", path.display())]
     NotAnImage {
@@ -245,7 +251,7 @@ pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, 
 /// The file can't be read, is in an unknown format, or its header is damaged. Damage after the
 /// header is not detected.
 pub fn image_size(path: &Path) -> Result<ImageSize, DecodeError> {
-    image_size_of_bytes(&read_file(path)?, path)
+    Ok(header_sizes(path)?.upright)
 }
 
 /// Reads as [`image_size`], from a file in memory; `path` is used in error messages only.
@@ -253,6 +259,27 @@ pub fn image_size(path: &Path) -> Result<ImageSize, DecodeError> {
 /// # Errors
 /// As [`image_size`].
 pub fn image_size_of_bytes(bytes: &[u8], path: &Path) -> Result<ImageSize, DecodeError> {
+    Ok(header_sizes_of_bytes(bytes, path)?.upright)
+}
+
+/// The sizes in the header of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeaderSizes {
+    /// Of the stored pixels.
+    pub stored: ImageSize,
+    /// With the EXIF orientation applied.
+    pub upright: ImageSize,
+}
+
+/// Reads the sizes of an image as [`image_size`].
+///
+/// # Errors
+/// As [`image_size`].
+pub(crate) fn header_sizes(path: &Path) -> Result<HeaderSizes, DecodeError> {
+    header_sizes_of_bytes(&read_file(path)?, path)
+}
+
+fn header_sizes_of_bytes(bytes: &[u8], path: &Path) -> Result<HeaderSizes, DecodeError> {
     let broken = |source| DecodeError::Broken {
         path: path.to_owned(),
         source,
@@ -261,18 +288,17 @@ pub fn image_size_of_bytes(bytes: &[u8], path: &Path) -> Result<ImageSize, Decod
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     let stored = ImageSize::new(height as usize, width as usize);
-    Ok(
-        match orientation_of(&mut decoder, format).map_err(broken)? {
-            Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH => ImageSize::new(stored.width, stored.height),
-            Orientation::NoTransforms
-            | Orientation::FlipHorizontal
-            | Orientation::FlipVertical
-            | Orientation::Rotate180 => stored,
-        },
-    )
+    let upright = match orientation_of(&mut decoder, format).map_err(broken)? {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => stored.transposed(),
+        Orientation::NoTransforms
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical
+        | Orientation::Rotate180 => stored,
+    };
+    Ok(HeaderSizes { stored, upright })
 }
 
 /// Returns the EXIF orientation of an image.
@@ -315,6 +341,9 @@ fn open_reader<'a>(bytes: &'a [u8], path: &Path) -> Result<OpenedImage<'a>, Deco
             }),
         },
         Some(format) if format.reading_enabled() => Ok((reader, format)),
+        _ if bytes.is_empty() => Err(DecodeError::Empty {
+            path: path.to_owned(),
+        }),
         _ => Err(DecodeError::NotAnImage {
             path: path.to_owned(),
         }),
@@ -569,10 +598,8 @@ mod tests {
             named(b"<html>404</html>").unwrap_err(),
             DecodeError::NotAnImage { .. }
         ));
-        assert!(matches!(
-            named(b"").unwrap_err(),
-            DecodeError::NotAnImage { .. }
-        ));
+        let message = named(b"").unwrap_err().to_string();
+        assert!(message.ends_with(": the file is empty"), "{message}");
         let message = decode_image(Path::new("no/such/file.jpg"))
             .unwrap_err()
             .to_string();

@@ -97,7 +97,9 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let name = of.split.to_string();
         found.splits.first().is_some_and(|split| split.name == name)
     });
+    let has_misfits = found.splits.iter().any(|split| split.has_misfits);
     let fixed = match (&args.fix, files, found.splits.first()) {
+        (Some(_), _, _) if has_misfits => None,
         (Some(out), Some(files), Some(split)) => Some(fix(out, files, split)?),
         _ => None,
     };
@@ -106,6 +108,10 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         print_out(&serde_json::to_string_pretty(&report.json())?)?;
     } else {
         print_out(&report.text())?;
+    }
+    if let (Some(out), true) = (&args.fix, has_misfits) {
+        let out = out.display();
+        problem!("{out}: not written: many boxes do not fit their images, and would be lost");
     }
     if let (Some(fixed), Some(split)) = (&fixed, found.splits.first()) {
         print_next_step(fixed, split, &target.files);
@@ -150,6 +156,14 @@ impl Checked {
         }
     }
 
+    /// Returns what to do about boxes that do not fit their images; None if they do.
+    fn misfits_hint(&self) -> Option<String> {
+        let has_misfits = self.splits.iter().any(|split| split.has_misfits);
+        has_misfits.then(|| {
+            "no corrected copy is written while many boxes do not fit their images".to_owned()
+        })
+    }
+
     fn report<'a>(
         &'a self,
         args: &'a CheckArgs,
@@ -163,7 +177,7 @@ impl Checked {
             counted: &self.counted,
             fixed,
             images: !args.skip_images,
-            cannot_fix: manual_hint(&target.files),
+            cannot_fix: manual_hint(&target.files).or_else(|| self.misfits_hint()),
             width: width(),
         }
     }

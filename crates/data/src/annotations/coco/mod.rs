@@ -30,10 +30,11 @@ use document::{Policy, Sink, read_document};
 use entry::{EXTRAS, FieldProblem};
 
 use crate::DataError;
-use crate::annotations::box_convention::check_box_convention;
+use crate::annotations::box_convention::BoxFit;
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
-use crate::boxes::{BoxConvention, ImageSize};
+use crate::box_conventions::BoxConvention;
+use crate::boxes::ImageSize;
 
 /// Reads a COCO instances file for training; the first problem is an error. Category ids may be any
 /// numbers; `area` is derived from the box and `iscrowd` is 0 where they are absent; `annotations`
@@ -46,7 +47,7 @@ use crate::boxes::{BoxConvention, ImageSize};
 /// contradicts itself (duplicate ids, references to unknown images or categories), or its boxes are corners or
 /// fractions. The message names the file and the entry.
 pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
-    Ok(read_coco_json(path)?.build(path)?.0)
+    read_coco_json(path)?.build_checked(path)
 }
 
 /// Reads as [`read_coco`], from any reader; `path` is used in error messages only.
@@ -54,7 +55,7 @@ pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
 /// # Errors
 /// As [`read_coco`].
 pub fn read_coco_from(reader: impl Read, path: &Path) -> Result<AnnotationStore, DataError> {
-    Ok(CocoJson::read(reader, path)?.build(path)?.0)
+    CocoJson::read(reader, path)?.build_checked(path)
 }
 
 /// Reads as [`read_coco`], up to the point where the size of an image has to be known.
@@ -126,8 +127,15 @@ impl CocoJson {
         images.map(|(_, id)| *id).collect()
     }
 
-    /// Validates the entries together. Returns a note, too, if the boxes may be in another convention.
-    pub(super) fn build(self, path: &Path) -> Result<(AnnotationStore, Option<String>), DataError> {
+    /// Validates the entries together, and checks that the boxes are in COCO's convention.
+    fn build_checked(self, path: &Path) -> Result<AnnotationStore, DataError> {
+        let store = self.build(path)?;
+        BoxFit::of(&store, BoxConvention::SIZES).check(path)?;
+        Ok(store)
+    }
+
+    /// Validates the entries together.
+    pub(super) fn build(self, path: &Path) -> Result<AnnotationStore, DataError> {
         let store = match self.unsized_images.first() {
             None => self.builder.build(),
             Some(&(position, id)) => Err(AnnotationError::Entry {
@@ -137,12 +145,10 @@ impl CocoJson {
                 problem: "`width` or `height` is missing".to_owned(),
             }),
         };
-        let store = store.map_err(|source| DataError::Annotations {
+        store.map_err(|source| DataError::Annotations {
             path: path.to_owned(),
             source,
-        })?;
-        let note = check_box_convention(&store, path, BoxConvention::Sizes)?;
-        Ok((store, note))
+        })
     }
 }
 

@@ -166,13 +166,18 @@ pub(super) fn class_of(numbers: &[f64], classes: usize) -> Result<usize, LinePro
 pub(super) fn check_fractions(values: &[f64]) -> Result<(), String> {
     /// Upper bound of the error, beyond the image border, of a value rounded to six digits.
     const TOLERANCE: f64 = 1e-4;
-    let mut values = values.iter();
-    match values.find(|value| !(-TOLERANCE..=1.0 + TOLERANCE).contains(*value)) {
-        None => Ok(()),
-        Some(outside) => Err(format!(
-            "{outside} is not a fraction of the image; divide pixels by its width or height"
-        )),
-    }
+    let is_outside = |value: &&f64| !(-TOLERANCE..=1.0 + TOLERANCE).contains(*value);
+    let Some(outside) = values.iter().find(is_outside) else {
+        return Ok(());
+    };
+    let percentages = if values.iter().all(|value| (0.0..=100.0).contains(value)) {
+        ", and percentages by 100"
+    } else {
+        ""
+    };
+    Err(format!(
+        "{outside} is not a fraction of the image; divide pixels by its width or height{percentages}"
+    ))
 }
 
 pub(super) fn box_around(points: &[f64]) -> [f64; 4] {

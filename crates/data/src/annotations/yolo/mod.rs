@@ -47,7 +47,8 @@ use crate::annotations::format::{
 };
 use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::layout::Split;
-use crate::boxes::{BoxConvention, ImageSize};
+use crate::box_conventions::BoxConvention;
+use crate::boxes::ImageSize;
 use crate::directory::common_root;
 use crate::images::decode::{DecodeError, image_size};
 use crate::text::count;
@@ -107,7 +108,7 @@ impl AnnotationFormat for YoloFormat {
     }
 
     fn box_numbers(&self) -> BoxConvention {
-        BoxConvention::CenterFractions
+        BoxConvention::CENTER_FRACTIONS
     }
 
     fn reader(&self) -> Reader {

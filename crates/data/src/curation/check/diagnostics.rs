@@ -162,6 +162,10 @@ kinds! {
         ["image size differs from the annotations" "image sizes differ from the annotations"]
         "the boxes do not fit: use the images that were annotated, or scale the boxes"
         fix "such images are dropped, with their boxes";
+    SizesExchanged Error "sizes-exchanged"
+        ["split has images with exchanged width and height" "splits have images with exchanged width and height"]
+        "exchange `width` and `height` of these images in the annotations: their boxes fit the images"
+        fix "width and height are exchanged; the boxes stay as they are";
     UnknownImage Error "unknown-image"
         ["box refers to an image that is not listed" "boxes refer to images that are not listed"]
         "add the image, or remove the boxes"
@@ -197,6 +201,12 @@ kinds! {
     BoxesAreNoCenters Error "boxes-are-no-centers"
         ["dataset has boxes that are not centers and sizes" "splits have boxes that are not centers and sizes"]
         "a line is `class cx cy width height` in fractions of the image: the center of the box and its size";
+    BoxesMayBeMisread Error "boxes-may-be-misread"
+        ["split has boxes that may be in another order than that of the format" "splits have boxes that may be in another order than that of the format"]
+        "show some boxes on their images: if they are displaced, export them again in the order of the format; otherwise correct those beyond the image bounds";
+    BoxesDoNotFit Error "boxes-do-not-fit"
+        ["split has many boxes that do not fit their images" "splits have many boxes that do not fit their images"]
+        "compare some boxes with their images: they may be those of other images or of another size of the images; no corrected copy is written, which would lack these boxes";
     BoxNotFinite Error "box-not-finite"
         ["box contains NaN or infinity" "boxes contain NaN or infinity"]
         "the loss would become NaN"

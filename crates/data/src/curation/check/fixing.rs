@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::annotations::box_convention::check_box_convention;
+use crate::annotations::box_convention::BoxFit;
 use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::annotations::coco::{List, read_coco};
 use crate::annotations::coco_directory::CocoFormat;
@@ -14,7 +14,7 @@ use crate::annotations::format::SplitFiles;
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotatedImage, AnnotationStore};
 use crate::atomic::write_atomically;
-use crate::boxes::BoxConvention;
+use crate::box_conventions::BoxConvention;
 use crate::curation::check::{CheckedSplit, RawAnnotation, RawCategory, RawImage, Verdict};
 use crate::curation::image_names::{joined, paths_to};
 use crate::{ChangedMeanwhile, DataError};
@@ -46,8 +46,8 @@ impl CheckedSplit {
     /// the copy by their names, these become relative to the copy, or else absolute.
     ///
     /// # Errors
-    /// The file exists already (nothing is overwritten), can't be written, is not read back as it should be, or the
-    /// annotations could not be read to their end.
+    /// The file exists already (nothing is overwritten), can't be written, is not read back as it should be, the
+    /// annotations could not be read to their end, or [many of their boxes](Self::has_misfits) do not fit the images.
     pub fn write_fixed(&self, path: &Path) -> Result<FixSummary, DataError> {
         let refused = |problem: &str| {
             let error = io::Error::new(io::ErrorKind::AlreadyExists, problem);
@@ -58,6 +58,11 @@ impl CheckedSplit {
         }
         if !self.is_whole {
             let problem = "cannot be read to its end, so it cannot be corrected";
+            let error = io::Error::new(io::ErrorKind::InvalidData, problem);
+            return Err(DataError::io(&self.annotations, error));
+        }
+        if self.has_misfits {
+            let problem = "has many boxes that do not fit their images, so it cannot be corrected";
             let error = io::Error::new(io::ErrorKind::InvalidData, problem);
             return Err(DataError::io(&self.annotations, error));
         }
@@ -72,7 +77,9 @@ impl CheckedSplit {
         .map_err(|source| DataError::io(path, source))?;
         // What remains for the user makes a strict read fail; only the rest can be compared.
         if let Ok(expected) = self.sound_part()
-            && check_box_convention(&expected, path, BoxConvention::Sizes).is_ok()
+            && BoxFit::of(&expected, BoxConvention::SIZES)
+                .check(path)
+                .is_ok()
             && let Some(difference) = names.difference(&expected, path)?
         {
             // The comparison is the error to report; the copy is of no use.

@@ -11,13 +11,16 @@ use image::metadata::Orientation;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::SizeCause;
 use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::file_names::{AnyCapitals, FileMatch};
 use crate::annotations::format::SplitFiles;
 use crate::boxes::ImageSize;
-use crate::curation::check::{CheckProgress, CheckedSplit, Diagnostics, Kind};
+use crate::curation::check::{CheckProgress, CheckedSplit, Diagnostics, Kind, exchanged};
 use crate::directory::dangling_link;
-use crate::images::decode::{DecodeError, InspectedImage, has_extension_of, inspect_image_bytes};
+use crate::images::decode::{
+    DecodeError, HeaderSizes, InspectedImage, has_extension_of, inspect_image_bytes,
+};
 use crate::text::count;
 
 /// Size limit of an image file, so that a few files cannot exhaust the memory.
@@ -118,7 +121,7 @@ pub(super) fn check(
         })
         .collect();
     split.image_facts = vec![ImageFacts::default(); split.images.len()];
-    let mut rotated = HashMap::new();
+    let (mut rotated, mut exchanged) = (HashMap::new(), Vec::new());
     for (at, inspection) in inspections {
         for (kind, detail) in inspection.problems {
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
@@ -127,11 +130,21 @@ pub(super) fn check(
             split.lost_images.push(at);
         }
         if let Some(decoded) = inspection.decoded {
-            compare_size(split, at, &decoded, &mut rotated, diagnostics);
+            let sizes = HeaderSizes {
+                stored: decoded.stored_size,
+                upright: decoded.size,
+            };
+            let annotated = split.images.entries[at].size();
+            match annotated.and_then(|annotated| SizeCause::of(sizes, annotated)) {
+                Some(SizeCause::Exchanged) => exchanged.push((at, decoded.size)),
+                _ => compare_size(split, at, &decoded, &mut rotated, diagnostics),
+            }
         }
         split.image_facts[at] = inspection.facts;
     }
     rotate_boxes(split, &rotated);
+    exchanged::resolve(split, exchanged, diagnostics);
+    split.are_sizes_known = true;
 }
 
 /// Finds images with the content of another, and compares the boxes of both, which were checked before.
@@ -323,9 +336,7 @@ fn inspect_bytes(bytes: &[u8], path: &Path, name: &str, inspection: &mut Inspect
                     Kind::ImageBroken,
                     format!("too large: {width}x{height} pixels"),
                 ),
-                DecodeError::NotAnImage { .. } if bytes.is_empty() => {
-                    (Kind::ImageTruncated, "the file is empty".into())
-                }
+                DecodeError::Empty { .. } => (Kind::ImageTruncated, "the file is empty".into()),
                 DecodeError::NotAnImage { .. } => {
                     (Kind::ImageBroken, "not an image in a known format".into())
                 }

@@ -3,9 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::annotations::box_convention::{BoxFit, is_near};
-use crate::boxes::{
-    BoxConvention, ConventionMismatch, EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE,
-};
+use crate::box_conventions::{BoxConvention, BoxOrder, BoxUnit, ConventionMismatch, MismatchCause};
+use crate::boxes::{EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
 use crate::datasets::detection::{TargetFilter, plain_class_name};
 use crate::text::{count, numbers};
@@ -130,30 +129,18 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
     let places = Places::of(split);
     resolve_references(split, &places, diagnostics);
     let mismatch = box_fit(split, &places).mismatch();
+    let mismatch = mismatch.map(|found| ConventionMismatch {
+        are_sizes_known: split.are_sizes_known,
+        ..found
+    });
     if let Some(found) = &mismatch {
         let file = Some(split.annotations.display().to_string());
         let diagnostic = split.diagnostic(file, None, None, found.to_string());
         diagnostics.add(kind_of(found), diagnostic);
+        split.has_misfits |= found.cause == MismatchCause::Unexplained;
     }
-    // Boxes that were rotated with their images were taken for sizes.
-    let is_rotated = split.objects.kept().any(|(_, o)| o.without_outline);
-    let has_centers = split.box_numbers == BoxConvention::CenterFractions;
-    let is_fixable = !has_centers && !is_rotated;
-    let is_in_pixels = match mismatch {
-        None => true,
-        // Its boxes are within their images.
-        Some(found) if !found.is_certain => found.convention == BoxConvention::Percentages,
-        Some(_) if !is_fixable => false,
-        // The numbers of the boxes are right if those of the image sizes are exchanged.
-        Some(found) if found.convention == BoxConvention::SwappedSizes => false,
-        Some(found) if found.convention == BoxConvention::SizeFractions => {
-            if split.is_whole {
-                fractions_to_pixels(split, &places);
-            }
-            split.is_whole
-        }
-        Some(found) => to_sizes(split, found.convention),
-    };
+    let is_in_pixels = mismatch.is_none_or(|found| to_pixels(split, &places, &found));
+    split.is_misread = !is_in_pixels;
     for at in 0..split.objects.len() {
         if split.objects.is_kept(at) {
             check_box(split, &places, at, is_in_pixels, diagnostics);
@@ -230,6 +217,45 @@ fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &m
     }
 }
 
+/// Returns how the boxes are in another convention than that of the format, if they are.
+pub(super) fn mismatch(split: &CheckedSplit) -> Option<ConventionMismatch> {
+    box_fit(split, &Places::of(split)).mismatch()
+}
+
+/// Converts the boxes to those of the format if their convention is certain, and returns whether they are.
+fn to_pixels(split: &mut CheckedSplit, places: &Places, found: &ConventionMismatch) -> bool {
+    // Boxes that were rotated with their images were taken for those of the format.
+    let is_rotated = split.objects.kept().any(|(_, o)| o.without_outline);
+    let is_fixable = found.is_certain && found.expected.unit == BoxUnit::Pixels && !is_rotated;
+    // Where no copy is written, the conversion only hides what follows from the order.
+    let is_clear = |alternative: Option<BoxOrder>| {
+        !split.is_whole || !alternative.is_some_and(BoxOrder::is_usual)
+    };
+    match found.cause {
+        // The boxes are reported one by one, and no copy is written.
+        MismatchCause::Unexplained => true,
+        // Such boxes are within their images.
+        MismatchCause::Unit(BoxUnit::Percentages) if !found.is_certain => true,
+        MismatchCause::Convention {
+            convention: BoxConvention { order, unit },
+            alternative,
+        } if is_fixable && is_clear(alternative) => match unit {
+            // The numbers of the boxes are right if those of the image sizes are exchanged.
+            BoxUnit::Pixels if found.is_transposed() => false,
+            BoxUnit::Pixels => {
+                to_sizes(split, order);
+                true
+            }
+            BoxUnit::Fractions if split.is_whole && alternative.is_none() => {
+                fractions_to_pixels(split, places, order);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 /// Returns how well the boxes fit their images in each convention.
 fn box_fit(split: &CheckedSplit, places: &Places) -> BoxFit {
     let mut fit = BoxFit::new(split.box_numbers);
@@ -245,33 +271,41 @@ fn box_fit(split: &CheckedSplit, places: &Places) -> BoxFit {
 
 /// Returns the kind of boxes in another convention.
 fn kind_of(found: &ConventionMismatch) -> Kind {
-    match (found.expected, found.convention) {
-        (_, BoxConvention::Percentages) if !found.is_certain => Kind::BoxesMayBePercentages,
-        (_, BoxConvention::Percentages) => Kind::BoxesArePercentages,
-        (_, BoxConvention::Fractions) => Kind::BoxesAreUnclearFractions,
-        (BoxConvention::Corners, _) => Kind::BoxesAreNoCorners,
-        (BoxConvention::CenterFractions, _) => Kind::BoxesAreNoCenters,
-        (_, BoxConvention::SizeFractions) => Kind::BoxesAreFractions,
-        (_, BoxConvention::Corners) => Kind::BoxesAreCorners,
-        _ if found.is_certain => Kind::BoxesAreNoSizes,
-        _ => Kind::BoxesMayBeNoSizes,
+    let expected = found.expected;
+    match found.cause {
+        MismatchCause::Unexplained => Kind::BoxesDoNotFit,
+        MismatchCause::Unit(BoxUnit::Percentages) if found.is_certain => Kind::BoxesArePercentages,
+        MismatchCause::Unit(BoxUnit::Percentages) => Kind::BoxesMayBePercentages,
+        MismatchCause::Unit(_) => Kind::BoxesAreUnclearFractions,
+        MismatchCause::Convention {
+            convention,
+            alternative,
+        } => match (expected, convention.order) {
+            _ if convention.unit != expected.unit => {
+                match expected == BoxConvention::SIZES && alternative.is_none() {
+                    true => Kind::BoxesAreFractions,
+                    false => Kind::BoxesAreUnclearFractions,
+                }
+            }
+            (BoxConvention::SIZES, _) if !found.is_certain => Kind::BoxesMayBeNoSizes,
+            _ if !found.is_certain => Kind::BoxesMayBeMisread,
+            (BoxConvention::SIZES, BoxOrder::Corners) => Kind::BoxesAreCorners,
+            (BoxConvention::SIZES, _) => Kind::BoxesAreNoSizes,
+            (BoxConvention::CORNERS, _) => Kind::BoxesAreNoCorners,
+            _ => Kind::BoxesAreNoCenters,
+        },
     }
 }
 
-/// Converts all boxes that can be in a convention in pixels to sizes; returns false if the convention is another.
-fn to_sizes(split: &mut CheckedSplit, convention: BoxConvention) -> bool {
+/// Converts all boxes that can be in an order of their numbers, in pixels, to sizes.
+fn to_sizes(split: &mut CheckedSplit, order: BoxOrder) {
+    let expected = split.box_numbers.order;
     for at in 0..split.objects.len() {
         let object = &split.objects.entries[at];
-        let (true, Some(numbers @ [x, y, w, h])) = (split.objects.is_kept(at), object.xywh) else {
+        let (true, Some(xywh @ [_, _, w, h])) = (split.objects.is_kept(at), object.xywh) else {
             continue;
         };
-        let numbers = match split.box_numbers {
-            BoxConvention::Corners => [x, y, x + w, y + h],
-            _ => numbers,
-        };
-        let Some(sizes @ [_, _, width, height]) = convention.to_xywh(numbers) else {
-            return false;
-        };
+        let sizes @ [_, _, width, height] = order.to_xywh(expected.of_xywh(xywh));
         if width < 0.0 || height < 0.0 {
             continue;
         }
@@ -282,11 +316,10 @@ fn to_sizes(split: &mut CheckedSplit, convention: BoxConvention) -> bool {
             object.area = Some(width * height);
         }
     }
-    true
 }
 
-/// Multiplies all boxes that can be fractions by the size of their image.
-fn fractions_to_pixels(split: &mut CheckedSplit, places: &Places) {
+/// Multiplies all boxes that can be fractions, with their numbers in an order, by the size of their image.
+fn fractions_to_pixels(split: &mut CheckedSplit, places: &Places, order: BoxOrder) {
     for at in 0..split.objects.len() {
         let object = &split.objects.entries[at];
         let image = places.image(object);
@@ -299,7 +332,7 @@ fn fractions_to_pixels(split: &mut CheckedSplit, places: &Places) {
             continue;
         }
         let (width, height) = (size.width as f64, size.height as f64);
-        let [x, y, w, h] = fractions;
+        let [x, y, w, h] = order.to_xywh(fractions);
         let object = split.objects.change(at);
         object.xywh = Some([x * width, y * height, w * width, h * height]);
         // The area is a fraction, too, unless it was computed in pixels.
@@ -538,15 +571,7 @@ pub(super) fn check_any_box(split: &CheckedSplit, is_trained: bool, diagnostics:
     let places = Places::of(split);
     let min_side = f64::from(TargetFilter::default().min_side);
     // The numbers of such a file are no pixels, which is reported.
-    let is_in_pixels = ![
-        Kind::BoxesAreCorners,
-        Kind::BoxesAreFractions,
-        Kind::BoxesAreUnclearFractions,
-        Kind::BoxesAreNoCenters,
-    ]
-    .iter()
-    .filter_map(|kind| diagnostics.of(*kind))
-    .any(|group| group.by_split.iter().any(|(name, _)| *name == split.name));
+    let is_in_pixels = !split.is_misread;
     let mut objects = split.objects.kept().map(|(_, object)| object);
     let is_large = |object: &RawAnnotation, xywh| {
         let size = places

@@ -7,12 +7,14 @@
 //!
 //! - [`diagnostics`]: the kinds of problems, and the collection of those found.
 //! - `reading`: COCO JSON. - `entries`: the other formats.
-//! - `lists`: ids, names, boxes. - `images`: image files. - `between`: checks across splits.
+//! - `lists`: ids, names, boxes. - `images`: image files. - `exchanged`: width and height in exchanged order.
+//! - `between`: checks across splits.
 //! - `fixing`: the corrected copy.
 
 mod between;
 pub mod diagnostics;
 mod entries;
+mod exchanged;
 mod fixing;
 #[cfg(test)]
 mod format_tests;
@@ -29,7 +31,7 @@ use crate::annotations::format::{DatasetFiles, SplitEntries, SplitFiles};
 use crate::annotations::layout::Split;
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 
-use crate::boxes::BoxConvention;
+use crate::box_conventions::BoxConvention;
 use crate::images::decode::image_size;
 
 pub use between::{check_hold_out, compare_splits};
@@ -137,6 +139,11 @@ pub struct CheckedSplit {
     /// Whether the annotations are a COCO JSON file that could be read to its end; only then a corrected copy
     /// can be written.
     pub is_whole: bool,
+    /// Whether a large share of the boxes does not fit the images and no other order of their numbers explains it, or
+    /// many images may have been rotated, so that no corrected copy is written: it would lack these boxes.
+    pub has_misfits: bool,
+    /// Whether the numbers of the boxes have another meaning than that of the format, and could not be converted.
+    is_misread: bool,
     /// What the four numbers of boxes mean in the format of the annotations.
     box_numbers: BoxConvention,
     /// Whether sizes that cannot be read are problems of the images, which are reported as such.
@@ -146,6 +153,8 @@ pub struct CheckedSplit {
     images: Entries<RawImage>,
     objects: Entries<RawAnnotation>,
     categories: Entries<RawCategory>,
+    /// Whether the sizes of all images were compared with the images.
+    are_sizes_known: bool,
     /// Facts of each image, in the order of the file; empty if images were not decoded.
     image_facts: Vec<images::ImageFacts>,
     /// Positions of images that cannot be used. They are dropped, with their boxes, after all boxes were
@@ -230,6 +239,8 @@ fn check_entries(
     lists::check_images(&mut split, diagnostics);
     if options.images {
         images::check(&mut split, files, diagnostics, progress);
+    } else {
+        exchanged::check_headers(&mut split, diagnostics);
     }
     lists::drop_images_without_size(&mut split);
     lists::check_objects(&mut split, diagnostics);

@@ -3,39 +3,15 @@
 use std::collections::HashMap;
 
 use super::{Cause, Diagnosis, GOOD_AP50, Sample, best, diagnostic, iou, is_convincing};
+use crate::box_conventions::BoxOrder;
 use crate::eval::coco::UNDEFINED;
 use crate::eval::results::ResultRow;
 
-/// Converts an alternative form of a box to `[x, y, width, height]`.
-type ToXywh = fn([f64; 4]) -> [f64; 4];
 /// Returns the factors of a resize per axis and what was added on the left and above, from width and height.
 type Frame = Box<dyn Fn([f64; 2]) -> ([f64; 2], [f64; 2])>;
 
-/// Forms of boxes with their names; the first is COCO's.
-const FORMS: [(&str, ToXywh); 7] = [
-    ("[x, y, width, height]", |bbox| bbox),
-    ("corners [x1, y1, x2, y2]", |[x1, y1, x2, y2]| {
-        [x1, y1, x2 - x1, y2 - y1]
-    }),
-    (
-        "centers [center_x, center_y, width, height]",
-        |[cx, cy, w, h]| [cx - w / 2.0, cy - h / 2.0, w, h],
-    ),
-    ("corners [y1, x1, y2, x2]", |[y1, x1, y2, x2]| {
-        [x1, y1, x2 - x1, y2 - y1]
-    }),
-    ("[y, x, height, width]", |[y, x, h, w]| [x, y, w, h]),
-    (
-        "centers [center_y, center_x, height, width]",
-        |[cy, cx, h, w]| [cx - w / 2.0, cy - h / 2.0, w, h],
-    ),
-    ("corners [x1, x2, y1, y2]", |[x1, x2, y1, y2]| {
-        [x1, y1, x2 - x1, y2 - y1]
-    }),
-];
-
-/// The number of forms that are tested in the coordinates of resized images: those of the usual frameworks.
-const FORMS_OF_FRAMEWORKS: usize = 3;
+/// The order of COCO's results.
+const COCO_ORDER: BoxOrder = BoxOrder::Sizes;
 
 /// Units besides pixels: the number that is the width or the height of the image, and their name.
 const UNITS: [(f64, &str); 3] = [
@@ -166,14 +142,12 @@ impl Sample {
     fn formats(&self) -> Vec<BoxInterpretation> {
         let sizes: Option<Vec<_>> = self.rows.iter().map(|row| self.image_size(row)).collect();
         let mut interpretations = Vec::new();
-        for (position, (name, to_xywh)) in FORMS.into_iter().enumerate() {
-            if position > 0 {
+        for order in BoxOrder::ALL {
+            if order != COCO_ORDER {
                 interpretations.push(BoxInterpretation {
                     cause: Cause::BoxFormat,
-                    sentence: format!(
-                        "the boxes would fit as {name}, not as [x, y, width, height]"
-                    ),
-                    boxes: self.rows.iter().map(|row| to_xywh(row.bbox)).collect(),
+                    sentence: format!("the boxes would fit as {order}, not as {COCO_ORDER}"),
+                    boxes: self.read_as(order),
                 });
             }
             let Some(sizes) = &sizes else {
@@ -181,14 +155,14 @@ impl Sample {
             };
             for (whole, unit) in UNITS.into_iter().filter(|(whole, _)| self.fits_in(*whole)) {
                 let in_pixels = |(row, [width, height]): (&ResultRow, &[f64; 2])| {
-                    let [x, y, w, h] = to_xywh(row.bbox);
+                    let [x, y, w, h] = order.to_xywh(row.bbox);
                     let [fx, fy] = [width / whole, height / whole];
                     [x * fx, y * fy, w * fx, h * fy]
                 };
                 interpretations.push(BoxInterpretation {
                     cause: Cause::Normalized,
                     sentence: format!(
-                        "the boxes would fit as {unit} in the form {name}, not as pixels"
+                        "the boxes would fit as {unit} in the form {order}, not as pixels"
                     ),
                     boxes: self.rows.iter().zip(sizes).map(in_pixels).collect(),
                 });
@@ -203,11 +177,11 @@ impl Sample {
         let Some(sizes) = sizes else {
             return Vec::new();
         };
-        let forms = FORMS.iter().take(FORMS_OF_FRAMEWORKS).enumerate();
-        let both = forms.flat_map(|form| MIRRORED.iter().map(move |mirrored| (form, mirrored)));
-        both.map(|((position, (name, to_xywh)), (how, [is_x, is_y]))| {
+        let orders = BoxOrder::USUAL.into_iter();
+        let both = orders.flat_map(|order| MIRRORED.iter().map(move |mirrored| (order, mirrored)));
+        both.map(|(order, (how, [is_x, is_y]))| {
             let upright = |(row, [width, height]): (&ResultRow, &[f64; 2])| {
-                let [x, y, w, h] = to_xywh(row.bbox);
+                let [x, y, w, h] = order.to_xywh(row.bbox);
                 let x = if *is_x { width - x - w } else { x };
                 let y = if *is_y { height - y - h } else { y };
                 [x, y, w, h]
@@ -216,7 +190,7 @@ impl Sample {
                 cause: Cause::BoxFormat,
                 sentence: format!(
                     "the boxes would fit as coordinates of images {how}{}",
-                    in_form(position, name)
+                    in_form(order)
                 ),
                 boxes: self.rows.iter().zip(&sizes).map(upright).collect(),
             }
@@ -235,12 +209,16 @@ impl Sample {
 
     /// Returns interpretations in the coordinates of resized images, for the usual forms and ways of resizing.
     fn resized_frames(&self) -> Vec<BoxInterpretation> {
-        let forms = FORMS.into_iter().take(FORMS_OF_FRAMEWORKS).enumerate();
-        let of_forms = forms.flat_map(|(position, (name, to_xywh))| {
-            let boxes: Vec<[f64; 4]> = self.rows.iter().map(|row| to_xywh(row.bbox)).collect();
-            self.resized(&boxes, &in_form(position, name))
-        });
-        of_forms.collect()
+        let of_orders = BoxOrder::USUAL
+            .into_iter()
+            .flat_map(|order| self.resized(&self.read_as(order), &in_form(order)));
+        of_orders.collect()
+    }
+
+    /// Returns the boxes as `[x, y, width, height]` if their numbers are in an order.
+    fn read_as(&self, order: BoxOrder) -> Vec<[f64; 4]> {
+        let rows = self.rows.iter();
+        rows.map(|row| order.to_xywh(row.bbox)).collect()
     }
 
     /// Returns the interpretations of boxes `[x, y, width, height]` in the coordinates of resized images. The target
@@ -284,11 +262,11 @@ impl Sample {
     }
 }
 
-/// Names a form of boxes besides COCO's, at a position in [`FORMS`].
-fn in_form(position: usize, name: &str) -> String {
-    match position {
-        0 => String::new(),
-        _ => format!(" in the form {name}"),
+/// Names an order besides COCO's.
+fn in_form(order: BoxOrder) -> String {
+    match order {
+        COCO_ORDER => String::new(),
+        order => format!(" in the form {order}"),
     }
 }
 

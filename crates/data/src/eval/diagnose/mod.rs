@@ -16,6 +16,7 @@ use super::coco::{self, CocoEvaluation, UNDEFINED};
 use super::ground_truth::{GroundTruth, GtAnnotation, GtCategory};
 use super::image_ids::compare;
 use super::results::ResultRow;
+use crate::box_conventions::BoxOrder;
 use crate::text;
 
 /// AP below which the result counts as near zero.
@@ -176,6 +177,33 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
     diagnostics
 }
 
+/// Finds out whether width and height of detections are exchanged where AP50 is not [low](CocoEvaluation::is_low): a box
+/// that is nearly a square overlaps its object nevertheless.
+pub fn crossed_sizes(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagnosis> {
+    /// A gain in AP that right boxes do not have.
+    const GAIN: f64 = 0.15;
+    let order = BoxOrder::CrossedSizes;
+    let sample = Sample::draw(ground_truth, results)?.without_classes()?;
+    let ap = |rows: &[ResultRow]| {
+        coco::evaluate(&sample.ground_truth, rows)
+            .map_or(UNDEFINED, |evaluation| evaluation.metrics.ap)
+    };
+    let rows = sample.rows.iter();
+    let crossed = rows.map(|row| ResultRow {
+        bbox: order.to_xywh(row.bbox),
+        ..*row
+    });
+    let (as_written, converted) = (ap(&sample.rows), ap(&crossed.collect::<Vec<_>>()));
+    (converted - as_written >= GAIN).then(|| {
+        let sentence = format!(
+            "the boxes would fit as {order}, not as {}: converted, AP without regard to classes is {converted:.3} \
+             instead of {as_written:.3}",
+            BoxOrder::Sizes
+        );
+        diagnostic(Cause::BoxFormat, sentence)
+    })
+}
+
 fn diagnostic(cause: Cause, sentence: String) -> Diagnosis {
     Diagnosis { cause, sentence }
 }
@@ -192,8 +220,7 @@ fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagn
         diagnostic(
             Cause::FewImages,
             format!(
-                "only {both} of the {} with objects have detections, and the objects of the \
-                 others count as missed",
+                "detections for {both} of {} with objects; the objects of the others count as missed",
                 text::count(with_objects.len(), "image")
             ),
         )
@@ -720,7 +747,7 @@ mod tests {
             row.bbox = [x + w / 2.0, y + h / 2.0, w, h];
         });
         assert_eq!(causes(&rows), [Cause::BoxFormat]);
-        assert!(sentence(&rows).contains("center_x"));
+        assert!(sentence(&rows).contains("[center x, center y"));
     }
 
     #[test]
@@ -753,6 +780,50 @@ mod tests {
         });
         assert_eq!(causes(&rows), [Cause::BoxFormat]);
         assert!(sentence(&rows).contains("[y1, x1, y2, x2]"));
+    }
+
+    #[test]
+    fn every_order_of_the_table_is_tried() {
+        for order in BoxOrder::ALL.into_iter().skip(1) {
+            let rows = changed(|row, _| row.bbox = order.of_xywh(row.bbox));
+            let text = sentence(&rows);
+            let expected =
+                format!("the boxes would fit as {order}, not as [x, y, width, height]: ");
+            assert!(text.starts_with(&expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn exchanged_sides_of_near_squares_are_named_though_ap50_is_high() {
+        let objects = ground_truth().annotations().to_vec().into_iter();
+        let objects = objects.map(|object| {
+            let [x, y, _, h] = object.bbox;
+            let bbox = [x, y, h * 0.75, h];
+            GtAnnotation { bbox, ..object }
+        });
+        let gt = ground_truth();
+        let gt = GroundTruth::new(
+            gt.images().into(),
+            gt.categories().into(),
+            objects.collect(),
+        );
+        let gt = gt.unwrap();
+        let rows = gt.annotations().iter().map(|object| ResultRow {
+            image_id: object.image_id,
+            category_id: object.category_id,
+            bbox: object.bbox,
+            score: 0.5,
+        });
+        let right: Vec<ResultRow> = rows.collect();
+        let crossed = right.iter().map(|row| ResultRow {
+            bbox: BoxOrder::CrossedSizes.of_xywh(row.bbox),
+            ..*row
+        });
+        let crossed: Vec<ResultRow> = crossed.collect();
+        assert!(!coco::evaluate(&gt, &crossed).unwrap().is_low());
+        let found = crossed_sizes(&gt, &crossed).unwrap();
+        assert!(found.sentence.contains("[x, y, height, width]"), "{found}");
+        assert_eq!(crossed_sizes(&gt, &right), None);
     }
 
     #[test]
@@ -858,7 +929,7 @@ mod tests {
         });
         let text = sentence(&rows);
         assert!(
-            text.contains("a longer side of 640 in the form corners"),
+            text.contains("a longer side of 640 in the form [x1, y1, x2, y2]"),
             "{text}"
         );
     }
@@ -950,7 +1021,7 @@ mod tests {
             .filter(|row| row.image_id < 1100)
             .collect();
         assert_eq!(causes(&rows), [Cause::FewImages, Cause::Detector]);
-        assert!(sentence(&rows).starts_with("only 4 of the 30 images"));
+        assert!(sentence(&rows).starts_with("detections for 4 of 30 images with objects;"));
     }
 
     #[test]

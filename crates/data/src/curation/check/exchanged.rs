@@ -1,0 +1,114 @@
+//! Images whose width and height are exchanged in the annotations.
+//!
+//! The same numbers are those of an image that was rotated by 90 degrees after it was annotated; the boxes tell which it
+//! is: they fit in the size of the image, or in that of the annotations.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use crate::SizeCause;
+use crate::annotations::box_convention::is_misfit;
+use crate::boxes::ImageSize;
+use crate::curation::check::{CheckedSplit, Diagnostics, Kind, lists};
+use crate::error::exchanged_sizes;
+use crate::images::decode::header_sizes;
+
+/// What the boxes of such images show.
+enum Shown {
+    /// The boxes are right.
+    Exchanged,
+    /// The images were rotated.
+    Rotated,
+    /// The boxes fit either way.
+    Unclear,
+}
+
+/// Compares the sizes with the headers of the images if the boxes cast doubt on them.
+pub(super) fn check_headers(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
+    let Some(directory) = &split.image_directory else {
+        return;
+    };
+    if !lists::mismatch(split).is_some_and(|found| found.is_transposed()) {
+        return;
+    }
+    let images: Vec<_> = split.images.kept().collect();
+    let sizes = images.into_par_iter().filter_map(|(at, image)| {
+        let name = image.file_name.as_deref()?;
+        let (sizes, annotated) = (header_sizes(&directory.join(name)).ok()?, image.size()?);
+        Some((at, sizes.upright, SizeCause::of(sizes, annotated)))
+    });
+    let sizes: Vec<_> = sizes.collect();
+    split.are_sizes_known = sizes.len() == split.images.kept().count();
+    let exchanged = sizes.into_iter();
+    let exchanged = exchanged.filter(|(_, _, cause)| *cause == Some(SizeCause::Exchanged));
+    let exchanged = exchanged.map(|(at, size, _)| (at, size)).collect();
+    resolve(split, exchanged, diagnostics);
+}
+
+/// Reports images whose annotated width and height are those of the image in exchanged order, given by their positions
+/// and the sizes of the images, and exchanges them where the boxes show that they are.
+pub(super) fn resolve(
+    split: &mut CheckedSplit,
+    exchanged: Vec<(usize, ImageSize)>,
+    diagnostics: &mut Diagnostics,
+) {
+    if exchanged.is_empty() {
+        return;
+    }
+    match shown_by_boxes(split, &exchanged) {
+        Shown::Exchanged => {
+            let detail = exchanged_sizes(exchanged.len(), split.images.len());
+            let file = Some(split.annotations.display().to_string());
+            diagnostics.add(
+                Kind::SizesExchanged,
+                split.diagnostic(file, None, None, detail),
+            );
+            for (at, size) in exchanged {
+                let image = split.images.change(at);
+                image.width = Some(size.width as u64);
+                image.height = Some(size.height as u64);
+            }
+        }
+        shown => {
+            let why = match shown {
+                Shown::Rotated => "the boxes are those of the image rotated by 90 degrees",
+                _ => "width and height are exchanged, or the image was rotated by 90 degrees",
+            };
+            split.has_misfits |= exchanged.len() * 5 > split.images.len();
+            for (at, size) in exchanged {
+                let annotated = size.transposed();
+                let detail = format!("{annotated} in the annotations, {size} in the file: {why}");
+                diagnostics.add(Kind::SizeDiffers, split.diagnostic_on_image(at, detail));
+                split.images.drop(at);
+            }
+        }
+    }
+}
+
+fn shown_by_boxes(split: &CheckedSplit, exchanged: &[(usize, ImageSize)]) -> Shown {
+    /// From fewer boxes, nothing can be inferred.
+    const FEWEST: usize = 3;
+    let sizes = exchanged
+        .iter()
+        .filter_map(|(at, size)| Some((split.images.entries[*at].id?, *size)));
+    let sizes: HashMap<u64, ImageSize> = sizes.collect();
+    let (mut in_file, mut in_annotations) = (0, 0);
+    for (_, object) in split.objects.kept() {
+        let id = object
+            .image_id
+            .map(|id| split.image_moves.get(&id).copied().unwrap_or(id));
+        let size = id.and_then(|id| sizes.get(&id));
+        if let (Some(&size), Some(xywh)) = (size, object.xywh) {
+            in_file += usize::from(is_misfit(size, xywh));
+            in_annotations += usize::from(is_misfit(size.transposed(), xywh));
+        }
+    }
+    if in_annotations >= FEWEST && in_file * 10 <= in_annotations {
+        Shown::Exchanged
+    } else if in_file >= FEWEST && in_annotations * 10 <= in_file {
+        Shown::Rotated
+    } else {
+        Shown::Unclear
+    }
+}
