@@ -315,15 +315,14 @@ impl std::fmt::Display for ConventionMismatch {
             }
             _ => {}
         }
-        match self.is_transposed() {
-            true if self.are_sizes_known => f.write_str(
-                "; they fit as [x, y, width, height] of the images rotated by 90 degrees, too",
-            ),
-            true => f.write_str(
-                "; they would fit as they are if width and height of the images were exchanged",
-            ),
-            false => Ok(()),
+        if !self.is_transposed() {
+            return Ok(());
         }
+        f.write_str(if self.are_sizes_known {
+            "; they fit as [x, y, width, height] of the images rotated by 90 degrees, too"
+        } else {
+            "; they would fit as they are if width and height of the images were exchanged"
+        })
     }
 }
 

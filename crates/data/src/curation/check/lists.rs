@@ -281,12 +281,12 @@ fn kind_of(found: &ConventionMismatch) -> Kind {
             convention,
             alternative,
         } => match (expected, convention.order) {
-            _ if convention.unit != expected.unit => {
-                match expected == BoxConvention::SIZES && alternative.is_none() {
-                    true => Kind::BoxesAreFractions,
-                    false => Kind::BoxesAreUnclearFractions,
-                }
+            (BoxConvention::SIZES, _)
+                if convention.unit != expected.unit && alternative.is_none() =>
+            {
+                Kind::BoxesAreFractions
             }
+            _ if convention.unit != expected.unit => Kind::BoxesAreUnclearFractions,
             (BoxConvention::SIZES, _) if !found.is_certain => Kind::BoxesMayBeNoSizes,
             _ if !found.is_certain => Kind::BoxesMayBeMisread,
             (BoxConvention::SIZES, BoxOrder::Corners) => Kind::BoxesAreCorners,
