@@ -236,7 +236,7 @@ fn a_tensor_in_a_block_that_sedet_has_no_layer_for_is_an_error_unless_it_is_aske
             "{message}"
         );
         let options = ImportOptions {
-            skip_unknown: true,
+            allow_unused: true,
             ..ImportOptions::default()
         };
         let imported = import(&file, options).unwrap();

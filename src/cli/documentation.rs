@@ -80,7 +80,7 @@ fn the_options_of_third_party_weights_have_a_heading_of_their_own() {
         for argument in command.get_arguments() {
             if argument.get_help_heading() == Some("Third-party weights") {
                 let id = argument.get_id().as_str();
-                let own = ["layout", "strict", "skip_unknown", "network"];
+                let own = ["layout", "strict", "allow_unused", "network"];
                 assert!(own.contains(&id), "{}: {id}", command.get_name());
                 found += 1;
             }

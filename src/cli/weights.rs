@@ -81,11 +81,10 @@ pub(super) struct ThirdPartyArgs {
     /// of the original model
     #[arg(
         long = "allow-unused",
-        alias = "skip-unknown",
         conflicts_with = "strict",
         help_heading = HEADING
     )]
-    skip_unknown: bool,
+    allow_unused: bool,
     /// Network to read from a file that contains several, selected by a part of its tensor names (such as
     /// encoder_q, teacher)
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
@@ -119,7 +118,7 @@ impl ThirdPartyArgs {
         let options = [
             ("--layout", self.layout.0.is_some()),
             ("--strict", self.strict),
-            ("--allow-unused", self.skip_unknown),
+            ("--allow-unused", self.allow_unused),
             ("--network", self.network.is_some()),
         ];
         let mut given = options.into_iter().filter(|(_, is_given)| *is_given);
@@ -132,7 +131,7 @@ impl ThirdPartyArgs {
             path: file_of(path)?,
             layout: self.layout.0,
             strict: self.strict,
-            skip_unknown: self.skip_unknown,
+            allow_unused: self.allow_unused,
             network: self.network.clone(),
         })
     }
@@ -146,7 +145,7 @@ impl ThirdPartyArgs {
         })?;
         let given = [
             ("--strict", self.strict),
-            ("--allow-unused", self.skip_unknown),
+            ("--allow-unused", self.allow_unused),
         ];
         match given.into_iter().find(|(_, is_given)| *is_given) {
             Some((option, _)) if loaded.report.is_none() => Err(usage_with_hint(

@@ -132,7 +132,7 @@ pub struct ModelSpec {
     /// How the checkpoint was trained, where sedet trained it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained: Option<TrainingFacts>,
-    /// Where the weights came from, where they were imported.
+    /// The origin of imported weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<ImportFacts>,
 }

@@ -15,7 +15,7 @@ use sedet_data::text::{count, printable};
 /// The facts of a run that the user should see before it takes time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSummary {
-    /// What the model predicts.
+    /// The task of the model.
     pub task: Task,
     /// The dataset.
     pub dataset: DatasetFacts,

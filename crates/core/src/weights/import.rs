@@ -212,7 +212,7 @@ pub struct LoadedWeights {
     pub spec: ModelSpec,
     /// The tensors by native name.
     pub weights: NamedTensors,
-    /// How a third-party file was read.
+    /// The report of the import, for a third-party file.
     pub report: Option<ImportReport>,
 }
 
@@ -229,7 +229,7 @@ pub fn import(
     options: impl Into<ImportOptions>,
 ) -> Result<LoadedWeights, ImportError> {
     let options = options.into();
-    let skip_unknown = options.skip_unknown;
+    let allow_unused = options.allow_unused;
     let file = ThirdPartyFile::open(path)?;
     let found = recognized(&file, path, options)?;
     let mut spec = found.spec;
@@ -283,7 +283,7 @@ pub fn import(
         .filter(|(name, _)| !used.contains(*name) && !is_constant(name))
         .map(|(name, _)| name.to_string())
         .collect();
-    if !skip_unknown {
+    if !allow_unused {
         check_skipped(&report.skipped, &found.names, &found.prefix, path)?;
     }
     if !report.network_is_whole() {

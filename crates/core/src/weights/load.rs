@@ -93,7 +93,7 @@ pub struct WeightsFile {
     pub strict: bool,
     /// Whether tensors inside the network that sedet has no layer for are skipped, and whether weights of
     /// another backbone than the one to train initialize what fits.
-    pub skip_unknown: bool,
+    pub allow_unused: bool,
     /// Which of several networks in a third-party file; see [`ImportOptions::network`].
     pub network: Option<String>,
 }
@@ -105,7 +105,7 @@ impl WeightsFile {
             path: path.into(),
             layout: None,
             strict: false,
-            skip_unknown: false,
+            allow_unused: false,
             network: None,
         }
     }
@@ -120,7 +120,7 @@ impl WeightsFile {
         let options = ImportOptions {
             layout: self.layout,
             network: self.network.clone(),
-            skip_unknown: self.skip_unknown,
+            allow_unused: self.allow_unused,
         };
         let loaded = load_weights(&path, options)?;
         match &loaded.report {

@@ -67,7 +67,7 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
     }
 
     /// Returns whether a directory contains what may be annotations in this format although [`Self::find`] does
-    /// not find any. Such a directory is no image folder.
+    /// not find any. Such a directory is no directory of classes.
     fn may_be_in(&self, _directory: &Path) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! Image folders: one directory per class, with the images of the class.
+//! Directories of classes: one directory per class, with the images of the class.
 //!
 //! With splits, in any capitals, where `val` may also be called `valid` or `validation`, `train`
 //! `training` and `test` `testing`:
@@ -46,7 +46,7 @@ use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, unsupported_images};
 use crate::{DataError, Remedy, text};
 
-/// An image folder, recognized by its subdirectories; no image has been listed.
+/// A directory of classes, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFolder {
     root: PathBuf,
@@ -87,7 +87,7 @@ impl ImageFolder {
         }
     }
 
-    /// Finds an image folder: at least two class directories with images. Check
+    /// Finds a directory of classes: at least two class directories with images. Check
     /// [`recognize`] first: detection datasets have directories of images too.
     pub fn find(root: &Path) -> Option<Self> {
         if !root.is_dir() {

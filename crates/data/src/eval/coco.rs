@@ -146,13 +146,13 @@ pub struct ClassMetrics {
     pub ground_truths: usize,
     /// Number of result rows of this class.
     pub detections: usize,
-    /// As [`CocoMetrics::ap`]; [`UNDEFINED`] without objects.
+    /// The AP as in [`CocoMetrics::ap`]; [`UNDEFINED`] without objects.
     #[serde(rename = "AP")]
     pub ap: f64,
-    /// As [`CocoMetrics::ap50`].
+    /// The AP50 as in [`CocoMetrics::ap50`].
     #[serde(rename = "AP50")]
     pub ap50: f64,
-    /// As [`CocoMetrics::ar100`].
+    /// The AR100 as in [`CocoMetrics::ar100`].
     #[serde(rename = "AR100")]
     pub ar100: f64,
     /// Precision-recall curves; `None` without objects.

@@ -156,7 +156,7 @@ fn adopt<K: RunKind>(
     } else {
         &weights.spec.missing
     };
-    let allows_other = options.weights.as_ref().is_some_and(|w| w.skip_unknown);
+    let allows_other = options.weights.as_ref().is_some_and(|w| w.allow_unused);
     check_backbone(&backbone, weights, missing, path, allows_other)?;
     Ok(warnings)
 }

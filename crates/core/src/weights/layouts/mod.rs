@@ -124,9 +124,9 @@ pub struct Recognized {
 /// A map from native to third-party names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
-    /// For a classifier.
+    /// The names of a classifier.
     Classifier(ClassifierNames),
-    /// For a detector.
+    /// The names of a detector.
     Detector(DetectorNames),
 }
 
@@ -358,7 +358,7 @@ pub struct ImportOptions {
     pub network: Option<String>,
     /// Whether tensors inside the network that sedet has no layer for are skipped. The outputs then
     /// differ from those in the file's framework.
-    pub skip_unknown: bool,
+    pub allow_unused: bool,
 }
 
 impl From<Option<Layout>> for ImportOptions {

@@ -170,11 +170,11 @@ pub struct Downloaded {
 /// The way in which a file came into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileOrigin {
-    /// It was downloaded now.
+    /// The file was downloaded now.
     New,
-    /// It was there before, with the record of its checksum.
+    /// The file was present, with the record of its checksum.
     Known,
-    /// It was there without a record, such as a file that was copied by hand. It has the published checksum,
+    /// The file was present without a record, such as a file that was copied by hand. It has the published checksum,
     /// if there is one, and is recorded now.
     Adopted,
 }

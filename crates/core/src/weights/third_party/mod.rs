@@ -61,7 +61,7 @@ pub enum ThirdPartyError {
     OtherContent {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The kind of the file.
         content: OtherContent,
     },
     /// A pickled model in the format of PyTorch before 1.6: its classes are needed to read it.
@@ -80,7 +80,7 @@ pub enum ThirdPartyError {
     Program {
         /// The file.
         path: PathBuf,
-        /// What wrote it: TorchScript or torch.export.
+        /// The program that wrote it: TorchScript or torch.export.
         kind: &'static str,
     },
     /// A tensor cannot be read.

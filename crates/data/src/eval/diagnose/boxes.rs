@@ -31,7 +31,7 @@ const MIRRORED: [(&str, [bool; 2]); 3] = [
         [false, true],
     ),
     (
-        "turned by 180 degrees, x and y measured from the lower right",
+        "rotated by 180 degrees, x and y measured from the lower right",
         [true, true],
     ),
 ];

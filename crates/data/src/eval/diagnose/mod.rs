@@ -939,7 +939,7 @@ mod tests {
         for (is_x, is_y, words) in [
             (true, false, "images mirrored left to right"),
             (false, true, "images mirrored top to bottom"),
-            (true, true, "images turned by 180 degrees"),
+            (true, true, "images rotated by 180 degrees"),
         ] {
             let rows = changed(|row, [width, height]| {
                 let [x, y, w, h] = row.bbox;
