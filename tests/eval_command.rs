@@ -488,30 +488,19 @@ fn what_is_wrong_with_a_results_file_is_said_whatever_its_score() {
     let results = dir.path().join("lines.json");
     let lines: Vec<String> = right().map(|row| row.to_string()).collect();
     fs::write(&results, lines.join("\n")).unwrap();
-    fails_with(
-        &[
-            "eval",
-            "--results",
-            &text(&results),
-            "--annotations",
-            &truth,
-        ],
-        &["JSON Lines", "jq -s . "],
-    );
+    let refused = |expected: &[&str]| {
+        let results = text(&results);
+        fails_with(
+            &["eval", "--results", &results, "--annotations", &truth],
+            expected,
+        );
+    };
+    refused(&["JSON Lines", "jq -s . "]);
     let mut strings: Vec<Value> = right().collect();
     strings[0]["image_id"] = json!("0");
     fs::write(&results, json!(strings).to_string()).unwrap();
-    fails_with(
-        &[
-            "eval",
-            "--results",
-            &text(&results),
-            "--annotations",
-            &truth,
-        ],
-        &[
-            "image_id: \"0\" is not a non-negative integer",
-            "write ids as numbers",
-        ],
-    );
+    refused(&[
+        "image_id: \"0\" is not a non-negative integer",
+        "write ids as numbers",
+    ]);
 }
