@@ -718,14 +718,14 @@ fn fractions_that_can_only_be_sizes_become_pixels_by_the_fix() {
     // Of corners, x or y may be first.
     let (set, checked) = with(&|[x, y, w, h]| [x, y, x + w, y + h]);
     checked.has_errors(&[("boxes-are-unclear-fractions", 1)]);
-    assert!(fix(&set, 1)["annotations"][9]["bbox"][2].as_f64().unwrap() <= 1.0);
+    no_copy(&set, "the meaning of the numbers");
     // Four boxes are refused, too, and their order is not known.
     let (set, checked) = DataSet::with(|set| {
         let boxes = (0..4).map(|at| annotation(at + 1, 1 + at % 3, 3, fractions(at as u32 + 5)));
         set.train["annotations"] = boxes.collect();
     });
     checked.has_errors(&[("boxes-are-unclear-fractions", 1)]);
-    fix(&set, 1);
+    no_copy(&set, "the meaning of the numbers");
 }
 
 /// Returns right boxes all over images of 64x48; many touch their edges.
@@ -778,8 +778,8 @@ fn exchanged_sizes_of_images_are_named_and_exchanged_by_the_fix() {
     // Boxes in the frame of images that were rotated later, with the right sizes and with those of that frame.
     let rotated = |[x, y, w, h]: [f64; 4]| [48.0 - y - h, x, h, w];
     let (_, checked) = DataSet::with(|set| all(set, rotated));
-    checked.has_errors(&[("boxes-are-no-sizes", 1)]);
-    let detail = checked.places("boxes-are-no-sizes")[0]["detail"].clone();
+    checked.has_errors(&[("boxes-are-transposed", 1)]);
+    let detail = checked.places("boxes-are-transposed")[0]["detail"].clone();
     let expected = "; they fit as [x, y, width, height] of the images rotated by 90 degrees, too";
     assert!(detail.as_str().unwrap().ends_with(expected), "{detail}");
     let (_, checked) = DataSet::with(|set| {
@@ -845,7 +845,7 @@ fn boxes_of_another_frame_are_refused_and_no_copy_without_them_is_written() {
     ]);
     let stderr = String::from_utf8_lossy(&output.stderr).replace("\n  ", " ");
     assert!(
-        stderr.contains("fixed.json: not written: many boxes do not fit"),
+        stderr.contains("fixed.json: no corrected copy is written while many boxes do not fit"),
         "{stderr}"
     );
     assert_eq!(output.status.code(), Some(1));
@@ -1628,9 +1628,14 @@ fn other_orders_and_centers_in_coco_json_are_refused_by_every_command_and_fixed(
             let boxes = (0..60).map(|i| annotation(i + 1, 1 + i % 3, 3, write(all_over(i))));
             set.train["annotations"] = boxes.collect::<Vec<_>>().into();
         });
-        checked.has_errors(&[("boxes-are-no-sizes", 1)]);
+        let kind = if is_fixed {
+            "boxes-are-no-sizes"
+        } else {
+            "boxes-are-transposed"
+        };
+        checked.has_errors(&[(kind, 1)]);
         let expected = format!("60 of 60 boxes fit their images as {convention}, not as [x, y");
-        let detail = &checked.places("boxes-are-no-sizes")[0]["detail"];
+        let detail = &checked.places(kind)[0]["detail"];
         assert!(detail.as_str().unwrap().starts_with(&expected), "{detail}");
         let elsewhere = tempfile::tempdir().unwrap();
         let out = text(&elsewhere.path().join("out"));
@@ -1646,16 +1651,215 @@ fn other_orders_and_centers_in_coco_json_are_refused_by_every_command_and_fixed(
             &["eval", "--results", &file, "--annotations", &file],
             &[&expected],
         );
-        let fixed = fix(&set, i32::from(!is_fixed));
+        if !is_fixed {
+            no_copy(
+                &set,
+                "the meaning of the numbers of its boxes is not certain",
+            );
+            continue;
+        }
+        let fixed = fix(&set, 0);
         for i in 0..60 {
             let found = &fixed["annotations"][i as usize]["bbox"];
-            let numbers = if is_fixed {
-                all_over(i)
-            } else {
-                write(all_over(i))
-            };
-            assert_eq!(*found, json!(numbers), "{convention}");
+            assert_eq!(*found, json!(all_over(i)), "{convention}");
         }
+    }
+}
+
+/// Asserts that no corrected copy of train is written, for a reason.
+fn no_copy(set: &DataSet, reason: &str) {
+    let copy = set.path("copy.json");
+    let root = text(set.dir.path());
+    let arguments = ["data", "check", &root, "--split", "train", "--fix"];
+    let output = sedet(&[&arguments[..], &[&text(&copy)]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr).replace("\n  ", " ");
+    let message = format!("copy.json: no corrected copy is written while {reason}");
+    assert!(stderr.contains(&message), "{stderr}");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!copy.exists());
+}
+
+#[test]
+fn shifted_category_ids_are_named_by_check_and_train_and_no_class_is_dropped_by_the_fix() {
+    let (set, checked) = DataSet::with(|set| {
+        set.train["categories"] = json!([{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]);
+        set.val["categories"] = set.train["categories"].clone();
+        for (at, object) in (0..).zip(set.train["annotations"].as_array_mut().unwrap()) {
+            object["category_id"] = json!(at % 2);
+        }
+        for object in set.val["annotations"].as_array_mut().unwrap() {
+            object["category_id"] = json!(1);
+        }
+    });
+    assert_eq!(checked.kinds("error")["categories-shifted"], 1);
+    assert_eq!(
+        checked.places("categories-shifted")[0]["detail"],
+        "those of the boxes are 0 to 1, those of the categories 1 to 2: all would be listed if they were one higher, so they seem to be one too low"
+    );
+    no_copy(&set, "its category ids seem to be shifted by one");
+    let (root, out) = (text(set.dir.path()), text(&set.path("out")));
+    fails_with(
+        &["train", "--dataset", &root, "--output", &out],
+        &[
+            "refers to category 0, which is not in `categories`",
+            "all would be listed if they were one higher",
+            "add 1 to every `category_id`",
+        ],
+    );
+    set.write(
+        "results.json",
+        json!([{"image_id": 1, "category_id": 1, "bbox": [4, 5, 20, 30], "score": 0.5}])
+            .to_string(),
+    );
+    let (results, file) = (
+        text(&set.path("results.json")),
+        text(&set.path("train.json")),
+    );
+    let output = sedet(&["eval", "--results", &results, "--annotations", &file]);
+    let stderr = String::from_utf8_lossy(&output.stderr).replace("\n  ", " ");
+    assert!(
+        stderr.contains("of all ids, all would be listed if they were one higher"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn boxes_in_two_orders_are_told_apart_by_their_areas_and_suspected_without() {
+    let mixed = |with_areas: bool| {
+        DataSet::with(|set| {
+            let boxes = (0..120).map(|i| {
+                let [x, y, w, h] = all_over(i);
+                let corners = i % 3 == 0;
+                let bbox = if corners {
+                    [x, y, x + w, y + h]
+                } else {
+                    [x, y, w, h]
+                };
+                let mut object = annotation(i + 1, 1 + i % 3, 3, bbox);
+                object["area"] = if with_areas {
+                    json!(w * h)
+                } else {
+                    Value::Null
+                };
+                object
+            });
+            set.train["annotations"] = boxes.collect();
+        })
+    };
+    let (set, checked) = mixed(true);
+    checked.has_errors(&[("boxes-are-mixed", 1)]);
+    let verdict = "have the `area` of [x1, y1, x2, y2], and not that of [x, y, width, height]";
+    let detail = checked.places("boxes-are-mixed")[0]["detail"].clone();
+    assert!(detail.as_str().unwrap().contains(verdict), "{detail}");
+    let (root, out) = (text(set.dir.path()), text(&set.path("out")));
+    fails_with(
+        &["train", "--dataset", &root, "--output", &out],
+        &[verdict, "--fix FIXED.json` writes a copy"],
+    );
+    let fixed = fix(&set, 0);
+    for i in 0..120 {
+        let found = &fixed["annotations"][i as usize]["bbox"];
+        assert_eq!(*found, json!(all_over(i)), "{i}");
+    }
+    let (set, checked) = mixed(false);
+    assert_eq!(checked.kinds("error")["boxes-may-be-misread"], 1);
+    let detail = checked.places("boxes-may-be-misread")[0]["detail"].clone();
+    let suspicion = "of these fit as [x1, y1, x2, y2], such as [";
+    assert!(detail.as_str().unwrap().contains(suspicion), "{detail}");
+    // Nothing is clipped.
+    let fixed = fix(&set, 1);
+    assert_eq!(
+        fixed["annotations"][3]["bbox"],
+        set.train["annotations"][3]["bbox"]
+    );
+}
+
+#[test]
+fn boxes_of_stored_pixels_are_named_with_the_exif_rotation_of_their_images() {
+    let (set, checked) = DataSet::with(|set| {
+        for id in 1..=3 {
+            set.write(
+                &format!("train/{id}.jpg"),
+                rotated_jpeg(&image_of(id, 48, 64)),
+            );
+        }
+        // The stored image is rotated to the left.
+        let boxes = (0..60).map(|i| {
+            let [x, y, w, h] = all_over(i);
+            annotation(i + 1, 1 + i % 3, 3, [y, 64.0 - x - w, h, w])
+        });
+        set.train["annotations"] = boxes.collect();
+    });
+    checked.has_errors(&[("boxes-are-transposed", 1)]);
+    let expected = "(3 images with an EXIF rotation by 90 degrees, which is applied here)";
+    let detail = checked.places("boxes-are-transposed")[0]["detail"].clone();
+    assert!(detail.as_str().unwrap().ends_with(expected), "{detail}");
+    let (root, out) = (text(set.dir.path()), text(&set.path("out")));
+    fails_with(
+        &["train", "--dataset", &root, "--output", &out],
+        &[expected, "rotate the boxes as the EXIF orientation"],
+    );
+    no_copy(&set, "the meaning of the numbers");
+}
+
+#[test]
+fn a_copy_without_any_image_is_not_written() {
+    let (set, checked) = DataSet::with(|set| {
+        for id in 1..=3 {
+            let larger = encoded(&image_of(id, 128, 96), ImageFormat::Jpeg);
+            set.write(&format!("train/{id}.jpg"), larger);
+        }
+    });
+    assert_eq!(checked.kinds("error")["size-differs"], 3);
+    no_copy(&set, "none of its images can be used");
+}
+
+#[test]
+fn rotated_boxes_of_cvat_are_the_upright_ones_around_them_wherever_they_are_read() {
+    let note = "6 boxes with a `rotation`, as CVAT writes it: the upright boxes around the rotated ones are used";
+    let (set, checked) = DataSet::with(|set| {
+        for object in set.train["annotations"].as_array_mut().unwrap() {
+            object["bbox"] = json!([
+                20.0,
+                20.0,
+                20.0,
+                4.0 + object["id"].as_f64().unwrap() / 10.0
+            ]);
+            object["attributes"] = json!({"occluded": false, "rotation": 90.0});
+        }
+        // One of them is changed by the fix.
+        set.train["annotations"][0]["id"] = json!("10");
+    });
+    checked.has_errors(&[("entry-malformed", 1)]);
+    assert_eq!(checked.places("found-elsewhere")[0]["detail"], note);
+    let fixed = fix(&set, 0);
+    assert_eq!(
+        fixed["annotations"][0]["bbox"],
+        json!([27.5, 12.5, 5.0, 20.0])
+    );
+    assert_eq!(
+        fixed["annotations"][0]["attributes"],
+        json!({"occluded": false})
+    );
+    assert_eq!(fixed["annotations"][1], set.train["annotations"][1]);
+    set.write("train.json", fixed.to_string());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (root, out) = (text(set.dir.path()), elsewhere.path().join("voc"));
+    let output = sedet(&[
+        "data",
+        "convert",
+        &root,
+        "--to",
+        "voc",
+        "--output",
+        &text(&out),
+    ]);
+    let stderr = String::from_utf8_lossy(&output.stderr).replace("\n  ", " ");
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("5 boxes with a `rotation`"), "{stderr}");
+    let written = std::fs::read_to_string(out.join("Annotations/1.xml")).unwrap();
+    for corner in ["<xmin>27.5<", "<ymin>12.5<", "<xmax>32.5<", "<ymax>32.5<"] {
+        assert!(written.contains(corner), "{written}");
     }
 }
 

@@ -34,6 +34,8 @@ use sedet_core::weights::load::LoadError;
 use sedet_core::weights::named::{Attempt, AttemptFailure, NamedError, NamedWeights};
 use sedet_core::weights::onnx::OnnxError;
 use sedet_core::weights::third_party::{OtherContent, ThirdPartyError};
+use sedet_data::annotations::AnnotationError;
+use sedet_data::annotations::category_shift::CategoryShift;
 use sedet_data::annotations::formats::is_dataset_file;
 use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::box_conventions::{
@@ -648,6 +650,20 @@ fn data_hint(error: &DataError) -> Option<String> {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }
         // A file with one problem often has others.
+        DataError::Annotations {
+            source:
+                AnnotationError::UnknownCategory {
+                    shift: Some(shift), ..
+                },
+            ..
+        } => Some(format!(
+            "compare the classes of some boxes with their images; if they are those of their neighbors, {} every \
+             `category_id`",
+            match shift {
+                CategoryShift::TooLow => "add 1 to",
+                CategoryShift::TooHigh => "subtract 1 from",
+            }
+        )),
         DataError::Annotations { path, .. } if is_json_file(path) => Some(format!(
             "`sedet data check {}` lists all problems of the file; with --fix FILE it writes a \
              corrected copy",
@@ -754,9 +770,21 @@ fn convention_hint(path: &Path, found: &ConventionMismatch) -> String {
                 None => format!("{fix} in pixels"),
             }
         }
+        MismatchCause::Mixed { alternative, .. }
+            if is_coco && !alternative.is_some_and(BoxOrder::is_usual) =>
+        {
+            fix
+        }
+        MismatchCause::Mixed { .. } => {
+            format!("export the boxes again, all as {}", found.expected)
+        }
         MismatchCause::Unit(_) => IN_PIXELS.to_owned(),
         MismatchCause::Convention { convention, .. } => match (found.expected, convention.order) {
             _ if convention.unit != found.expected.unit => IN_PIXELS.to_owned(),
+            _ if found.is_transposed() && found.are_sizes_known && found.turned_images > 0 => {
+                "rotate the boxes as the EXIF orientation of the images does, or export them again for the upright images"
+                    .to_owned()
+            }
             _ if found.is_transposed() && !found.are_sizes_known => {
                 "compare width and height of an image in this file with the image: exchange them if they differ, else the numbers of the boxes"
                     .to_owned()
@@ -967,6 +995,9 @@ pub(super) fn cause_hint(cause: Cause) -> Option<&'static str> {
         Cause::BoxFormat | Cause::NegativeSides | Cause::Normalized | Cause::Resized => {
             Some("write boxes as [x, y, width, height] in pixels of the original image")
         }
+        Cause::FewDetections => Some(
+            "write all detections, those of low scores, too: AP is measured over all scores (`sedet predict --score 0`)",
+        ),
         Cause::CategoryIds => Some("write the category ids of the annotation file"),
         Cause::NoObjects
         | Cause::NoDetections

@@ -226,6 +226,13 @@ pub enum MismatchCause {
         /// Another order that they fit equally well.
         alternative: Option<BoxOrder>,
     },
+    /// Some boxes have the `area` of another order.
+    Mixed {
+        /// That order.
+        order: BoxOrder,
+        /// Another order with the same areas.
+        alternative: Option<BoxOrder>,
+    },
     /// Another unit, in an order that cannot be inferred.
     Unit(BoxUnit),
     /// No convention of the table.
@@ -251,6 +258,8 @@ pub struct ConventionMismatch {
     pub is_certain: bool,
     /// Whether the sizes of the images are known from the images themselves.
     pub are_sizes_known: bool,
+    /// The number of images whose EXIF rotation exchanges width and height, as far as they were looked at.
+    pub turned_images: usize,
 }
 
 impl ConventionMismatch {
@@ -284,6 +293,15 @@ impl std::fmt::Display for ConventionMismatch {
             (MismatchCause::Unexplained, false) => write!(
                 f,
                 "{misfits} of {boxes} exceed their images far or have no area"
+            )?,
+            (MismatchCause::Mixed { order, .. }, false) => write!(
+                f,
+                "{misfits} of {boxes} exceed their images far, and {fitting} of these fit as {order}"
+            )?,
+            (MismatchCause::Mixed { order, .. }, true) => write!(
+                f,
+                "{fitting} of {boxes} have the `area` of {order}, and not that of {}",
+                self.expected.order
             )?,
             (MismatchCause::Unit(unit), false) => write!(
                 f,
@@ -322,7 +340,15 @@ impl std::fmt::Display for ConventionMismatch {
             "; they fit as [x, y, width, height] of the images rotated by 90 degrees, too"
         } else {
             "; they would fit as they are if width and height of the images were exchanged"
-        })
+        })?;
+        if self.turned_images > 0 {
+            let images = count(self.turned_images, "image");
+            write!(
+                f,
+                " ({images} with an EXIF rotation by 90 degrees, which is applied here)"
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::count;
+
 /// Height and width in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageSize {
@@ -38,8 +40,9 @@ impl std::fmt::Display for ImageSize {
 /// Largest plausible coordinate in pixels; the largest image that can be decoded has sides of 18,900.
 pub(crate) const LARGEST_COORDINATE: f64 = 1e6;
 
-/// Tolerance in pixels; a box that exceeds its image by no more is rounded, or counts from 1.
-pub(crate) const EDGE_TOLERANCE: f64 = 1.0;
+/// Tolerance in pixels; a box that exceeds its image by no more is rounded, or counts from 1. The hundredth is that of
+/// fractions with six digits.
+pub(crate) const EDGE_TOLERANCE: f64 = 1.01;
 
 /// The side in pixels that a box of a training image has to exceed; torchvision's limit. Boxes of zero size make the box
 /// coder divide by zero.
@@ -56,6 +59,24 @@ pub struct BoxXyxy {
     pub x2: f32,
     /// Bottom edge.
     pub y2: f32,
+}
+
+/// Returns the upright box around a box, both `[x, y, width, height]`, that is rotated about its center.
+pub(crate) fn around_rotated([x, y, w, h]: [f64; 4], degrees: f64) -> [f64; 4] {
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    let (sin, cos) = (sin.abs(), cos.abs());
+    let (width, height) = (w * cos + h * sin, w * sin + h * cos);
+    let around = [x + (w - width) / 2.0, y + (h - height) / 2.0, width, height];
+    // A ten-thousandth of a pixel, so that messages show no digits without a meaning.
+    around.map(|value| (value * 1e4).round() / 1e4)
+}
+
+/// Describes boxes that were replaced by the upright ones [around them](around_rotated).
+pub(crate) fn described_rotated(boxes: usize) -> Option<String> {
+    (boxes > 0).then(|| {
+        let boxes = count(boxes, "box");
+        format!("{boxes} with a `rotation`, as CVAT writes it: the upright boxes around the rotated ones are used")
+    })
 }
 
 impl BoxXyxy {
@@ -207,6 +228,29 @@ mod tests {
             let back = BoxXyxy::from_xywh(a.to_xywh());
             prop_assert!((back.x2 - a.x2).abs() < 1e-3 && (back.y2 - a.y2).abs() < 1e-3);
         }
+    }
+
+    #[test]
+    fn the_box_around_a_rotated_one_encloses_its_corners_and_has_its_center() {
+        let near = |found: [f64; 4], expected: [f64; 4]| {
+            let differs = found
+                .iter()
+                .zip(expected)
+                .any(|(a, b)| (a - b).abs() > 1e-4);
+            assert!(!differs, "{found:?} instead of {expected:?}");
+        };
+        let wide = [10.0, 20.0, 40.0, 10.0];
+        near(around_rotated(wide, 0.0), wide);
+        near(around_rotated(wide, 180.0), wide);
+        near(around_rotated(wide, 90.0), [25.0, 5.0, 10.0, 40.0]);
+        near(around_rotated(wide, -270.0), [25.0, 5.0, 10.0, 40.0]);
+        // 40 sin 30 + 10 cos 30 = 28.66; 40 cos 30 + 10 sin 30 = 39.64
+        let [x, y, w, h] = around_rotated(wide, 30.0);
+        near(
+            [x + w / 2.0, y + h / 2.0, w, h],
+            [30.0, 25.0, 39.6410, 28.6603],
+        );
+        near(around_rotated(wide, 330.0), [x, y, w, h]);
     }
 
     #[test]

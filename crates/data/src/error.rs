@@ -5,6 +5,7 @@
 //! [`AnnotationError`], [`DecodeError`], [`ConventionMismatch`]) are in files that do not import it: no file imports
 //! itself through others.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::box_conventions::ConventionMismatch;
@@ -380,6 +381,11 @@ impl DataError {
             annotated,
             cause: sizes.and_then(|sizes| SizeCause::of(sizes, annotated)),
         }
+    }
+
+    /// Returns whether an image is not there.
+    pub(crate) fn is_missing_image(&self) -> bool {
+        matches!(self, Self::Decode(DecodeError::Io { source, .. }) if source.kind() == ErrorKind::NotFound)
     }
 
     /// Returns whether the error concerns a single image, so that a run can continue without it.

@@ -78,6 +78,8 @@ struct Reading {
     far_misfits: usize,
     /// Boxes whose area in the annotations is that of this order, and not that of the format.
     by_area: usize,
+    /// Boxes that are wrong as the format has them, and fit in this order.
+    wrong_that_fit: usize,
     /// The first box that fits, and not in the order of the format.
     example: Option<[f64; 4]>,
 }
@@ -251,16 +253,17 @@ impl BoxFit {
                 example.get_or_insert(numbers);
             }
         }
-        let has_area = |[_, _, w, h]: [f64; 4]| area.is_some_and(|area| is_near(area, w * h));
+        let has_area = |xywh: [f64; 4]| area.is_some_and(|area| is_area_of(area, xywh));
         let has_own_area = has_area(own);
         for (reading, order) in self.readings.iter_mut().zip(BoxOrder::ALL) {
             let other = order.to_xywh(numbers);
             let fit = frame.fit(other);
             let is_far_misfit = fit.exceeds_by_image || fit.is_reversed;
-            let is_by_area = has_area(other) && !has_own_area;
+            let is_by_area = has_area(other) && !has_own_area && !fit.is_reversed;
             reading.misfits += usize::from(fit.exceeds || fit.is_reversed);
             reading.far_misfits += usize::from(is_far_misfit);
             reading.by_area += usize::from(is_by_area);
+            reading.wrong_that_fit += usize::from(is_wrong && !fit.exceeds && !fit.is_reversed);
             if !is_far_misfit && (is_wrong || is_far || is_by_area) {
                 reading.example.get_or_insert(numbers);
             }
@@ -279,6 +282,7 @@ impl BoxFit {
         self.as_fractions()
             .or(certain)
             .or_else(|| self.other_order())
+            .or_else(|| self.mixed())
             .or_else(|| self.unexplained())
             .or(percentages)
     }
@@ -309,6 +313,7 @@ impl BoxFit {
             example: example.unwrap_or_default(),
             is_certain: true,
             are_sizes_known: false,
+            turned_images: 0,
         }
     }
 
@@ -405,6 +410,36 @@ impl BoxFit {
         })
     }
 
+    /// Returns the mismatch of a file in which some boxes have the area of another order, or may be in one: they exceed
+    /// their images far as the format has them, and nearly all of them fit in the other.
+    ///
+    /// The area of an outline is that of another order by chance, for one box of thousands. Large boxes that include hidden
+    /// parts exceed their images, too, so without areas nothing is certain.
+    fn mixed(&self) -> Option<ConventionMismatch> {
+        /// Fewer may be such a chance, or mistakes of their own.
+        const FEWEST: usize = 3;
+        let of = |count: &dyn Fn(&Reading) -> usize, fewest: usize, is_certain: bool| {
+            let most = self.others().map(|(reading, _)| count(reading)).max()?;
+            if most < fewest || most * 50 < self.boxes {
+                return None;
+            }
+            let mut orders = self.others().filter(|(reading, _)| count(reading) == most);
+            let (reading, order) = orders.next()?;
+            let cause = MismatchCause::Mixed {
+                order,
+                alternative: orders.next().map(|(_, order)| order),
+            };
+            Some(ConventionMismatch {
+                is_certain,
+                ..self.found(cause, most, reading.example)
+            })
+        };
+        of(&|reading| reading.by_area, FEWEST, true).or_else(|| {
+            let found = of(&|reading| reading.wrong_that_fit, FEWEST_BOXES, false);
+            found.filter(|found| found.fitting * 10 >= self.wrong * 9)
+        })
+    }
+
     /// Returns the mismatch of boxes of which many cannot be used, and no order of their numbers explains it: they may be
     /// those of other images, or of another size of the images.
     ///
@@ -467,6 +502,11 @@ fn in_file(format: BoxConvention, size: ImageSize, xywh: [f64; 4]) -> [f64; 4] {
 /// Returns whether two areas are equal but for rounding.
 pub(crate) fn is_near(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-3 * a.abs()
+}
+
+/// Returns whether an area is that of a box `[x, y, width, height]`.
+pub(crate) fn is_area_of(area: f64, [_, _, w, h]: [f64; 4]) -> bool {
+    is_near(area, w * h)
 }
 
 /// Returns whether a box `[x, y, width, height]` in pixels has a part outside of its image, or a negative side.
@@ -579,7 +619,7 @@ mod tests {
         let wrong = (0..).zip(&centers);
         let wrong = wrong.map(|(at, numbers)| {
             if at % 4 == 0 {
-                [-30.0, 0.0, 60.0, 40.0]
+                [-50.0, 0.0, 60.0, 40.0]
             } else {
                 *numbers
             }

@@ -260,6 +260,12 @@ fn is_unmarked(path: &Path) -> bool {
 }
 
 fn describe_unread(path: &Path) -> Option<String> {
+    let is_empty = path
+        .metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
+    if is_empty && (has_annotation_extension(path) || is_dataset_file(path)) {
+        return Some(format!("{}: the file is empty", path.display()));
+    }
     let mut formats = FORMATS.iter();
     formats.find_map(|format| format.describe_unread(path))
 }

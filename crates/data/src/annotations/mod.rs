@@ -15,6 +15,7 @@
 //! [`formats`]: a format knows neither the table nor the other formats.
 
 pub mod box_convention;
+pub mod category_shift;
 pub mod coco;
 pub mod coco_categories;
 pub mod coco_directory;

@@ -16,7 +16,7 @@ use crate::annotations::image_files::first_few;
 use crate::annotations::layout::{LayoutError, Split};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::box_conventions::BoxConvention;
-use crate::boxes::ImageSize;
+use crate::boxes::{ImageSize, described_rotated};
 use crate::images::OnBadImage;
 use crate::images::decode::{DecodeError, decode_image, header_sizes, image_size};
 use crate::text::count;
@@ -187,6 +187,7 @@ impl SplitFiles {
                 "{images} without a size in the annotations: that of the file is used"
             ));
         }
+        notes.extend(described_rotated(json.rotated_boxes()));
         let mut besides_boxes = Dropped::default();
         for (what, number) in json.extras() {
             besides_boxes.add(what, "object", number);
@@ -242,6 +243,15 @@ impl SplitEntries {
     ) -> Result<ReadSplit, DataError> {
         let mut bad_images = BadImages::of(self.images.len());
         let mut skipped: HashSet<usize> = HashSet::new();
+        let missing = self
+            .problems
+            .iter()
+            .filter(|found| found.error.is_missing_image());
+        if missing.count() == self.images.len()
+            && let Some(first) = self.images.first()
+        {
+            return Err(files.images_not_found(&first.file_name).into());
+        }
         for EntryProblem { image, error } in std::mem::take(&mut self.problems) {
             if on_bad_image == OnBadImage::Error || !error.is_about_one_image() {
                 return Err(error);
@@ -430,10 +440,14 @@ impl SplitAnnotations {
             let images = self.store.image_count();
             let causes = (0..images).into_par_iter().map(|index| {
                 let sizes = header_sizes(&self.path_of(index)).ok()?;
-                SizeCause::of(sizes, self.store.image(index).size)
+                let cause = SizeCause::of(sizes, self.store.image(index).size);
+                Some((sizes.are_turned(), cause == Some(SizeCause::Exchanged)))
             });
-            let exchanged = causes.filter(|cause| *cause == Some(SizeCause::Exchanged));
+            let causes: Vec<(bool, bool)> = causes.flatten().collect();
+            let turned = causes.iter().filter(|(is_turned, _)| *is_turned);
+            let exchanged = causes.iter().filter(|(_, is_exchanged)| *is_exchanged);
             let exchanged = exchanged.count();
+            mismatch.turned_images = turned.count();
             if exchanged * 2 > images {
                 return Err(DataError::ExchangedSizes {
                     path: path.to_owned(),

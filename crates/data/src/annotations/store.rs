@@ -12,6 +12,7 @@
 //! file, because the metrics depend on them: an area next to 32 x 32 pixels or an IoU next to a
 //! threshold may be rounded to the other side.
 
+use crate::annotations::category_shift::{CategoryShift, shift_of};
 use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest as _, Sha256};
@@ -96,12 +97,17 @@ pub enum AnnotationError {
         image: u64,
     },
     /// An annotation has a category that is not listed.
-    #[error("annotation {annotation} refers to category {category}, which is not in `categories`")]
+    #[error(
+        "annotation {annotation} refers to category {category}, which is not in `categories`{}",
+        shift.map_or_else(String::new, |shift| format!("; of the category ids of the annotations, {shift}"))
+    )]
     UnknownCategory {
         /// Annotation id.
         annotation: u64,
         /// The category id it refers to.
         category: u64,
+        /// How the ids of all annotations seem to be shifted.
+        shift: Option<CategoryShift>,
     },
     /// An image with a side of zero.
     #[error("image {id} (`{file_name}`) is {width}x{height}: both sides must be at least 1")]
@@ -619,16 +625,19 @@ impl AnnotationStoreBuilder {
 
     fn resolve_classes(&mut self) -> Result<Vec<u16>, AnnotationError> {
         let ids = std::mem::take(&mut self.category_ids);
-        ids.into_iter()
-            .zip(&self.annotation_ids)
-            .map(|(category, &annotation)| {
-                self.categories
-                    .binary_search_by_key(&category, |c| c.id)
-                    .map(|class| class as u16)
-                    .map_err(|_| AnnotationError::UnknownCategory {
-                        annotation,
-                        category,
-                    })
+        let position = |category: u64| self.categories.binary_search_by_key(&category, |c| c.id);
+        let pairs = ids.iter().zip(&self.annotation_ids);
+        pairs
+            .map(|(&category, &annotation)| {
+                let class = position(category).map(|class| class as u16);
+                class.map_err(|_| AnnotationError::UnknownCategory {
+                    annotation,
+                    category,
+                    shift: shift_of(
+                        &ids.iter().copied().collect(),
+                        &self.categories.iter().map(|c| c.id).collect(),
+                    ),
+                })
             })
             .collect()
     }
@@ -976,10 +985,10 @@ mod tests {
             "annotation 11 refers to image 6, which is not in `images`"
         );
         let mut unknown_category = builder();
-        unknown_category.add_annotation(annotation(12, 5, 2));
+        unknown_category.add_annotation(annotation(12, 5, 9));
         assert_eq!(
             unknown_category.build().unwrap_err().to_string(),
-            "annotation 12 refers to category 2, which is not in `categories`"
+            "annotation 12 refers to category 9, which is not in `categories`"
         );
     }
 

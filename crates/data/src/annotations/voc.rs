@@ -12,7 +12,7 @@ use roxmltree::{Document, Node};
 use crate::DataError;
 use crate::annotations::format::PlacedBox;
 use crate::annotations::{AnnotationStore, ObjectFlags};
-use crate::boxes::{BoxXyxy, ImageSize};
+use crate::boxes::{BoxXyxy, ImageSize, around_rotated};
 use crate::text_file::{read_bytes, text_of};
 
 /// An annotated image.
@@ -31,8 +31,10 @@ pub struct VocImage {
 pub struct VocObject {
     /// The class.
     pub name: String,
-    /// `xmin, ymin, xmax, ymax` in pixels; it may have no area.
+    /// `xmin, ymin, xmax, ymax` in pixels; it may have no area. Of a rotated box it is the upright one around it.
     pub box_in_image: BoxXyxy,
+    /// Whether the box is rotated.
+    pub is_rotated: bool,
     /// `difficult` and `truncated`.
     pub flags: ObjectFlags,
     /// Names of the other elements that have a value, such as `pose`, `occluded` and `part`; without
@@ -154,21 +156,42 @@ impl Reader<'_> {
             difficult: self.flag(node, "difficult")?,
             truncated: self.flag(node, "truncated")?,
         };
+        let rotation = rotation(node);
         for corners in node.children().filter(|node| node.has_tag_name("bndbox")) {
+            let written = BoxXyxy::new(
+                self.coordinate(corners, "xmin")?,
+                self.coordinate(corners, "ymin")?,
+                self.coordinate(corners, "xmax")?,
+                self.coordinate(corners, "ymax")?,
+            );
             objects.push(VocObject {
                 name: name.to_owned(),
-                box_in_image: BoxXyxy::new(
-                    self.coordinate(corners, "xmin")?,
-                    self.coordinate(corners, "ymin")?,
-                    self.coordinate(corners, "xmax")?,
-                    self.coordinate(corners, "ymax")?,
-                ),
+                box_in_image: match rotation {
+                    Some(degrees) => {
+                        let xywh = written.to_xywh().map(f64::from);
+                        let around = around_rotated(xywh, degrees);
+                        BoxXyxy::from_xywh(around.map(|value| value as f32))
+                    }
+                    None => written,
+                },
+                is_rotated: rotation.is_some(),
                 flags,
                 others: others(node),
             });
         }
         Ok(())
     }
+}
+
+/// Returns the degrees by which the box of an object is rotated about its center, if it is: CVAT's attribute `rotation`.
+fn rotation(object: Node) -> Option<f64> {
+    let all = object
+        .children()
+        .filter(|node| node.has_tag_name("attributes"));
+    let mut attributes = all.flat_map(|node| node.children());
+    let rotation = attributes.find(|node| optional(*node, "name") == Some("rotation"))?;
+    let degrees: f64 = optional(rotation, "value")?.parse().ok()?;
+    Some(degrees).filter(|degrees| degrees.is_finite() && degrees % 180.0 != 0.0)
 }
 
 /// Returns the text of a child element, if it has any.
@@ -323,6 +346,7 @@ mod tests {
         let object = |name: &str, box_in_image, difficult, truncated| VocObject {
             name: name.into(),
             box_in_image,
+            is_rotated: false,
             flags: ObjectFlags {
                 difficult,
                 truncated,
@@ -370,6 +394,28 @@ mod tests {
             if let Ok(text) = decode_xml(bytes, Path::new("a.xml")) {
                 let _ = parse(&text, Path::new("a.xml"));
             }
+        }
+    }
+
+    #[test]
+    fn a_box_with_the_attribute_rotation_is_the_upright_one_around_it() {
+        let object = |attributes: &str| {
+            let corners = "<xmin>10</xmin><ymin>20</ymin><xmax>50</xmax><ymax>30</ymax>";
+            let xml = format!(
+                "<annotation><object><name>cat</name><bndbox>{corners}</bndbox><attributes>{attributes}</attributes></object></annotation>"
+            );
+            let read = parse(&xml, Path::new("a.xml")).unwrap();
+            let BoxXyxy { x1, y1, x2, y2 } = read.objects[0].box_in_image;
+            (read.objects[0].is_rotated, [x1, y1, x2, y2].map(f32::round))
+        };
+        let attribute = |name: &str, value: &str| {
+            format!("<attribute><name>{name}</name><value>{value}</value></attribute>")
+        };
+        let upright = (false, [10.0, 20.0, 50.0, 30.0]);
+        let both = attribute("color", "90") + &attribute("rotation", "90.0");
+        assert_eq!(object(&both), (true, [25.0, 5.0, 35.0, 45.0]));
+        for (name, value) in [("rotation", "0.0"), ("rotation", "left"), ("angle", "90")] {
+            assert_eq!(object(&attribute(name, value)), upright);
         }
     }
 

@@ -37,6 +37,7 @@ use crate::annotations::image_files::{
 };
 use crate::annotations::layout::Split;
 use crate::annotations::voc::{self, VocImage, VocObject};
+use crate::boxes::described_rotated;
 use crate::images::decode::{has_image_extension, image_size};
 use crate::text::count;
 use crate::text_file::read_text;
@@ -808,7 +809,7 @@ fn notes_on(names: &[String], found: &[ImageOf]) -> Vec<String> {
 
 /// Returns the boxes of objects, and counts what they have besides.
 fn boxes_of(
-    objects: impl Iterator<Item = VocObject>,
+    objects: Vec<VocObject>,
     numbers: &HashMap<&str, usize>,
     dropped: &mut Dropped,
 ) -> Vec<BoxEntry> {
@@ -865,6 +866,7 @@ fn entries(
         .extend(split.list.as_ref().and_then(VocList::note));
     let found = found.into_iter().zip(sizes);
     let mut names: HashSet<&str> = HashSet::new();
+    let mut rotated_boxes = 0;
     for (image, (annotated, (of, size))) in annotations.into_iter().zip(found).enumerate() {
         let problems = &mut collected.problems;
         let mut problem = |error| problems.push(EntryProblem { image, error });
@@ -892,7 +894,8 @@ fn entries(
                 problem(DataError::size_mismatch(path, decoded, stated));
             }
         }
-        let objects = annotated.into_iter().flat_map(|found| found.objects);
+        let objects = annotated.map_or_else(Vec::new, |found| found.objects);
+        rotated_boxes += objects.iter().filter(|object| object.is_rotated).count();
         let boxes = boxes_of(objects, &numbers, &mut collected.dropped);
         collected.images.push(SplitImage {
             file_name,
@@ -900,6 +903,7 @@ fn entries(
             boxes,
         });
     }
+    collected.notes.extend(described_rotated(rotated_boxes));
     let used: BTreeSet<&str> = collected
         .images
         .iter()

@@ -1,6 +1,6 @@
 //! The annotations that a detector is evaluated against.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -9,12 +9,13 @@ use super::error::EvalError;
 use crate::DataError;
 use crate::annotations::AnnotationStore;
 use crate::annotations::box_convention::BoxFit;
+use crate::annotations::category_shift::shift_of;
 use crate::annotations::coco::Entry;
 use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
 use crate::annotations::layout::LayoutError;
 use crate::box_conventions::BoxConvention;
-use crate::boxes::ImageSize;
+use crate::boxes::{ImageSize, described_rotated};
 use crate::text::{self, numbers};
 
 /// An image of the ground truth.
@@ -151,9 +152,14 @@ impl GroundTruth {
             ));
         }
         if let Some(first) = without_category.first() {
+            let mut used: BTreeSet<u64> = annotations.iter().map(|a| a.category_id).collect();
+            used.extend(&without_category);
+            let listed = category_positions.keys().copied().collect();
+            let shift = shift_of(&used, &listed);
+            let shift = shift.map_or_else(String::new, |shift| format!("; of all ids, {shift}"));
             warnings.push(format!(
                 "dropped {} of {all} annotations: their categories are not in `categories` \
-                 (first: category_id {first})",
+                 (first: category_id {first}){shift}",
                 without_category.len()
             ));
         }
@@ -206,6 +212,8 @@ impl GroundTruth {
         let boxes = objects.map(|object| (object.image_id, object.bbox, Some(object.area)));
         let note = ground_truth.box_fit(boxes).check(path)?;
         ground_truth.warnings.extend(note);
+        let rotated = described_rotated(lists.rotated_boxes);
+        ground_truth.warnings.extend(rotated);
         ground_truth.warn_of_derived_areas(lists.derived_areas);
         ground_truth.warnings.extend(tolerated.sentences());
         Ok(ground_truth)
@@ -383,6 +391,7 @@ struct Lists {
     categories: Vec<GtCategory>,
     annotations: Vec<GtAnnotation>,
     derived_areas: usize,
+    rotated_boxes: usize,
 }
 
 impl Sink for Lists {
@@ -410,6 +419,7 @@ impl Sink for Lists {
                 if let (Some(image_id), Some(category_id), Some(bbox)) =
                     (annotation.image_id, annotation.category_id, annotation.xywh)
                 {
+                    self.rotated_boxes += usize::from(annotation.is_rotated);
                     self.derived_areas += usize::from(annotation.area.is_none());
                     self.annotations.push(GtAnnotation {
                         id: annotation.id.unwrap_or(position as u64 + 1),

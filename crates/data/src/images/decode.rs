@@ -271,6 +271,13 @@ pub(crate) struct HeaderSizes {
     pub upright: ImageSize,
 }
 
+impl HeaderSizes {
+    /// Returns whether the EXIF orientation exchanges width and height.
+    pub(crate) fn are_turned(self) -> bool {
+        self.stored != self.upright
+    }
+}
+
 /// Reads the sizes of an image as [`image_size`].
 ///
 /// # Errors

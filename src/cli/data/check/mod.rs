@@ -21,8 +21,8 @@ use sedet_data::annotations::coco_directory::CocoFormat;
 use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
 use sedet_data::annotations::layout::Split;
 use sedet_data::curation::check::{
-    CheckOptions, CheckProgress, CheckedSplit, Diagnostics, FixSummary, Severity, check_dataset,
-    check_hold_out, check_split, compare_splits,
+    CheckOptions, CheckProgress, CheckedSplit, Diagnostics, FixSummary, Obstacle, Severity,
+    check_dataset, check_hold_out, check_split, compare_splits,
 };
 use sedet_data::curation::statistics::Statistics;
 use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
@@ -97,9 +97,9 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let name = of.split.to_string();
         found.splits.first().is_some_and(|split| split.name == name)
     });
-    let has_misfits = found.splits.iter().any(|split| split.has_misfits);
+    let obstacle = found.obstacle();
     let fixed = match (&args.fix, files, found.splits.first()) {
-        (Some(_), _, _) if has_misfits => None,
+        (Some(_), _, _) if obstacle.is_some() => None,
         (Some(out), Some(files), Some(split)) => Some(fix(out, files, split)?),
         _ => None,
     };
@@ -109,9 +109,9 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     } else {
         print_out(&report.text())?;
     }
-    if let (Some(out), true) = (&args.fix, has_misfits) {
+    if let (Some(out), Some(obstacle)) = (&args.fix, obstacle) {
         let out = out.display();
-        problem!("{out}: not written: many boxes do not fit their images, and would be lost");
+        problem!("{out}: no corrected copy is written while {obstacle}");
     }
     if let (Some(fixed), Some(split)) = (&fixed, found.splits.first()) {
         print_next_step(fixed, split, &target.files);
@@ -156,12 +156,9 @@ impl Checked {
         }
     }
 
-    /// Returns what to do about boxes that do not fit their images; None if they do.
-    fn misfits_hint(&self) -> Option<String> {
-        let has_misfits = self.splits.iter().any(|split| split.has_misfits);
-        has_misfits.then(|| {
-            "no corrected copy is written while many boxes do not fit their images".to_owned()
-        })
+    /// Returns what keeps a corrected copy from being written, if anything does.
+    fn obstacle(&self) -> Option<Obstacle> {
+        self.splits.iter().find_map(|split| split.obstacle)
     }
 
     fn report<'a>(
@@ -177,7 +174,10 @@ impl Checked {
             counted: &self.counted,
             fixed,
             images: !args.skip_images,
-            cannot_fix: manual_hint(&target.files).or_else(|| self.misfits_hint()),
+            cannot_fix: manual_hint(&target.files).or_else(|| {
+                let obstacle = self.obstacle()?;
+                Some(format!("no corrected copy is written while {obstacle}"))
+            }),
             width: width(),
         }
     }

@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::value::{BoxValue, HasValue, Scalar};
+use super::value::{BoxValue, Scalar, Unread};
 use crate::annotations::MAX_ANNOTATIONS;
-use crate::boxes::ImageSize;
+use crate::boxes::{ImageSize, around_rotated};
 
 /// The three lists of a COCO document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,8 +128,11 @@ pub struct AnnotationEntry {
     pub image_id: Option<u64>,
     /// `category_id`
     pub category_id: Option<u64>,
-    /// `bbox`: `[x, y, width, height]` in pixels of the image; may contain NaN and infinity.
+    /// `bbox`: `[x, y, width, height]` in pixels of the image; may contain NaN and infinity. Of a rotated box it is the
+    /// upright one around it.
     pub xywh: Option<[f64; 4]>,
+    /// Whether the box is rotated.
+    pub is_rotated: bool,
     /// `area` in square pixels; NaN where it is not a number.
     pub area: Option<f64>,
     /// `iscrowd`; false where it is absent.
@@ -143,8 +146,11 @@ pub(crate) const EXTRAS: [(&str, &str); 4] = [
     ("segmentation", "outlines"),
     ("keypoints", "keypoints"),
     ("score", "scores"),
-    ("attributes", "attributes"),
+    (ATTRIBUTES, "attributes"),
 ];
+
+/// The field of [`EXTRAS`] in which CVAT writes the rotation of a box.
+pub(crate) const ATTRIBUTES: &str = "attributes";
 
 /// An entry of `categories`; a field is `None` where it is absent or unusable.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -201,8 +207,8 @@ pub(super) struct RawEntry {
     area: Scalar,
     iscrowd: Scalar,
     name: Scalar,
-    /// Which of the fields in `EXTRAS` have a value.
-    extras: [bool; EXTRAS.len()],
+    /// The fields in `EXTRAS`.
+    extras: [Unread; EXTRAS.len()],
     /// The type of an entry that is not an object.
     not_an_object: Option<&'static str>,
     /// A field that appears more than once; the last value counts, as in Python.
@@ -235,20 +241,36 @@ impl RawEntry {
                 width: side("width", self.width.take(), problems),
                 height: side("height", self.height.take(), problems),
             }),
-            List::Annotations => Entry::Annotation(AnnotationEntry {
-                id: own_id(self.id.take(), problems),
-                image_id: id("image_id", self.image_id.take(), problems),
-                category_id: id("category_id", self.category_id.take(), problems),
-                xywh: bbox(self.bbox.take(), problems),
-                area: area(self.area.take(), problems),
-                is_crowd: flag("iscrowd", self.iscrowd.take(), problems),
-                extras: self.extras,
-            }),
+            List::Annotations => {
+                let rotation = self.rotation();
+                Entry::Annotation(AnnotationEntry {
+                    id: own_id(self.id.take(), problems),
+                    image_id: id("image_id", self.image_id.take(), problems),
+                    category_id: id("category_id", self.category_id.take(), problems),
+                    xywh: bbox(self.bbox.take(), problems).map(|xywh| match rotation {
+                        Some(degrees) => around_rotated(xywh, degrees),
+                        None => xywh,
+                    }),
+                    is_rotated: rotation.is_some(),
+                    area: area(self.area.take(), problems),
+                    is_crowd: flag("iscrowd", self.iscrowd.take(), problems),
+                    extras: self.extras.map(|extra| extra.has_value),
+                })
+            }
             List::Categories => Entry::Category(CategoryEntry {
                 id: id("id", self.id.take(), problems),
                 name: string("name", self.name.take(), problems),
             }),
         }
+    }
+
+    /// Returns the degrees by which the box is rotated about its center, if it is: `attributes.rotation` of CVAT. The box
+    /// of an outline is upright.
+    fn rotation(&self) -> Option<f64> {
+        let of = |field: &str| EXTRAS.iter().position(|(extra, _)| *extra == field);
+        let has_outline = of("segmentation").is_some_and(|at| self.extras[at].has_value);
+        let degrees = of(ATTRIBUTES).and_then(|at| self.extras[at].rotation);
+        degrees.filter(|degrees| !has_outline && degrees.is_finite() && degrees % 180.0 != 0.0)
     }
 
     fn slot(&mut self, field: &str) -> Option<&mut Scalar> {
@@ -471,7 +493,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
             let position = match field {
                 Field::Known(position) => position,
                 Field::Extra(position) => {
-                    entry.extras[position] = map.next_value::<HasValue>()?.0;
+                    entry.extras[position] = map.next_value()?;
                     continue;
                 }
                 Field::Unknown => {
@@ -538,6 +560,7 @@ mod tests {
             image_id: Some(9),
             category_id: Some(90),
             xywh: Some([1.0, 2.0, 3.5, 4.0]),
+            is_rotated: false,
             area: Some(7.25),
             is_crowd: true,
             extras: [true, false, false, false],
@@ -562,6 +585,42 @@ mod tests {
                 "`iscrowd` is 2, not 0 or 1",
             ]
         );
+    }
+
+    #[test]
+    fn a_box_with_a_rotation_is_the_upright_one_around_it() {
+        let read = |rest: &str| {
+            let json = format!(
+                r#"{{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 40, 10], {rest}}}"#
+            );
+            match judged(List::Annotations, &json) {
+                (Entry::Annotation(entry), problems) if problems.is_empty() => {
+                    (entry.is_rotated, entry.xywh.unwrap().map(f64::round))
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let upright = (false, [10.0, 20.0, 40.0, 10.0]);
+        let turned = (true, [25.0, 5.0, 10.0, 40.0]);
+        assert_eq!(
+            read(r#""attributes": {"occluded": false, "rotation": 90.0}"#),
+            turned
+        );
+        assert_eq!(
+            read(r#""attributes": {"rotation": 270}, "segmentation": []"#),
+            turned
+        );
+        for rest in [
+            r#""attributes": {"rotation": 0.0}"#,
+            r#""attributes": {"rotation": 180.0}"#,
+            r#""attributes": {"rotation": "left"}"#,
+            r#""attributes": {"rotation": null, "rotations": 90}"#,
+            r#""attributes": [90], "rotation": 90"#,
+            // An outline is not rotated again.
+            r#""attributes": {"rotation": 90}, "segmentation": [[10, 20, 50, 20, 50, 30]]"#,
+        ] {
+            assert_eq!(read(rest), upright, "{rest}");
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ pub(super) struct CocoJson {
     unsized_images: Vec<(usize, u64)>,
     /// Numbers of annotations with each of [`EXTRAS`].
     extras: [usize; EXTRAS.len()],
+    rotated_boxes: usize,
 }
 
 impl CocoJson {
@@ -81,6 +82,7 @@ impl CocoJson {
             builder: AnnotationStoreBuilder::new(),
             unsized_images: Vec::new(),
             extras: [0; EXTRAS.len()],
+            rotated_boxes: 0,
         };
         read_document(reader, path, Policy::Strict, &mut json)?;
         Ok(json)
@@ -95,6 +97,11 @@ impl CocoJson {
     pub(super) fn extras(&self) -> impl Iterator<Item = (&'static str, usize)> {
         let counts = self.extras.iter().copied();
         EXTRAS.iter().map(|(_, what)| *what).zip(counts)
+    }
+
+    /// Returns the number of boxes that were rotated.
+    pub(super) fn rotated_boxes(&self) -> usize {
+        self.rotated_boxes
     }
 
     /// Returns the positions of the images without a size.
@@ -167,6 +174,7 @@ impl Sink for CocoJson {
                 }
             }
             Entry::Annotation(annotation) => {
+                self.rotated_boxes += usize::from(annotation.is_rotated);
                 for (count, has_value) in self.extras.iter_mut().zip(annotation.extras) {
                     *count += usize::from(has_value);
                 }

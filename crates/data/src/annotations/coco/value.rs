@@ -42,6 +42,15 @@ impl Scalar {
             _ => None,
         }
     }
+
+    /// Returns the value of a number.
+    fn as_number(&self) -> Option<f64> {
+        match *self {
+            Self::Integer(number) => Some(number as f64),
+            Self::Number(number) => Some(number),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Scalar {
@@ -107,54 +116,93 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// Whether a field has a value: anything but `null`, `false`, and empty strings, lists and objects.
-pub(super) struct HasValue(pub(super) bool);
+/// What is known of a field that is not read.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    /// Whether it has a value: anything but `null`, `false`, and empty strings, lists and objects.
+    pub(super) has_value: bool,
+    /// The number `rotation` of an object.
+    pub(super) rotation: Option<f64>,
+}
 
-impl<'de> Deserialize<'de> for HasValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(HasValueVisitor)
+impl Unread {
+    fn of(has_value: bool) -> Self {
+        Self {
+            has_value,
+            rotation: None,
+        }
     }
 }
 
-struct HasValueVisitor;
+impl<'de> Deserialize<'de> for Unread {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnreadVisitor)
+    }
+}
 
-impl<'de> Visitor<'de> for HasValueVisitor {
-    type Value = HasValue;
+struct UnreadVisitor;
+
+impl<'de> Visitor<'de> for UnreadVisitor {
+    type Value = Unread;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("any value")
     }
-    fn visit_unit<E>(self) -> Result<HasValue, E> {
-        Ok(HasValue(false))
+    fn visit_unit<E>(self) -> Result<Unread, E> {
+        Ok(Unread::of(false))
     }
-    fn visit_bool<E>(self, value: bool) -> Result<HasValue, E> {
-        Ok(HasValue(value))
+    fn visit_bool<E>(self, value: bool) -> Result<Unread, E> {
+        Ok(Unread::of(value))
     }
-    fn visit_u64<E>(self, _: u64) -> Result<HasValue, E> {
-        Ok(HasValue(true))
+    fn visit_u64<E>(self, _: u64) -> Result<Unread, E> {
+        Ok(Unread::of(true))
     }
-    fn visit_i64<E>(self, _: i64) -> Result<HasValue, E> {
-        Ok(HasValue(true))
+    fn visit_i64<E>(self, _: i64) -> Result<Unread, E> {
+        Ok(Unread::of(true))
     }
-    fn visit_f64<E>(self, _: f64) -> Result<HasValue, E> {
-        Ok(HasValue(true))
+    fn visit_f64<E>(self, _: f64) -> Result<Unread, E> {
+        Ok(Unread::of(true))
     }
-    fn visit_str<E>(self, value: &str) -> Result<HasValue, E> {
-        Ok(HasValue(!value.is_empty()))
+    fn visit_str<E>(self, value: &str) -> Result<Unread, E> {
+        Ok(Unread::of(!value.is_empty()))
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<HasValue, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Unread, A::Error> {
         let mut has_value = false;
         while seq.next_element::<IgnoredAny>()?.is_some() {
             has_value = true;
         }
-        Ok(HasValue(has_value))
+        Ok(Unread::of(has_value))
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HasValue, A::Error> {
-        let mut has_value = false;
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-            has_value = true;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unread, A::Error> {
+        let mut found = Unread::default();
+        while let Some(IsRotation(is_rotation)) = map.next_key()? {
+            found.has_value = true;
+            if is_rotation {
+                found.rotation = map.next_value::<Scalar>()?.as_number();
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
         }
-        Ok(HasValue(has_value))
+        Ok(found)
+    }
+}
+
+/// Whether a key is `rotation`.
+struct IsRotation(bool);
+
+impl<'de> Deserialize<'de> for IsRotation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl Visitor<'_> for KeyVisitor {
+            type Value = IsRotation;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_str<E>(self, key: &str) -> Result<IsRotation, E> {
+                Ok(IsRotation(key == "rotation"))
+            }
+        }
+        deserializer.deserialize_identifier(KeyVisitor)
     }
 }
 

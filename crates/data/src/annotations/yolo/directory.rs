@@ -89,7 +89,18 @@ impl YoloDirectory {
     ) -> Result<Option<Self>, DataError> {
         let splits = Self::usual_splits(root, listing);
         if splits.is_empty() {
-            return Ok(None);
+            return match labels_without_images(root, listing) {
+                Some(file) => Err(LayoutError::Incomplete {
+                    root: root.to_owned(),
+                    file,
+                    problem: "YOLO labels without images",
+                    missing: "a directory `images` with the images",
+                    remedy: "put the images into a directory `images` beside that of the labels, under the same names; \
+                             exporters leave them out unless they are asked for them",
+                }
+                .into()),
+                None => Ok(None),
+            };
         }
         let beside = splits.iter().flat_map(|(_, places)| places).cloned();
         let labels = listing.directory(&["labels"]);
@@ -585,6 +596,18 @@ pub(super) fn first_label(
         let mut labels = images.map(|name| place.join(name).with_extension("txt"));
         labels.find(is_label)
     })
+}
+
+/// Returns a label file of a directory, or of one of its splits, in which there are no images.
+fn labels_without_images(root: &Path, listing: &DirectoryListing) -> Option<PathBuf> {
+    let inner = Split::ALL.map(|split| listing.split_directory(split));
+    let of_splits = inner.into_iter().flatten();
+    let of_splits = of_splits.filter_map(|path| DirectoryListing::of(&path).directory(&["labels"]));
+    let mut all = listing
+        .directory(&["labels"])
+        .into_iter()
+        .chain(of_splits.collect::<Vec<_>>());
+    all.find_map(|labels| first_label(root, Some(&labels), &[]))
 }
 
 /// Returns whether the first line of a file is that of a box or an outline.

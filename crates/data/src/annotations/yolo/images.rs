@@ -89,6 +89,7 @@ impl SplitImages {
         let taken: HashSet<PathBuf> = exact.flat_map(|found| found.paths.clone()).collect();
         let mut renamed = BTreeSet::new();
         let mut example = None;
+        let place = listed.iter().find_map(ListedImage::place);
         for ListedImage {
             line,
             written,
@@ -96,8 +97,13 @@ impl SplitImages {
         } in listed
         {
             let Some(mut found) = found else {
-                // The loader names the missing image.
-                self.paths.push(written);
+                // The loader names the missing image, where the others are.
+                let place = place.as_ref();
+                let there = place.and_then(|(start, parts)| {
+                    let parts: Vec<&str> = line_parts(&line).skip(*parts).collect();
+                    (!parts.is_empty()).then(|| start.join(parts.join("/")))
+                });
+                self.paths.push(there.unwrap_or(written));
                 continue;
             };
             if found.is_exact {
@@ -155,6 +161,25 @@ impl ListedImage {
             found,
         }
     }
+}
+
+impl ListedImage {
+    /// Returns the directory that the path is relative to, and the number of its first parts that are not in the path of
+    /// the image; None if it was not found, or not by its name.
+    fn place(&self) -> Option<(PathBuf, usize)> {
+        let found = self.found.as_ref().filter(|found| found.is_exact)?;
+        let parts: Vec<&str> = line_parts(&self.line).collect();
+        let path = found.paths.first()?;
+        let skipped = (0..parts.len()).find(|at| path.ends_with(parts[*at..].join("/")))?;
+        let start = path.ancestors().nth(parts.len() - skipped)?;
+        Some((start.to_owned(), skipped))
+    }
+}
+
+/// Returns the parts of a path in a list, also of one that was written on Windows.
+fn line_parts(line: &str) -> impl Iterator<Item = &str> {
+    let parts = line.split(['/', '\\']);
+    parts.filter(|part| !matches!(*part, "" | "." | ".."))
 }
 
 /// Returns the error about a list of which not one image exists.

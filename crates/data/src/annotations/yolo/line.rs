@@ -163,10 +163,14 @@ pub(super) fn class_of(numbers: &[f64], classes: usize) -> Result<usize, LinePro
     }
 }
 
+/// Checks that values can be fractions of an image.
+///
+/// Those of boxes that include hidden parts of their objects are outside of the image, also the center. They are clipped
+/// as in all formats.
 pub(super) fn check_fractions(values: &[f64]) -> Result<(), String> {
-    /// Upper bound of the error, beyond the image border, of a value rounded to six digits.
-    const TOLERANCE: f64 = 1e-4;
-    let is_outside = |value: &&f64| !(-TOLERANCE..=1.0 + TOLERANCE).contains(*value);
+    /// By how much a box exceeds its image on a side; pixels are more, except in the corner.
+    const BEYOND: f64 = 0.5;
+    let is_outside = |value: &&f64| !(-BEYOND..=1.0 + BEYOND).contains(*value);
     let Some(outside) = values.iter().find(is_outside) else {
         return Ok(());
     };

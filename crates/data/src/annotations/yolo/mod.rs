@@ -240,9 +240,15 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         let is_of_split = files.image_directories.iter().all(|place| place.is_dir())
             && !matches!(place, LabelPlace::BelowLabels | LabelPlace::InLabels);
         if is_of_split {
-            let what = "label files without an image that can be decoded";
             let orphans = orphans(&collected.label_files);
-            collected.dropped.add(what, "file", orphans);
+            if let Some(first) = orphans.first() {
+                let first = first.strip_prefix(&directory.root).unwrap_or(first);
+                let what = format!(
+                    "label files without an image that can be decoded, such as {}",
+                    first.display()
+                );
+                collected.dropped.add(what, "file", orphans.len());
+            }
         }
     }
     Ok(SplitEntries {
@@ -390,7 +396,7 @@ impl<'a> CollectedSplit<'a> {
 }
 
 /// Counts the label files beside those that belong to images.
-fn orphans(label_files: &HashSet<PathBuf>) -> usize {
+fn orphans(label_files: &HashSet<PathBuf>) -> Vec<PathBuf> {
     let directories: BTreeSet<&Path> = label_files
         .iter()
         .filter_map(|path| path.parent())
@@ -411,7 +417,7 @@ fn orphans(label_files: &HashSet<PathBuf>) -> usize {
         files
     });
     let others = files.filter(|path| !label_files.contains(path));
-    others.filter(is_label).count()
+    others.filter(is_label).collect()
 }
 
 /// The description of the objects of which only the boxes are read.

@@ -724,3 +724,58 @@ fn entries_that_lead_elsewhere_are_noted_and_those_that_lead_nowhere_name_both_p
         "{message}"
     );
 }
+
+#[test]
+fn a_box_whose_center_is_beyond_its_image_is_read_and_pixels_are_not() {
+    let read = parse_line("0 1.02 0.5 0.2 0.2", 1).unwrap();
+    assert_eq!(read.cxcywh, [1.02, 0.5, 0.2, 0.2]);
+    for line in ["0 2 3 1 1", "0 0.5 0.5 1.6 0.2", "0 -0.6 0.5 0.2 0.2"] {
+        let problem = parse_line(line, 1).unwrap_err();
+        assert!(problem.contains("is not a fraction"), "{line}: {problem}");
+    }
+}
+
+#[test]
+fn labels_without_images_are_named_as_such() {
+    for label in ["labels/a.txt", "train/labels/a.txt"] {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ("classes.txt", "cat\n");
+        put_all(dir.path(), &[names, (label, "0 0.5 0.5 0.25 0.25\n")]);
+        std::fs::create_dir(dir.path().join("images")).unwrap();
+        let message = YoloDirectory::find(dir.path()).unwrap_err().to_string();
+        assert!(
+            message.contains("a.txt: YOLO labels without images; a directory `images`"),
+            "{message}"
+        );
+    }
+    // No labels either.
+    let dir = tempfile::tempdir().unwrap();
+    put_all(
+        dir.path(),
+        &[("labels/a.txt", "cat\n"), ("classes.txt", "cat\n")],
+    );
+    assert!(YoloDirectory::find(dir.path()).unwrap().is_none());
+}
+
+#[test]
+fn a_missing_image_of_a_list_is_expected_where_the_others_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let label = "0 0.5 0.5 0.25 0.25\n";
+    put_all(
+        dir.path(),
+        &[
+            (
+                "obj.data",
+                "train = data/train.txt\nnames = data/obj.names\n",
+            ),
+            ("obj.names", "cat\n"),
+            ("train.txt", "data/obj/a.png\ndata\\obj\\b.png\n"),
+            ("obj/a.png", ""),
+            ("obj/a.txt", label),
+            ("obj/b.txt", label),
+        ],
+    );
+    let message = read_train(dir.path()).unwrap_err();
+    let expected = dir.path().join("obj/b.png").display().to_string();
+    assert!(message.starts_with(&expected), "{message}");
+}

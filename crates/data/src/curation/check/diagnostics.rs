@@ -170,6 +170,9 @@ kinds! {
         ["box refers to an image that is not listed" "boxes refer to images that are not listed"]
         "add the image, or remove the boxes"
         fix "such boxes are dropped";
+    CategoriesShifted Error "categories-shifted"
+        ["split has category ids of boxes that seem to be shifted" "splits have category ids of boxes that seem to be shifted"]
+        "compare the classes of some boxes with their images: if they are those of their neighbors, correct `category_id`; no corrected copy is written, which would drop a class and keep the others under wrong names";
     UnknownCategory Error "unknown-category"
         ["box refers to a category that is not listed" "boxes refer to categories that are not listed"]
         "add the category, or correct `category_id`"
@@ -182,6 +185,13 @@ kinds! {
         ["file has boxes that are not [x, y, width, height]" "files have boxes that are not [x, y, width, height]"]
         "COCO's `bbox` is [x, y, width, height] in pixels: the upper left point of the box and its size"
         fix "boxes become [x, y, width, height]";
+    BoxesAreTransposed Error "boxes-are-transposed"
+        ["file has boxes with exchanged axes" "files have boxes with exchanged axes"]
+        "show some boxes on their images: if x and y are exchanged, export them again as [x, y, width, height]; if the images were rotated after they were annotated, or have an EXIF rotation that the annotations ignore, rotate the boxes or use the original images";
+    BoxesAreMixed Error "boxes-are-mixed"
+        ["file has boxes in two orders" "files have boxes in two orders"]
+        "correct the program that wrote the file: all boxes have to be [x, y, width, height]"
+        fix "boxes whose `area` is that of the other order become [x, y, width, height]";
     BoxesMayBeNoSizes Error "boxes-may-be-no-sizes"
         ["file has boxes that may not be [x, y, width, height]" "files have boxes that may not be [x, y, width, height]"]
         "show some boxes on their images: if they are displaced, export them again as [x, y, width, height]; otherwise correct those beyond the image bounds, which are not clipped here";
@@ -253,7 +263,7 @@ kinds! {
         "no action is required if this is what you expect";
     NotUsed Warning "not-used"
         ["kind of content that is not used" "kinds of content that are not used"]
-        "sedet trains on boxes of single objects";
+        "sedet trains on boxes of single objects in images that can be read";
     LeakNearDuplicate Warning "leak-near-duplicate"
         ["near-duplicate of an image in another split" "near-duplicates of images in another split"]
         "inspect each pair: copies, other sizes or frames of one video should be in one split";

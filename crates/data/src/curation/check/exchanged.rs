@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::SizeCause;
 use crate::annotations::box_convention::is_misfit;
 use crate::boxes::ImageSize;
-use crate::curation::check::{CheckedSplit, Diagnostics, Kind, lists};
+use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Obstacle, lists};
 use crate::error::exchanged_sizes;
 use crate::images::decode::header_sizes;
 
@@ -36,13 +36,16 @@ pub(super) fn check_headers(split: &mut CheckedSplit, diagnostics: &mut Diagnost
     let sizes = images.into_par_iter().filter_map(|(at, image)| {
         let name = image.file_name.as_deref()?;
         let (sizes, annotated) = (header_sizes(&directory.join(name)).ok()?, image.size()?);
-        Some((at, sizes.upright, SizeCause::of(sizes, annotated)))
+        Some((at, sizes, SizeCause::of(sizes, annotated)))
     });
     let sizes: Vec<_> = sizes.collect();
     split.are_sizes_known = sizes.len() == split.images.kept().count();
+    split.turned_images = sizes.iter().filter(|(_, s, _)| s.are_turned()).count();
     let exchanged = sizes.into_iter();
     let exchanged = exchanged.filter(|(_, _, cause)| *cause == Some(SizeCause::Exchanged));
-    let exchanged = exchanged.map(|(at, size, _)| (at, size)).collect();
+    let exchanged = exchanged
+        .map(|(at, sizes, _)| (at, sizes.upright))
+        .collect();
     resolve(split, exchanged, diagnostics);
 }
 
@@ -75,7 +78,9 @@ pub(super) fn resolve(
                 Shown::Rotated => "the boxes are those of the image rotated by 90 degrees",
                 _ => "width and height are exchanged, or the image was rotated by 90 degrees",
             };
-            split.has_misfits |= exchanged.len() * 5 > split.images.len();
+            if exchanged.len() * 5 > split.images.len() {
+                split.obstacle.get_or_insert(Obstacle::Misfits);
+            }
             for (at, size) in exchanged {
                 let annotated = size.transposed();
                 let detail = format!("{annotated} in the annotations, {size} in the file: {why}");

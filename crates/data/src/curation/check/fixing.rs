@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::annotations::box_convention::BoxFit;
 use crate::annotations::coco::copy::{Copied, copy_coco};
+use crate::annotations::coco::entry::ATTRIBUTES;
 use crate::annotations::coco::{List, read_coco};
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::format::SplitFiles;
@@ -47,7 +48,7 @@ impl CheckedSplit {
     ///
     /// # Errors
     /// The file exists already (nothing is overwritten), can't be written, is not read back as it should be, the
-    /// annotations could not be read to their end, or [many of their boxes](Self::has_misfits) do not fit the images.
+    /// annotations could not be read to their end, or there is an [obstacle](Self::obstacle).
     pub fn write_fixed(&self, path: &Path) -> Result<FixSummary, DataError> {
         let refused = |problem: &str| {
             let error = io::Error::new(io::ErrorKind::AlreadyExists, problem);
@@ -61,8 +62,8 @@ impl CheckedSplit {
             let error = io::Error::new(io::ErrorKind::InvalidData, problem);
             return Err(DataError::io(&self.annotations, error));
         }
-        if self.has_misfits {
-            let problem = "has many boxes that do not fit their images, so it cannot be corrected";
+        if let Some(obstacle) = self.obstacle {
+            let problem = format!("cannot be corrected while {obstacle}");
             let error = io::Error::new(io::ErrorKind::InvalidData, problem);
             return Err(DataError::io(&self.annotations, error));
         }
@@ -279,6 +280,10 @@ fn write_object(object: &RawAnnotation, fields: &mut Map<String, Value>) {
     set(fields, "bbox", bbox.map(|bbox| bbox.to_vec()));
     set(fields, "area", object.area.map(tidy));
     set(fields, "iscrowd", Some(u8::from(object.is_crowd)));
+    // The box is the upright one around a rotated box.
+    if let Some(Value::Object(attributes)) = fields.get_mut(ATTRIBUTES) {
+        attributes.remove("rotation");
+    }
     if object.without_outline {
         fields.remove("segmentation");
     }

@@ -134,6 +134,7 @@ pub(super) fn check(
                 stored: decoded.stored_size,
                 upright: decoded.size,
             };
+            split.turned_images += usize::from(sizes.are_turned());
             let annotated = split.images.entries[at].size();
             match annotated.and_then(|annotated| SizeCause::of(sizes, annotated)) {
                 Some(SizeCause::Exchanged) => exchanged.push((at, decoded.size)),

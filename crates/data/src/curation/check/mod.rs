@@ -120,6 +120,32 @@ impl<T> Entries<T> {
     }
 }
 
+/// What keeps a corrected copy from being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// A large share of the boxes does not fit the images and no other order of their numbers explains it, or many images
+    /// may have been rotated.
+    Misfits,
+    /// The boxes are not in the convention of the format, and in which one they are is not certain.
+    UnclearBoxes,
+    /// The category ids may be one too high or too low.
+    ShiftedCategories,
+    /// No image can be used.
+    NoImages,
+}
+
+impl std::fmt::Display for Obstacle {
+    /// Completes a sentence that begins with `while`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Misfits => "many boxes do not fit their images",
+            Self::UnclearBoxes => "the meaning of the numbers of its boxes is not certain",
+            Self::ShiftedCategories => "its category ids seem to be shifted by one",
+            Self::NoImages => "none of its images can be used",
+        })
+    }
+}
+
 /// Options of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckOptions {
@@ -139,9 +165,9 @@ pub struct CheckedSplit {
     /// Whether the annotations are a COCO JSON file that could be read to its end; only then a corrected copy
     /// can be written.
     pub is_whole: bool,
-    /// Whether a large share of the boxes does not fit the images and no other order of their numbers explains it, or
-    /// many images may have been rotated, so that no corrected copy is written: it would lack these boxes.
-    pub has_misfits: bool,
+    /// What keeps a corrected copy from being written, if anything does: it would lack right annotations, or keep wrong
+    /// ones.
+    pub obstacle: Option<Obstacle>,
     /// Whether the numbers of the boxes have another meaning than that of the format, and could not be converted.
     is_misread: bool,
     /// What the four numbers of boxes mean in the format of the annotations.
@@ -155,6 +181,8 @@ pub struct CheckedSplit {
     categories: Entries<RawCategory>,
     /// Whether the sizes of all images were compared with the images.
     are_sizes_known: bool,
+    /// The number of images whose EXIF rotation exchanges width and height, as far as they were looked at.
+    turned_images: usize,
     /// Facts of each image, in the order of the file; empty if images were not decoded.
     image_facts: Vec<images::ImageFacts>,
     /// Positions of images that cannot be used. They are dropped, with their boxes, after all boxes were
@@ -249,6 +277,9 @@ fn check_entries(
         lists::check_any_box(&split, files.split == Split::Train, diagnostics);
     }
     images::drop_lost(&mut split);
+    if split.images.len() > 0 && split.images.kept().next().is_none() {
+        split.obstacle.get_or_insert(Obstacle::NoImages);
+    }
     Ok(split)
 }
 

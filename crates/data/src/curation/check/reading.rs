@@ -10,6 +10,7 @@ use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
 use crate::annotations::coco::{Entry, List};
 use crate::annotations::format::SplitFiles;
+use crate::boxes::described_rotated;
 use crate::curation::check::{
     CheckProgress, CheckedSplit, Diagnostic, Diagnostics, Entries, Kind, RawAnnotation,
     RawCategory, RawImage, Verdict,
@@ -40,6 +41,7 @@ pub(super) fn read(
         objects: Entries::default(),
         categories: Entries::default(),
         appearances: [0; 3],
+        rotated_boxes: 0,
     };
     let is_whole = match read_document(observed, path, Policy::Report, &mut reading) {
         Ok(_) => true,
@@ -59,12 +61,15 @@ pub(super) fn read(
         Err(error) => return Err(error),
     };
     reading.check_lists(is_whole);
+    if let Some(note) = described_rotated(reading.rotated_boxes) {
+        reading.file_diagnostic(Kind::FoundElsewhere, note);
+    }
     Ok(CheckedSplit {
         name: name.to_owned(),
         annotations: path.clone(),
         image_directory: None,
         is_whole,
-        has_misfits: false,
+        obstacle: None,
         is_misread: false,
         box_numbers: files.format.box_numbers(),
         has_image_sizes: false,
@@ -73,6 +78,7 @@ pub(super) fn read(
         objects: reading.objects,
         categories: reading.categories,
         are_sizes_known: false,
+        turned_images: 0,
         image_facts: Vec::new(),
         lost_images: Vec::new(),
         image_moves: HashMap::new(),
@@ -106,6 +112,7 @@ struct Reading<'a> {
     categories: Entries<RawCategory>,
     /// Number of occurrences of each list.
     appearances: [usize; 3],
+    rotated_boxes: usize,
 }
 
 impl Reading<'_> {
@@ -182,6 +189,7 @@ impl Sink for Reading<'_> {
             Entry::Image(image) => self.images.push(image, verdict),
             Entry::Category(category) => self.categories.push(category, verdict),
             Entry::Annotation(annotation) => {
+                self.rotated_boxes += usize::from(annotation.is_rotated);
                 let object = RawAnnotation {
                     id: annotation.id,
                     image_id: annotation.image_id,

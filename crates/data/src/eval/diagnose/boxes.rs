@@ -1,6 +1,6 @@
 //! Other forms and units of boxes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Cause, Diagnosis, GOOD_AP50, Sample, best, diagnostic, iou, is_convincing};
 use crate::box_conventions::BoxOrder;
@@ -20,20 +20,67 @@ const UNITS: [(f64, &str); 3] = [
     (1000.0, "thousandths of the image (0 to 1000)"),
 ];
 
-/// Mirrored images, with what their coordinates are: whether x and y are measured from the opposite edge.
-const MIRRORED: [(&str, [bool; 2]); 3] = [
-    (
+/// A mirrored or rotated image, whose coordinates boxes may be in.
+struct Turned {
+    /// What was done to the image.
+    how: &'static str,
+    /// Whether x and y are exchanged.
+    is_transposed: bool,
+    /// Whether x and y are then measured from the opposite edge.
+    is_opposite: [bool; 2],
+}
+
+impl Turned {
+    const fn new(how: &'static str, is_transposed: bool, is_opposite: [bool; 2]) -> Self {
+        Self {
+            how,
+            is_transposed,
+            is_opposite,
+        }
+    }
+
+    /// Converts a box to the coordinates of the upright image with this width and height.
+    fn to_upright(&self, [x, y, w, h]: [f64; 4], [width, height]: [f64; 2]) -> [f64; 4] {
+        let [x, y, w, h] = if self.is_transposed {
+            [y, x, h, w]
+        } else {
+            [x, y, w, h]
+        };
+        let [from_right, from_bottom] = self.is_opposite;
+        let x = if from_right { width - x - w } else { x };
+        let y = if from_bottom { height - y - h } else { y };
+        [x, y, w, h]
+    }
+}
+
+/// All mirrored and rotated images; the transposed one is an order of the numbers.
+const TURNED: [Turned; 6] = [
+    Turned::new(
         "mirrored left to right, x measured from the right edge",
+        false,
         [true, false],
     ),
-    (
+    Turned::new(
         "mirrored top to bottom, y measured from the lower edge",
+        false,
         [false, true],
     ),
-    (
+    Turned::new(
         "rotated by 180 degrees, x and y measured from the lower right",
+        false,
         [true, true],
     ),
+    Turned::new(
+        "rotated by 90 degrees to the left, as images are stored whose EXIF orientation is ignored",
+        true,
+        [true, false],
+    ),
+    Turned::new(
+        "rotated by 90 degrees to the right, as images are stored whose EXIF orientation is ignored",
+        true,
+        [false, true],
+    ),
+    Turned::new("transposed about the other diagonal", true, [true, true]),
 ];
 
 /// Usual sizes of the inputs of networks besides the multiples of 32.
@@ -70,7 +117,7 @@ impl Sample {
         }
         let one_class = self.without_classes()?;
         let as_written = one_class.ap50(&one_class.rows);
-        let interpretations = self.formats().into_iter().chain(self.mirrored());
+        let interpretations = self.formats().into_iter().chain(self.turned());
         let interpretations = interpretations.chain(self.resized_frames());
         let (interpretation, ap50) = best(interpretations, |interpretation| {
             let ap50 = one_class.ap50(&interpretation.applied_to(&one_class.rows));
@@ -171,28 +218,26 @@ impl Sample {
         interpretations
     }
 
-    /// Returns interpretations in the coordinates of mirrored images, for the usual forms.
-    fn mirrored(&self) -> Vec<BoxInterpretation> {
+    /// Returns interpretations in the coordinates of mirrored and rotated images, for the usual forms.
+    fn turned(&self) -> Vec<BoxInterpretation> {
         let sizes: Option<Vec<_>> = self.rows.iter().map(|row| self.image_size(row)).collect();
         let Some(sizes) = sizes else {
             return Vec::new();
         };
         let orders = BoxOrder::USUAL.into_iter();
-        let both = orders.flat_map(|order| MIRRORED.iter().map(move |mirrored| (order, mirrored)));
-        both.map(|(order, (how, [is_x, is_y]))| {
-            let upright = |(row, [width, height]): (&ResultRow, &[f64; 2])| {
-                let [x, y, w, h] = order.to_xywh(row.bbox);
-                let x = if *is_x { width - x - w } else { x };
-                let y = if *is_y { height - y - h } else { y };
-                [x, y, w, h]
-            };
+        let both = orders.flat_map(|order| TURNED.iter().map(move |turned| (order, turned)));
+        both.map(|(order, turned)| {
+            let rows = self.rows.iter().zip(&sizes);
             BoxInterpretation {
                 cause: Cause::BoxFormat,
                 sentence: format!(
-                    "the boxes would fit as coordinates of images {how}{}",
+                    "the boxes would fit as coordinates of images {}{}",
+                    turned.how,
                     in_form(order)
                 ),
-                boxes: self.rows.iter().zip(&sizes).map(upright).collect(),
+                boxes: rows
+                    .map(|(row, size)| turned.to_upright(order.to_xywh(row.bbox), *size))
+                    .collect(),
             }
         })
         .collect()
@@ -308,6 +353,8 @@ struct Votes {
     size: [Vec<f64>; 2],
     /// The sides of squares that images are padded to, with the image in the middle.
     square: Vec<f64>,
+    /// Differences of positions, of boxes with the same size.
+    offsets: Vec<[f64; 2]>,
 }
 
 impl Votes {
@@ -318,6 +365,9 @@ impl Votes {
         let [fx, fy] = [found[2] / w, found[3] / h];
         if !(fx.is_finite() && fy.is_finite() && fx > 0.0 && fy > 0.0) {
             return;
+        }
+        if [fx, fy].iter().all(|factor| (0.9..=1.1).contains(factor)) {
+            self.offsets.push([found[0] - x, found[1] - y]);
         }
         let uniform = (fx * fy).sqrt();
         let square = uniform * width.max(height);
@@ -341,6 +391,16 @@ impl Votes {
     fn frames(mut self) -> Vec<(String, Frame)> {
         let none = [0.0; 2];
         let mut frames: Vec<(String, Frame)> = Vec::new();
+        if let Some(offset @ [dx, dy]) = commonest(&self.offsets) {
+            frames.push((
+                format!(
+                    "padded or cropped images, {} (x) and {} (y) pixels away",
+                    dx.round() as i64,
+                    dy.round() as i64
+                ),
+                Box::new(move |_| ([1.0; 2], offset)),
+            ));
+        }
         let [fx, fy] = &mut self.factor;
         if let (Some(fx), Some(fy)) = (median(fx), median(fy)) {
             frames.push((
@@ -391,6 +451,28 @@ impl Votes {
         }
         frames
     }
+}
+
+/// Returns the mean of the pairs in the fullest square of a grid and in those around it. Most pairs are those of different
+/// objects, and all over the grid.
+fn commonest(pairs: &[[f64; 2]]) -> Option<[f64; 2]> {
+    /// The side of a square in pixels.
+    const SIDE: f64 = 4.0;
+    let square = |pair: &[f64; 2]| pair.map(|value| (value / SIDE).round() as i64);
+    let mut counts: BTreeMap<[i64; 2], usize> = BTreeMap::new();
+    for pair in pairs {
+        *counts.entry(square(pair)).or_default() += 1;
+    }
+    let fullest = *counts.iter().max_by_key(|(_, count)| **count)?.0;
+    let is_near = |pair: &&[f64; 2]| {
+        let of = square(pair);
+        [0, 1]
+            .iter()
+            .all(|&axis| of[axis].abs_diff(fullest[axis]) <= 1)
+    };
+    let near: Vec<&[f64; 2]> = pairs.iter().filter(is_near).collect();
+    let mean = |axis: usize| near.iter().map(|pair| pair[axis]).sum::<f64>() / near.len() as f64;
+    Some([mean(0), mean(1)])
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {

@@ -47,6 +47,8 @@ pub enum Cause {
     ImageIds,
     /// Most images with objects have no rows.
     FewImages,
+    /// The rows fit objects, but are much fewer.
+    FewDetections,
     /// Boxes are not `[x, y, width, height]`.
     BoxFormat,
     /// Most boxes have a negative width or height.
@@ -324,31 +326,41 @@ impl Sample {
     /// Describes how many objects are detected at all. `is_explained` tells whether there is another cause, beside
     /// which a detector that finds most objects is none.
     fn detector_at_fault(&self, is_explained: bool) -> Option<Diagnosis> {
-        let mut rows_of: HashMap<u64, Vec<&ResultRow>> = HashMap::new();
-        for row in &self.rows {
-            rows_of.entry(row.image_id).or_default().push(row);
+        let mut rows_of: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (at, row) in self.rows.iter().enumerate() {
+            rows_of.entry(row.image_id).or_default().push(at);
         }
-        let mut objects = 0;
-        let mut detected = 0;
-        for object in self
-            .ground_truth
-            .annotations()
-            .iter()
-            .filter(|o| !o.iscrowd)
-        {
+        let (mut objects, mut detected) = (0, 0);
+        let mut fitting: HashSet<usize> = HashSet::new();
+        let annotations = self.ground_truth.annotations().iter();
+        for object in annotations.filter(|object| !object.iscrowd) {
             objects += 1;
             let rows = rows_of.get(&object.image_id).into_iter().flatten();
-            detected += usize::from(
-                rows.into_iter()
-                    .any(|row| iou(object.bbox, row.bbox) >= 0.5),
-            );
+            let mut fits = rows.filter(|&&at| iou(object.bbox, self.rows[at].bbox) >= 0.5);
+            let first = fits.next();
+            detected += usize::from(first.is_some());
+            fitting.extend(first.into_iter().chain(fits));
         }
         let finds_most = 2 * detected >= objects;
         if finds_most && is_explained {
             return None;
         }
+        // Right as far as they go.
+        let are_few = self.rows.len() * 2 <= objects && fitting.len() * 10 >= self.rows.len() * 8;
         let why = if self.covers_images() {
             "nearly all detections are the whole image"
+        } else if are_few {
+            return Some(diagnostic(
+                Cause::FewDetections,
+                format!(
+                    "{} of {} fit an object at IoU 0.5 or higher, but there are {} in {}: the score threshold may be \
+                     too high, or detections were lost",
+                    fitting.len(),
+                    text::count(self.rows.len(), "detection"),
+                    text::count(objects, "object"),
+                    text::count(self.ground_truth.images().len(), "image"),
+                ),
+            ));
         } else if finds_most {
             "possible causes: false detections have scores as high as theirs, or their boxes are not exact"
         } else {
@@ -762,7 +774,7 @@ mod tests {
         assert!(sentence(&rows).starts_with(&start), "{}", sentence(&rows));
         let rows = changed(|row, _| {
             row.category_id += 100;
-            row.bbox[0] += 5000.0;
+            row.bbox = [5000.0, 5000.0, 3.0, 3.0];
         });
         assert_eq!(causes(&rows), [Cause::CategoryIds]);
         assert!(
@@ -953,6 +965,61 @@ mod tests {
     }
 
     #[test]
+    fn boxes_of_images_rotated_by_90_degrees_are_named() {
+        type Rotate = fn([f64; 4], [f64; 2]) -> [f64; 4];
+        let rotations: [(&str, Rotate); 3] = [
+            (
+                "rotated by 90 degrees to the left",
+                |[x, y, w, h], [width, _]| [y, width - x - w, h, w],
+            ),
+            (
+                "rotated by 90 degrees to the right",
+                |[x, y, w, h], [_, height]| [height - y - h, x, h, w],
+            ),
+            (
+                "transposed about the other",
+                |[x, y, w, h], [width, height]| [height - y - h, width - x - w, h, w],
+            ),
+        ];
+        for (words, rotate) in rotations {
+            let rows = changed(|row, size| row.bbox = rotate(row.bbox, size));
+            assert_eq!(causes(&rows), [Cause::BoxFormat], "{}", sentence(&rows));
+            assert!(sentence(&rows).contains(words), "{}", sentence(&rows));
+        }
+    }
+
+    #[test]
+    fn boxes_of_padded_or_cropped_images_are_named_with_the_distance() {
+        for [dx, dy] in [[80.0, 0.0], [-60.0, 120.0]] {
+            let rows = changed(|row, _| {
+                row.bbox[0] += dx;
+                row.bbox[1] += dy;
+            });
+            assert_eq!(causes(&rows), [Cause::Resized], "{}", sentence(&rows));
+            let text = sentence(&rows);
+            let (before, after) = text.split_once(" (x) and ").unwrap();
+            let number = |text: Option<&str>| text.unwrap().parse::<f64>().unwrap();
+            let found = [before.rsplit(' ').next(), after.split(' ').next()].map(number);
+            let is_near = found.iter().zip([dx, dy]).all(|(a, b)| (a - b).abs() < 5.0);
+            assert!(is_near, "{text}");
+        }
+    }
+
+    #[test]
+    fn few_detections_that_fit_are_not_blamed_on_the_model() {
+        let rows: Vec<ResultRow> = good_rows().into_iter().step_by(8).collect();
+        let found = causes(&rows);
+        assert!(found.contains(&Cause::FewDetections), "{}", sentence(&rows));
+        assert!(!found.contains(&Cause::Detector));
+        // Those beside their objects are.
+        let rows: Vec<ResultRow> = changed(|row, _| row.bbox = [2000.0, 2000.0, 3.0, 3.0])
+            .into_iter()
+            .step_by(8)
+            .collect();
+        assert!(!causes(&rows).contains(&Cause::FewDetections));
+    }
+
+    #[test]
     fn boxes_of_whole_images_are_no_other_unit() {
         // Of objects in the upper left, thousandths would fit.
         let gt = ground_truth();
@@ -1016,7 +1083,7 @@ mod tests {
 
     #[test]
     fn rows_of_a_subset_of_the_images_are_named() {
-        let rows: Vec<_> = changed(|row, _| row.bbox[0] += 2000.0)
+        let rows: Vec<_> = changed(|row, _| row.bbox = [2000.0, 2000.0, 3.0, 3.0])
             .into_iter()
             .filter(|row| row.image_id < 1100)
             .collect();
