@@ -1274,6 +1274,82 @@ fn an_image_with_two_ids_is_listed_once_by_the_fix() {
 }
 
 #[test]
+fn a_name_with_different_boxes_under_two_ids_is_not_merged() {
+    let (set, checked) = DataSet::with(|set| {
+        let images = set.train["images"].as_array_mut().unwrap();
+        let mut again = images[0].clone();
+        again["id"] = 77.into();
+        images.push(again);
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        boxes.push(annotation(900, 77, 7, [1.0, 2.0, 9.0, 9.0]));
+    });
+    checked.has_errors(&[("image-name-of-two", 1)]);
+    let fixed = fix(&set, 1);
+    assert_eq!(fixed["images"], set.train["images"]);
+    assert_eq!(fixed["annotations"], set.train["annotations"]);
+}
+
+#[test]
+fn an_image_that_a_missing_name_may_mean_is_named() {
+    for (written, file, how) in [
+        ("a.png", "a.jpg", "with another extension"),
+        ("a", "a.jpg", "with another extension"),
+        (
+            "0a1b2c3d-a.jpg",
+            "a.jpg",
+            "without the prefix that Label Studio adds",
+        ),
+        ("a.jpg", "first/a.jpg", "in another place"),
+    ] {
+        let set = DataSet::new();
+        let image = encoded(&image_of(1, 64, 48), ImageFormat::Jpeg);
+        let path = format!("train/{file}");
+        std::fs::create_dir_all(set.path(&path).parent().unwrap()).unwrap();
+        std::fs::remove_file(set.path("train/1.jpg")).unwrap();
+        set.write(&path, image);
+        let mut train = set.train.clone();
+        train["images"][0]["file_name"] = written.into();
+        set.write("train.json", train.to_string());
+        set.write("val.json", set.val.to_string());
+        let checked = set.check(&[]);
+        let detail = checked.places("image-missing")[0]["detail"].clone();
+        let detail = detail.as_str().unwrap();
+        assert!(
+            detail.contains(&format!("{file} exists")) && detail.contains(how)
+                || detail.contains("exists, in another directory"),
+            "{written}: {detail}"
+        );
+    }
+}
+
+#[test]
+fn splits_with_the_same_files_are_found_without_decoding_images() {
+    let set = DataSet::new();
+    set.save();
+    std::fs::remove_dir_all(set.path("val")).unwrap();
+    let mut val = set.train.clone();
+    val["info"] = json!({});
+    set.write("val.json", val.to_string());
+    std::fs::rename(set.path("train"), set.path("images")).unwrap();
+    let checked = set.check(&["--skip-images"]);
+    checked.has_errors(&[("leak-same-file", 3)]);
+}
+
+#[test]
+fn annotations_in_another_format_that_cannot_be_read_are_named_beside_those_that_are_used() {
+    let set = DataSet::new();
+    set.save();
+    set.write("data.yaml", "train: gone/images\nval: val\nnames: [cat]\n");
+    let output = sedet(&["data", "check", &text(set.dir.path())]);
+    let stderr = String::from_utf8_lossy(&output.stderr).replace("\n  ", " ");
+    assert!(
+        stderr.contains("YOLO annotations are not used ("),
+        "{stderr}"
+    );
+    assert!(stderr.contains("gone/images"), "{stderr}");
+}
+
+#[test]
 fn duplicate_boxes_are_errors_and_with_two_classes_a_warning() {
     let (set, checked) = DataSet::with(|set| {
         let boxes = set.train["annotations"].as_array_mut().unwrap();
@@ -1513,9 +1589,9 @@ fn missing_and_invalid_lists_are_reported() {
         (r#"{"images": []}"#, "list-missing"),
         (
             r#"{"images": {}, "annotations": [], "categories": []}"#,
-            "file-broken",
+            "list-missing",
         ),
-        ("[]", "file-broken"),
+        ("[]", "list-missing"),
         ("<html>", "file-broken"),
         ("", "file-broken"),
         ("\u{feff}not json", "file-broken"),

@@ -472,7 +472,7 @@ fn explain(truth: &GroundTruth, rows: &[ResultRow], why: Explained<'_>) {
         // A checkpoint has none of these.
         let others = match diagnostic.cause {
             Cause::Detector if why.is_results_file => {
-                "; no other box format, scale or meaning of the ids explains it"
+                "; none of the other box formats, scales and meanings of the ids that were tried explains it"
             }
             _ => "",
         };

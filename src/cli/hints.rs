@@ -899,8 +899,8 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
                 .into()
         }
         LayoutError::Unrecognized { .. } => {
-            "put the annotations beside the images, or for classification the images of each class into a \
-             directory with its name"
+            "put annotations in one of these formats beside the images, or for classification the images of each class \
+             into a directory with its name"
                 .into()
         }
         _ => return None,

@@ -167,8 +167,12 @@ impl DatasetFiles {
 fn unused_annotations(root: &Path, others: &[Format]) -> String {
     let mut unused = String::new();
     for other in others {
-        if let Ok(Some(found)) = other.find(root) {
-            unused += &format!("; {other} annotations ({}) are not used", found.reason);
+        match other.find(root) {
+            Ok(Some(found)) => {
+                unused += &format!("; {other} annotations ({}) are not used", found.reason);
+            }
+            Ok(None) => {}
+            Err(error) => unused += &format!("; {other} annotations are not used ({error})"),
         }
     }
     if root.is_dir()
@@ -285,7 +289,9 @@ fn unread_text(path: &Path) -> Option<String> {
         ]
         .contains(&word)
     });
-    let is_text = has_extension(path, "txt") && (is_meant || Split::in_name(&stem).is_some());
+    let is_split = || Split::in_name(&stem).is_some();
+    let is_text = has_extension(path, "txt") && (is_meant || is_split())
+        || has_extension(path, "json") && is_meant;
     let shown = path.display();
     is_text.then(|| format!("{shown}: not annotations in a format that is read"))
 }

@@ -1,12 +1,12 @@
 //! Locations of the files of a split: its annotation file, and the directory of its images.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
 use crate::annotations::format::{Format, FoundSplits, SplitFiles};
-use crate::annotations::image_files::DirectoryListing;
+use crate::annotations::image_files::{DirectoryListing, images_within};
 use crate::annotations::layout::{LayoutError, Split, join};
 
 impl FoundSplits {
@@ -133,9 +133,9 @@ impl SplitFiles {
     pub(crate) fn images_not_found(&self, name: &str) -> LayoutError {
         let directories = self.image_directories.iter();
         let mut expected_in = join(directories.map(|directory| directory.display()));
-        let instead = self.instead_of(name);
-        if let Some(path) = &instead {
-            expected_in += &format!("; {} exists", path.display());
+        let instead = SimilarImages::within(&self.image_directories).of(name);
+        if let Some(similar) = &instead {
+            expected_in += &format!("; {similar}");
         }
         LayoutError::NoImageFiles {
             annotations: self.annotations.clone(),
@@ -144,19 +144,78 @@ impl SplitFiles {
             is_renamed: instead.is_some(),
         }
     }
+}
 
-    /// Returns an existing file that a missing name may refer to: one whose name differs in capitals.
-    pub(crate) fn instead_of(&self, name: &str) -> Option<PathBuf> {
-        let last = NameReading::LastPart.apply(name).to_lowercase();
-        self.image_directories.iter().find_map(|directory| {
-            let listing = DirectoryListing::of(directory);
-            let found = listing
-                .files
-                .iter()
-                .find(|file| file.to_lowercase() == last);
-            found.map(|file| directory.join(file))
-        })
+/// The images in and below some directories, by the parts of their names that they may share with the name of a missing
+/// one.
+pub(crate) struct SimilarImages {
+    /// By the file name in lower case.
+    by_name: HashMap<String, Vec<PathBuf>>,
+    /// By the file name without its extension, in lower case.
+    by_stem: HashMap<String, Vec<PathBuf>>,
+}
+
+impl SimilarImages {
+    /// Lists the images. A directory that cannot be read has none.
+    pub(crate) fn within(directories: &[PathBuf]) -> Self {
+        let (mut by_name, mut by_stem) = (HashMap::new(), HashMap::new());
+        let mut seen = HashSet::new();
+        for directory in directories {
+            for found in images_within(directory).unwrap_or_default() {
+                let path = directory.join(found.path());
+                if !seen.insert(path.clone()) {
+                    continue;
+                }
+                let name = found.name.to_lowercase();
+                let stem = stem_of(&name).to_owned();
+                let add = |map: &mut HashMap<String, Vec<PathBuf>>, key| {
+                    map.entry(key).or_default().push(path.clone());
+                };
+                add(&mut by_stem, stem);
+                add(&mut by_name, name);
+            }
+        }
+        Self { by_name, by_stem }
     }
+
+    /// Describes the images that a missing name may mean: those with the same name in another directory, with another
+    /// extension, or without what Label Studio puts before names. None if there are none.
+    pub(crate) fn of(&self, name: &str) -> Option<String> {
+        const SHOWN: usize = 2;
+        let last = NameReading::LastPart.apply(name).to_lowercase();
+        let without_prefix = without_hash(&last);
+        let by_stem = |name: &str| self.by_stem.get(stem_of(name));
+        let (found, how) = None
+            .or_else(|| {
+                self.by_name
+                    .get(&last)
+                    .map(|found| (found, "in another place"))
+            })
+            .or_else(|| by_stem(&last).map(|found| (found, "with another extension")))
+            .or_else(|| {
+                let found = by_stem(without_prefix?)?;
+                Some((found, "without the prefix that Label Studio adds"))
+            })?;
+        let shown = found.iter().take(SHOWN).map(|path| path.display());
+        let more = found.len().saturating_sub(SHOWN);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        let exist = if found.len() == 1 { "exists" } else { "exist" };
+        Some(format!("{}{more} {exist}, {how}", join(shown)))
+    }
+}
+
+fn stem_of(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+/// Returns a name without eight hexadecimal digits and a hyphen at its beginning.
+fn without_hash(name: &str) -> Option<&str> {
+    let (hash, rest) = name.split_once('-')?;
+    (hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(rest)
 }
 
 /// The number of names by which the directory of the images is found.

@@ -28,7 +28,7 @@ pub(crate) mod image_files;
 pub mod joining;
 pub(crate) mod json_guard;
 pub mod layout;
-mod locations;
+pub(crate) mod locations;
 pub mod reading;
 pub(crate) mod same_content;
 pub mod store;

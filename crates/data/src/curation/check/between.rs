@@ -127,6 +127,9 @@ fn not_trained(first: &CheckedSplit, others: &[CheckedSplit], diagnostics: &mut 
 }
 
 fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnostics) {
+    if split.image_facts.is_empty() {
+        return same_paths(earlier, split, diagnostics);
+    }
     let mut by_content = HashMap::new();
     let mut hashes: Vec<(usize, DifferenceHash)> = Vec::new();
     for (at, facts) in earlier.image_facts.iter().enumerate() {
@@ -166,6 +169,23 @@ fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnos
         .collect();
     for (at, kind, detail) in found {
         diagnostics.add(kind, split.diagnostic_on_image(at, detail));
+    }
+}
+
+/// Finds images of a split that are files of another one, where images were not decoded.
+fn same_paths(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnostics) {
+    let paths = |split: &CheckedSplit| -> Vec<(usize, PathBuf)> {
+        let root = split.image_directory.clone().unwrap_or_default();
+        let images = split.images.kept();
+        let named = images.filter_map(|(at, image)| Some((at, image.file_name.as_deref()?)));
+        named.map(|(at, name)| (at, root.join(name))).collect()
+    };
+    let known: HashSet<PathBuf> = paths(earlier).into_iter().map(|(_, path)| path).collect();
+    for (at, path) in paths(split) {
+        if known.contains(&path) {
+            let detail = format!("the same file is in {}", earlier.name);
+            diagnostics.add(Kind::LeakSameFile, split.diagnostic_on_image(at, detail));
+        }
     }
 }
 

@@ -130,6 +130,9 @@ kinds! {
         ["image is listed under two ids" "images are listed under two ids"]
         "list it once: the objects of each entry are background for the other"
         fix "boxes move to the first id";
+    ImageNameOfTwo Error "image-name-of-two"
+        ["image name is that of two entries with different boxes" "image names are those of two entries with different boxes"]
+        "if they are two images, write the directory of each into `file_name`; if it is one image, list it once with all its boxes: sedet cannot know which";
     ImageMissing Error "image-missing"
         ["image is missing" "images are missing"]
         "copy or download the missing files, or correct the names in the annotations"

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use image::RgbImage;
@@ -15,6 +16,7 @@ use crate::SizeCause;
 use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::file_names::{AnyCapitals, FileMatch};
 use crate::annotations::format::SplitFiles;
+use crate::annotations::locations::SimilarImages;
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckProgress, CheckedSplit, Diagnostics, Kind, exchanged};
 use crate::directory::dangling_link;
@@ -415,6 +417,8 @@ struct Neighbors {
     /// The directories that may contain the images, most likely first.
     directories: Vec<PathBuf>,
     capitals: AnyCapitals,
+    /// Listed when the first image is missing.
+    similar: OnceLock<SimilarImages>,
 }
 
 impl Neighbors {
@@ -428,6 +432,7 @@ impl Neighbors {
                 .chain(others.cloned())
                 .collect(),
             capitals: AnyCapitals::default(),
+            similar: OnceLock::new(),
         }
     }
 
@@ -460,7 +465,12 @@ impl Neighbors {
                 };
             }
         }
-        format!("not in {}", directory.display())
+        let similar = self
+            .similar
+            .get_or_init(|| SimilarImages::within(&self.directories));
+        let instead = similar.of(&slashes);
+        let instead = instead.map_or_else(String::new, |instead| format!("; {instead}"));
+        format!("not in {}{instead}", directory.display())
     }
 }
 

@@ -90,6 +90,7 @@ pub(super) fn check_images(split: &mut CheckedSplit, diagnostics: &mut Diagnosti
         }
     }
     let mut by_name: HashMap<Box<str>, u64> = HashMap::new();
+    let boxes = boxes_by_image(split);
     for at in 0..split.images.len() {
         if !split.images.is_kept(at) {
             continue;
@@ -97,6 +98,10 @@ pub(super) fn check_images(split: &mut CheckedSplit, diagnostics: &mut Diagnosti
         let image = &split.images.entries[at];
         if let (Some(id), Some(name)) = (image.id, &image.file_name) {
             match by_name.get(name) {
+                Some(&first) if have_other_boxes(&boxes, id, first) => {
+                    let detail = format!("listed as image {first} too, with other boxes");
+                    diagnostics.add(Kind::ImageNameOfTwo, split.diagnostic_on_image(at, detail));
+                }
                 Some(&first) => {
                     let detail = format!("listed as image {first} too");
                     diagnostics.add(
@@ -117,6 +122,30 @@ pub(super) fn check_images(split: &mut CheckedSplit, diagnostics: &mut Diagnosti
             diagnostics.add(Kind::SizeMissing, split.diagnostic_on_image(at, detail));
         }
     }
+}
+
+/// Returns the boxes of each image id.
+fn boxes_by_image(split: &CheckedSplit) -> HashMap<u64, Vec<[f64; 4]>> {
+    let mut boxes: HashMap<u64, Vec<[f64; 4]>> = HashMap::new();
+    for (_, object) in split.objects.kept() {
+        if let (Some(image), Some(xywh)) = (object.image_id, object.xywh) {
+            boxes.entry(image).or_default().push(xywh);
+        }
+    }
+    boxes
+}
+
+/// Returns whether two image ids have boxes, and none of them is the same: the name may be that of two images, or the
+/// entries may have an annotator or a class each.
+fn have_other_boxes(boxes: &HashMap<u64, Vec<[f64; 4]>>, a: u64, b: u64) -> bool {
+    let of = |id| boxes.get(&id).map_or(&[][..], Vec::as_slice);
+    let is_same = |a: &[f64; 4], b: &[f64; 4]| {
+        let mut pairs = a.iter().zip(b);
+        pairs.all(|(a, b)| (a - b).abs() <= EDGE_TOLERANCE)
+    };
+    let (a, b) = (of(a), of(b));
+    let is_any_same = a.iter().any(|a| b.iter().any(|b| is_same(a, b)));
+    !a.is_empty() && !b.is_empty() && !is_any_same
 }
 
 /// Drops images whose size is unknown, because their boxes refer to it.

@@ -47,7 +47,13 @@ pub(super) fn read(
         Ok(_) => true,
         Err(error @ DataError::Annotations { .. }) => return Err(error),
         Err(DataError::Json { source, .. }) => {
-            reading.file_diagnostic(Kind::FileBroken, source.to_string());
+            // Whole JSON in which a list is something else.
+            let kind = if source.is_data() {
+                Kind::ListMissing
+            } else {
+                Kind::FileBroken
+            };
+            reading.file_diagnostic(kind, source.to_string());
             false
         }
         Err(DataError::Encoding { problem, .. }) => {

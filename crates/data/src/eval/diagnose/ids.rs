@@ -26,6 +26,16 @@ type Meaning = Box<dyn Fn(u64) -> Option<u64>>;
 fn meanings(what: &str, orders: Vec<(&str, Vec<u64>)>) -> Vec<(String, Meaning)> {
     let mut meanings: Vec<(String, Meaning)> = Vec::new();
     for (order, ids) in orders {
+        let positions: HashMap<u64, usize> = ids.iter().copied().zip(0..).collect();
+        for (offset, place) in [(1, "early"), (-1, "late")] {
+            let (ids, positions) = (ids.clone(), positions.clone());
+            let meaning = move |id: u64| {
+                let position = positions.get(&id)?.checked_add_signed(offset)?;
+                ids.get(position).copied()
+            };
+            let name = format!("they are one place too {place} in the order of {order}");
+            meanings.push((name, Box::new(meaning)));
+        }
         for start in [0, 1] {
             let ids = ids.clone();
             let meaning = move |id: u64| {
@@ -95,7 +105,7 @@ pub(super) fn other_images(
             })
             .collect();
         // A few rows that happen to fit explain nothing.
-        let converted = if rows.len() * 2 < results.len() {
+        let converted = if rows.len() * 2 < results.len() || rows.len() < FEWEST_OBJECTS {
             UNDEFINED
         } else {
             ap50(&rows)

@@ -1006,6 +1006,24 @@ mod tests {
     }
 
     #[test]
+    fn image_ids_of_the_next_image_are_named_though_ids_have_gaps() {
+        let gt = ground_truth();
+        let ids: Vec<u64> = gt.images().iter().map(|image| image.id).collect();
+        for (offset, words) in [
+            (1, "one place too late"),
+            (ids.len() - 1, "one place too early"),
+        ] {
+            let rows = changed(|row, _| {
+                let at = ids.iter().position(|id| *id == row.image_id).unwrap();
+                row.image_id = ids[(at + offset) % ids.len()];
+            });
+            let found = causes(&rows);
+            assert_eq!(found, [Cause::ImageIds], "{}", sentence(&rows));
+            assert!(sentence(&rows).contains(words), "{}", sentence(&rows));
+        }
+    }
+
+    #[test]
     fn few_detections_that_fit_are_not_blamed_on_the_model() {
         let rows: Vec<ResultRow> = good_rows().into_iter().step_by(8).collect();
         let found = causes(&rows);
