@@ -21,7 +21,9 @@ use super::{Detection, Target, host};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_nn::kernels::bf16::{ComputePrecision, autocast};
 use sedet_nn::kernels::conv2d::PackedWeights;
-use sedet_nn::nn::conv::{Conv2d, Conv2dConfig, forward_linear, forward_packed_linear, linear};
+use sedet_nn::nn::conv::{
+    Conv2d, Conv2dConfig, forward_linear, forward_packed_linear, linear, pack_linear,
+};
 use sedet_nn::nn::conv_norm::{fold_all, forward_normed};
 use sedet_nn::nn::init::WeightInit;
 use sedet_nn::nn::norm::{Norm, NormConfig};
@@ -212,10 +214,24 @@ impl BoxHead {
     #[must_use]
     pub fn folded(self, precision: ComputePrecision) -> Self {
         let (convs, norms) = fold_all(self.convs, self.norms, precision);
+        if self.packed.is_some() {
+            return Self {
+                convs,
+                norms,
+                ..self
+            };
+        }
+        let (fc6, first) = pack_linear(self.fc6, precision);
+        let (fc7, second) = match self.fc7.map(|layer| pack_linear(layer, precision)) {
+            Some((layer, packed)) => (Some(layer), packed),
+            None => (None, PackedWeights::new(precision)),
+        };
         Self {
             convs,
             norms,
-            packed: Some([PackedWeights::new(precision), PackedWeights::new(precision)]),
+            fc6,
+            fc7,
+            packed: Some([first, second]),
             ..self
         }
     }

@@ -75,6 +75,18 @@ pub(crate) fn packed_linear(
     ))
 }
 
+/// Reduces a weight to the pairs of bf16 that `packed` keeps, if it is for bf16, and returns what stands for it in
+/// [`packed_linear`] with `packed`; else returns it as it is.
+pub(crate) fn reduce_to_pairs(weight: Tensor<2>, packed: &PackedWeights) -> Tensor<2> {
+    if packed.bf16().is_none() {
+        return weight;
+    }
+    Tensor::from_dispatch(<Dispatch as LinearOps>::reduce_to_pairs(
+        weight.into_dispatch(),
+        packed.clone(),
+    ))
+}
+
 /// The operation of this module and its gradients.
 #[backend_extension(Autodiff, Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")))]
 pub(super) trait LinearOps: Backend {
@@ -96,6 +108,11 @@ pub(super) trait LinearOps: Backend {
         _packed: PackedWeights,
     ) -> FloatTensor<Self> {
         <Self as LinearOps>::linear(x, weight, bias, ComputePrecision::F32)
+    }
+
+    /// See [`reduce_to_pairs`].
+    fn reduce_to_pairs(weight: FloatTensor<Self>, _packed: PackedWeights) -> FloatTensor<Self> {
+        weight
     }
 
     /// The gradient of [`linear`] for its input.
@@ -144,6 +161,16 @@ impl LinearOps for Flex {
             }
             _ => <Self as LinearOps>::linear(x, weight, bias, ComputePrecision::F32),
         }
+    }
+
+    fn reduce_to_pairs(weight: FlexTensor, packed: PackedWeights) -> FlexTensor {
+        let reduced = packed.bf16().filter(|_| all_f32([&weight]));
+        let reduced = reduced.and_then(|cpu| {
+            let shape: [usize; 2] = dims(&weight);
+            let elements = Contiguous::new(weight.clone());
+            packed.reduce_to(cpu.panels(elements.data(), shape, PANEL), shape)
+        });
+        reduced.unwrap_or(weight)
     }
 
     fn linear_input_gradient(
@@ -301,12 +328,12 @@ fn cpu_bf16_forward(
     packed: Option<&PackedWeights>,
 ) -> FlexTensor {
     let ([rows, d_in], [_, d_out]): ([usize; 2], [usize; 2]) = (dims(&x), dims(&weight));
-    let (x, elements, bias) = (
-        Contiguous::new(x),
-        Contiguous::new(weight.clone()),
-        Contiguous::new(bias),
-    );
-    let compute = || cpu.panels(elements.data(), [d_in, d_out], PANEL);
+    let (x, bias) = (Contiguous::new(x), Contiguous::new(bias));
+    // A weight that was reduced to pairs is not read.
+    let compute = || {
+        let elements = Contiguous::new(weight.clone());
+        cpu.panels(elements.data(), [d_in, d_out], PANEL)
+    };
     let kept = packed.and_then(|packed| packed.pairs(&weight, compute));
     let panels = kept.map_or_else(|| Cow::Owned(compute()), Cow::Borrowed);
     let left = cpu.pack(x.data(), rows, d_in);
@@ -473,6 +500,26 @@ mod tests {
                 values(expected)
             );
         }
+    }
+
+    #[test]
+    fn a_weight_that_is_reduced_to_pairs_gives_the_bits_of_one_that_is_kept() {
+        let device = Device::flex();
+        let x = noise(1, [9, 1100], &device);
+        let (weight, bias) = (noise(2, [1100, 50], &device), noise(3, [50], &device));
+        let of = |packed: PackedWeights, weight: &Tensor<2>| {
+            values(packed_linear(
+                x.clone(),
+                weight.clone(),
+                bias.clone(),
+                packed,
+            ))
+        };
+        let packed = PackedWeights::new(ComputePrecision::Bf16);
+        let reduced = reduce_to_pairs(weight.clone(), &packed);
+        assert_eq!(packed.are_reduced(), ComputePrecision::Bf16.is_available());
+        let kept = PackedWeights::new(ComputePrecision::Bf16);
+        assert!(of(packed, &reduced) == of(kept, &weight));
     }
 
     #[test]

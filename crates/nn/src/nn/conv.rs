@@ -7,7 +7,9 @@ use burn::tensor::{Device, Tensor};
 use super::init::WeightInit;
 use crate::kernels;
 use crate::kernels::bf16::ComputePrecision;
-use crate::kernels::conv2d::{Conv2dOptions, Filters, PackedWeights, conv2d, conv2d_fused};
+use crate::kernels::conv2d::{
+    Conv2dOptions, Filters, PackedWeights, conv2d, conv2d_fused, reduce_to_pairs,
+};
 
 /// Configuration of a [`Conv2d`]; every field has PyTorch's meaning. The pairs are (vertical,
 /// horizontal).
@@ -119,13 +121,21 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// Returns the layer for inference: the weights are brought into the orders of the CPU kernels once, by
-    /// the first forward passes, and kept. `precision` is that of its multiplications.
+    /// the first forward passes, and kept. `precision` is that of its multiplications. Weights that are only multiplied as
+    /// pairs of bf16 are reduced to them at once; such a layer stays as it is.
     #[must_use]
-    pub(crate) fn for_inference(self, precision: ComputePrecision) -> Self {
-        Self {
-            packed: Some(PackedWeights::new(precision)),
-            ..self
+    pub(crate) fn for_inference(mut self, precision: ComputePrecision) -> Self {
+        if self.packed.as_ref().is_some_and(PackedWeights::are_reduced) {
+            return self;
         }
+        let packed = PackedWeights::new(precision);
+        // Without a bias, calls do not use the orders.
+        if self.bias.is_some() && packed.are_bf16() {
+            let weight = reduce_to_pairs(self.weight.val(), &packed, self.options());
+            self.weight = Param::from_tensor(weight);
+        }
+        self.packed = Some(packed);
+        self
     }
 
     /// Returns weight and bias for the convolution operations, if the layer has a bias.
@@ -217,6 +227,17 @@ pub fn linear(d_in: usize, d_out: usize, init: WeightInit, device: &Device) -> L
         weight: init.weight([d_in, d_out], d_in, d_out, device),
         bias: Some(init.bias(d_out, d_in, device)),
     }
+}
+
+/// Returns a linear layer for inference in a precision, and where its weight is kept: in bf16 it is reduced to pairs.
+pub fn pack_linear(layer: Linear, precision: ComputePrecision) -> (Linear, PackedWeights) {
+    let packed = PackedWeights::new(precision);
+    if layer.bias.is_none() || !packed.are_bf16() {
+        return (layer, packed);
+    }
+    let weight = kernels::linear::reduce_to_pairs(layer.weight.val(), &packed);
+    let weight = Param::from_tensor(weight);
+    (Linear { weight, ..layer }, packed)
 }
 
 /// A linear layer for inference in a precision. The weight is brought into the order of the CPU kernel once, by the

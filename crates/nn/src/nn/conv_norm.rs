@@ -63,10 +63,10 @@ pub fn fold(conv: Conv2d, norm: Norm, precision: ComputePrecision) -> (Conv2d, N
     }
     let device = conv.weight.val().device();
     let (weight, bias) = filters(&conv, &norm, &device).folded();
-    let mut conv = conv.for_inference(precision);
+    let mut conv = conv;
     conv.weight = Param::from_tensor(weight);
     conv.bias = Some(Param::from_tensor(bias));
-    (conv, norm.into_folded())
+    (conv.for_inference(precision), norm.into_folded())
 }
 
 /// Applies [`fold`] to convolutions that are each followed by one of the norms. Without norms, the

@@ -83,7 +83,8 @@ fn input_gradient(
     }
     if geometry.batch * geometry.output_pixels() >= ROTATED_FROM {
         let rotated = rotate_weights(weight, geometry);
-        let weights = Weights::new(&rotated, precision);
+        let pixels = geometry.batch * geometry.output_pixels();
+        let weights = Weights::new(&rotated, precision, pixels);
         return convolve_rows(dy, &mirrored, epilogue, weights);
     }
     fold_input_gradient(dy, weight, geometry, precision)

@@ -41,7 +41,7 @@ use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_ex
 use burn::tensor::{Shape, Tensor};
 
 use super::affine::{AffineOps, affine};
-use super::bf16::ComputePrecision;
+use super::bf16::{Bf16Cpu, ComputePrecision};
 use super::cpu::{Contiguous, all_f32, dims};
 use super::excite::ExciteOps;
 use super::optional::OptionalTensor;
@@ -212,6 +212,23 @@ pub fn conv2d_gated(
     .compute(options)
 }
 
+/// Reduces weights to the pairs of bf16 that `packed` keeps, if the kernels multiply them in no other way, and returns what
+/// stands for them in calls with `packed`; else returns them as they are.
+pub(crate) fn reduce_to_pairs(
+    weight: Tensor<4>,
+    packed: &PackedWeights,
+    options: Conv2dOptions,
+) -> Tensor<4> {
+    if packed.bf16().is_none() {
+        return weight;
+    }
+    Tensor::from_dispatch(<Dispatch as Conv2dOps>::reduce_to_pairs(
+        weight.into_dispatch(),
+        packed.clone(),
+        options,
+    ))
+}
+
 /// A convolution and everything applied to its output.
 struct Convolution {
     x: Tensor<4>,
@@ -315,6 +332,15 @@ pub(super) trait Conv2dOps: ExciteOps {
         options: Conv2dOptions,
     ) -> FloatTensor<Self> {
         portable_forward::<Self>(inputs, options)
+    }
+
+    /// See [`reduce_to_pairs`]. Only the CPU's kernels have pairs.
+    fn reduce_to_pairs(
+        weight: FloatTensor<Self>,
+        _packed: PackedWeights,
+        _options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        weight
     }
 
     /// The gradient of [`conv2d`] for its input, which has the shape `input_shape`.
@@ -435,6 +461,16 @@ impl Conv2dOps for Flex {
         }
     }
 
+    fn reduce_to_pairs(
+        weight: FlexTensor,
+        packed: PackedWeights,
+        options: Conv2dOptions,
+    ) -> FlexTensor {
+        let reduced = packed.bf16().filter(|_| all_f32([&weight]));
+        let reduced = reduced.and_then(|cpu| cpu_reduced(&weight, &packed, options, cpu));
+        reduced.unwrap_or(weight)
+    }
+
     fn conv2d_input_gradient(
         output_gradient: FlexTensor,
         weight: FlexTensor,
@@ -494,18 +530,47 @@ impl SavedConv2dOps for burn::backend::Cube {}
 // CPU kernel
 // ---------------------------------------------------------------------------------------------
 
+/// Reduces weights to pairs if no algorithm reads them in another order, whatever the size of the feature map.
+fn cpu_reduced(
+    weight: &FlexTensor,
+    packed: &PackedWeights,
+    options: Conv2dOptions,
+    cpu: Bf16Cpu,
+) -> Option<FlexTensor> {
+    /// A side of a feature map on which every algorithm is possible.
+    const SIDE: usize = 64;
+    let shape: [usize; 4] = dims(weight);
+    let [_, channels, height, width] = shape;
+    let [height, width] = [height, width].map(|side| SIDE * side.max(1));
+    let geometry = Geometry::new(
+        [1, channels * options.groups, height, width],
+        shape,
+        options,
+    );
+    let is_read_otherwise = geometry.groups > 1
+        || depthwise::is_possible(&geometry)
+        || winograd::is_profitable(&geometry, true);
+    if is_read_otherwise {
+        return None;
+    }
+    let elements = Contiguous::new(weight.clone());
+    let pairs = cpu.pack(elements.data(), geometry.filters, geometry.rows());
+    packed.reduce_to(pairs, shape)
+}
+
 /// Computes the convolution of inputs without a scale.
 fn cpu_forward(inputs: Conv2dInputs<Flex>, options: Conv2dOptions) -> FlexTensor {
     let geometry = Geometry::new(dims(&inputs.x), dims(&inputs.weight), options);
-    let (x, elements) = (
-        Contiguous::new(inputs.x),
-        Contiguous::new(inputs.weight.clone()),
-    );
-    let weights = Weights::new(elements.data(), inputs.precision)
-        .kept_in(&inputs.weight, inputs.packed.as_ref());
+    let x = Contiguous::new(inputs.x);
+    let packed = inputs.packed.as_ref();
+    let are_reduced = packed.is_some_and(|packed| packed.are_reduced_from(&inputs.weight));
+    let elements = (!are_reduced).then(|| Contiguous::new(inputs.weight.clone()));
+    let weight = elements.as_ref().map_or(&[][..], Contiguous::data);
+    let pixels = geometry.batch * geometry.output_pixels();
+    let weights = Weights::new(weight, inputs.precision, pixels).kept_in(&inputs.weight, packed);
     let [bias, gates, residual] = [inputs.bias, inputs.gates, inputs.residual]
         .map(|tensor| tensor.into_option().map(Contiguous::new));
-    let (x, weight) = (x.data(), elements.data());
+    let x = x.data();
     let epilogue = Epilogue {
         bias: bias.as_ref().map(Contiguous::data),
         gates: gates.as_ref().map(Contiguous::data),
@@ -513,7 +578,9 @@ fn cpu_forward(inputs: Conv2dInputs<Flex>, options: Conv2dOptions) -> FlexTensor
         residual: residual.as_ref().map(Contiguous::data),
         relu: inputs.relu,
     };
-    let output = if depthwise::is_possible(&geometry) {
+    let output = if are_reduced {
+        forward::convolve_rows(x, &geometry, epilogue, weights)
+    } else if depthwise::is_possible(&geometry) {
         depthwise::convolve(x, weight, &geometry, epilogue)
     } else if grouped::is_profitable(&geometry) {
         grouped::convolve(x, weight, &geometry, epilogue)

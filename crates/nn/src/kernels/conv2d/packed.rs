@@ -4,9 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use burn::backend::flex::FlexTensor;
+use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::Shape;
 
 use super::super::bf16::{Bf16Cpu, ComputePrecision, Pair};
+use super::super::cpu::tensor;
 
 /// The weights of one convolution in the orders that its kernels read, for inference.
 ///
@@ -16,6 +19,9 @@ use super::super::bf16::{Bf16Cpu, ComputePrecision, Pair};
 /// order has the size of the weights, Winograd's four times that; which of them are kept depends on the
 /// sizes of the feature maps that occur. In bf16, the orders are those of pairs of bf16 and half as large, except
 /// for Winograd's.
+///
+/// Weights that are only ever multiplied as pairs of bf16 can be [reduced to them](Self::reduce_to): then nothing keeps
+/// their 32-bit floats.
 ///
 /// Clones share the orders. They belong to one weight tensor: for another one they are ignored, never used.
 #[derive(Clone)]
@@ -81,6 +87,39 @@ impl PackedWeights {
             .then(|| kept(&self.orders.pairs, compute))
     }
 
+    /// Keeps pairs as the only elements of weights of a shape. Returns what stands for the weights from now on: a tensor
+    /// of that shape that is NaN everywhere, in the memory of one element, so that a computation without the pairs would
+    /// not go unnoticed. None if other weights have orders here.
+    pub(in crate::kernels) fn reduce_to<const N: usize>(
+        &self,
+        pairs: Vec<Pair>,
+        shape: [usize; N],
+    ) -> Option<FlexTensor> {
+        let element = tensor(vec![f32::NAN], [1; N]);
+        let stand_in = <Flex as FloatTensorOps<Flex>>::float_expand(element, Shape::from(shape));
+        self.orders.source.set(stand_in.clone()).ok()?;
+        self.orders.pairs.set(pairs).ok()?;
+        Some(stand_in)
+    }
+
+    /// Returns whether products are those of bf16.
+    pub(crate) fn are_bf16(&self) -> bool {
+        self.bf16().is_some()
+    }
+
+    /// Returns whether weights were [reduced to pairs](Self::reduce_to).
+    pub(crate) fn are_reduced(&self) -> bool {
+        let source = self.orders.source.get();
+        source.is_some_and(|source| self.are_reduced_from(source))
+    }
+
+    /// Returns whether `weight` stands for weights that were [reduced to pairs](Self::reduce_to).
+    pub(in crate::kernels) fn are_reduced_from(&self, weight: &FlexTensor) -> bool {
+        let is_one_element = || weight.storage::<f32>().len() == 1;
+        let is_larger = weight.layout().num_elements() > 1;
+        is_larger && is_one_element() && self.are_of(weight)
+    }
+
     /// Returns whether the orders are those of `weight`. The first tensor that is asked for is their tensor.
     fn are_of(&self, weight: &FlexTensor) -> bool {
         let source = self.orders.source.get_or_init(|| weight.clone());
@@ -89,8 +128,13 @@ impl PackedWeights {
     }
 }
 
+/// Output pixels of a batch from which Winograd's transform is computed in each call in bf16: 150 tiles of 4x4. The
+/// transforms of a detector's large feature maps would take as much memory as all of its pairs, and the products take
+/// a hundred times as long as they do.
+const WINOGRAD_KEPT_BELOW: usize = 2400;
+
 /// An order of the weights.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// [`pack`](super::super::panels::pack).
     Rows,
@@ -106,16 +150,20 @@ pub(super) struct Weights<'a> {
     /// `[filters, channels, kernel height, kernel width]`, contiguous.
     pub(super) data: &'a [f32],
     kept: Option<&'a PackedWeights>,
+    /// Output pixels of the batch.
+    pixels: usize,
     /// Of weights that are not kept.
     precision: ComputePrecision,
 }
 
 impl<'a> Weights<'a> {
-    /// Weights whose orders are computed in each call, for multiplications in this precision.
-    pub(super) fn new(data: &'a [f32], precision: ComputePrecision) -> Self {
+    /// Weights whose orders are computed in each call, for multiplications in this precision. `pixels` are those of the
+    /// output of the batch.
+    pub(super) fn new(data: &'a [f32], precision: ComputePrecision, pixels: usize) -> Self {
         Self {
             data,
             kept: None,
+            pixels,
             precision,
         }
     }
@@ -155,6 +203,10 @@ impl<'a> Weights<'a> {
             Order::Vectors => &orders.vectors,
             Order::Winograd => &orders.winograd,
         };
+        let is_large = self.pixels >= WINOGRAD_KEPT_BELOW && cell.get().is_none();
+        if is_large && order == Order::Winograd && self.bf16().is_some() {
+            return Cow::Owned(compute(self.data));
+        }
         Cow::Borrowed(kept(cell, || compute(self.data)))
     }
 

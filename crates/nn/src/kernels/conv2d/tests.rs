@@ -669,6 +669,53 @@ fn bf16_rounds_inputs_and_weights_and_nothing_else() {
 }
 
 #[test]
+fn weights_that_are_reduced_to_pairs_give_the_bits_of_weights_that_are_kept() {
+    let device = Device::flex();
+    // Whether only pairs are multiplied, for feature maps of any size.
+    for (channels, shape, stride, groups, is_only_pairs) in [
+        (33, [70, 33, 1, 1], 1, 1, true),
+        (20, [40, 20, 3, 3], 2, 1, true),
+        (3, [24, 3, 7, 7], 2, 1, true),
+        (8, [30, 8, 3, 3], 1, 1, true),
+        (20, [40, 20, 3, 3], 1, 1, false),
+        (32, [64, 16, 1, 1], 1, 2, false),
+        (12, [12, 1, 3, 3], 1, 12, false),
+    ] {
+        let options = shape_options(shape, stride, groups);
+        let weight: Tensor<4> = noise(2, shape, &device);
+        let bias: Tensor<1> = noise(3, [shape[0]], &device);
+        let packed = PackedWeights::new(ComputePrecision::Bf16);
+        let reduced = reduce_to_pairs(weight.clone(), &packed, options);
+        let is_reduced = ComputePrecision::Bf16.is_available() && is_only_pairs;
+        assert_eq!(packed.are_reduced(), is_reduced, "{shape:?}");
+        assert_eq!(reduced.dims(), shape);
+        // Without the pairs, a computation would be seen to be wrong.
+        let first = values(reduced.clone())[0];
+        assert_eq!(first.is_nan(), is_reduced);
+        let of = |packed: PackedWeights, weight: &Tensor<4>, x: &Tensor<4>| {
+            let filters = Filters {
+                packed: Some(packed),
+                ..Filters::new(weight.clone(), bias.clone())
+            };
+            values(conv2d_fused(x.clone(), filters, None, true, options))
+        };
+        for size in [[1, channels, 9, 9], [2, channels, 70, 50]] {
+            let x = noise(1, size, &device);
+            let kept = PackedWeights::new(ComputePrecision::Bf16);
+            assert!(
+                of(packed.clone(), &reduced, &x) == of(kept, &weight, &x),
+                "{shape:?} {size:?}"
+            );
+        }
+    }
+    // Weights for 32-bit floats stay.
+    let weight: Tensor<4> = noise(2, [8, 4, 1, 1], &device);
+    let packed = PackedWeights::new(ComputePrecision::F32);
+    let same = reduce_to_pairs(weight.clone(), &packed, options(1, 0, 1));
+    assert!(!packed.are_reduced() && values(same) == values(weight));
+}
+
+#[test]
 fn bf16_keeps_nan_and_infinity() {
     let device = Device::flex();
     for odd in [f32::NAN, f32::INFINITY] {
