@@ -516,10 +516,11 @@ mod tests {
     use burn::tensor::activation::relu;
     use burn::tensor::ops::PadMode;
     use burn::tensor::{Device, Distribution, s};
+    use sedet_nn::kernels::bf16::ComputePrecision;
     use sedet_nn::nn::se::SePosition;
 
     use super::*;
-    use crate::backbones::{BackboneConfig, zoo};
+    use crate::backbones::{AnyBackbone, BackboneConfig, zoo};
 
     /// Multiplies every number, so that no norm is the identity.
     struct Randomize;
@@ -580,7 +581,8 @@ mod tests {
         outputs
     }
 
-    fn assert_traced_as_computed(name: &str, mut config: BackboneConfig) {
+    /// Returns a narrow network with random weights and statistics, and an image.
+    fn narrow(mut config: BackboneConfig) -> (AnyBackbone, Tensor<4>) {
         for width in [0.0625, 0.125, 0.25, 0.5] {
             *config.common_mut().width_multiplier = width;
             if config.validate().is_ok() {
@@ -594,8 +596,14 @@ mod tests {
         let size = [75, 81];
         let uniform = Distribution::Uniform(-1.0, 1.0);
         let pixels = Tensor::random([1, 3, size[0], size[1]], uniform, &device);
+        (network, pixels)
+    }
+
+    fn assert_traced_as_computed(name: &str, config: BackboneConfig) {
+        let (network, pixels) = narrow(config);
+        let [_, _, height, width] = pixels.dims();
         let computed = network.part_outputs(pixels.clone(), 0);
-        let mut tracer = Tracer::new(size);
+        let mut tracer = Tracer::new([height, width]);
         let mut ends = Vec::new();
         for part in 0..network.parts() {
             network.trace_part(part, &mut tracer);
@@ -616,18 +624,52 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_traced_operations_of_every_network_compute_what_its_forward_pass_does() {
-        for name in zoo::known_names() {
-            assert_traced_as_computed(&name, zoo::network(&name).unwrap().backbone);
-        }
+    /// Returns the name and the configuration of every network, and of SE units in other places.
+    fn every_network() -> Vec<(String, BackboneConfig)> {
+        let known = zoo::known_names().into_iter();
+        let mut all: Vec<(String, BackboneConfig)> = known
+            .map(|name| {
+                let config = zoo::network(&name).unwrap().backbone;
+                (name, config)
+            })
+            .collect();
         use SePosition::{Conv3x3, Identity, Post, Pre};
         for name in ["se-resnet18", "se-resnet50", "se-resnet20"] {
             for position in [Pre, Post, Identity, Conv3x3] {
                 let mut config = zoo::network(name).unwrap().backbone;
                 config.common_mut().se.as_mut().unwrap().position = position;
-                assert_traced_as_computed(&format!("{name}, {position:?}"), config);
+                all.push((format!("{name}, {position:?}"), config));
             }
+        }
+        all
+    }
+
+    #[test]
+    fn every_network_that_is_folded_for_bf16_computes_nearly_what_it_computes_in_32_bits() {
+        for (name, config) in every_network() {
+            let (network, pixels) = narrow(config);
+            let outputs = |precision| {
+                let folded = network.clone().folded(precision);
+                // The second pass uses what the first one kept.
+                let _ = folded.part_outputs(pixels.clone(), 0);
+                folded.part_outputs(pixels.clone(), 0)
+            };
+            let both = [ComputePrecision::F32, ComputePrecision::Bf16].map(outputs);
+            let [exact, rounded] = both.map(|parts| parts.into_iter().last().unwrap());
+            let norm = |x: Tensor<4>| x.square().sum().into_scalar::<f32>().sqrt();
+            let (difference, length) = (norm(rounded - exact.clone()), norm(exact));
+            // Rounding in up to 152 layers: 0.20 of SE-ResNet-152. A part that is wrong differs by all of it.
+            assert!(
+                length > 0.0 && difference <= 0.4 * length,
+                "{name}: {difference} of {length}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_traced_operations_of_every_network_compute_what_its_forward_pass_does() {
+        for (name, config) in every_network() {
+            assert_traced_as_computed(&name, config);
         }
     }
 }

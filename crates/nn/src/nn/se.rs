@@ -14,7 +14,9 @@ use super::norm::Norm;
 use super::recording;
 use crate::kernels::affine::add_relu;
 use crate::kernels::bf16::{ComputePrecision, autocast};
-use crate::kernels::conv2d::{Conv2dOptions, Filters, conv2d, conv2d_gated};
+use crate::kernels::conv2d::{
+    Conv2dOptions, Filters, PackedWeights, conv2d, conv2d_fused, conv2d_gated,
+};
 use crate::kernels::excite::excite_add_relu;
 
 /// The squeeze operator (SENet paper, tables 11 and 16).
@@ -455,6 +457,15 @@ fn mean_after(filters: &Filters, x: Tensor<4>) -> Tensor<2> {
     let [count, channels, _, _] = filters.weight.dims();
     let [batch, _, height, width] = x.dims();
     let mean = x.reshape([batch, channels, height * width]).mean_dim(2);
+    if filters
+        .packed
+        .as_ref()
+        .is_some_and(PackedWeights::are_reduced)
+    {
+        let mean = mean.reshape([batch, channels, 1, 1]);
+        let options = Conv2dOptions::default();
+        return conv2d_fused(mean, filters.clone(), None, false, options).reshape([batch, count]);
+    }
     let weight = filters.weight.clone().reshape([count, channels]);
     let product = mean.reshape([batch, channels]).matmul(weight.transpose());
     let product = match &filters.scale {
