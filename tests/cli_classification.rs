@@ -390,3 +390,46 @@ fn a_directory_of_classes_is_trained_on_and_a_broken_image_stops_it_or_is_skippe
     assert!(is_named || is_counted, "{console}");
     assert!(out.contains("top-1"), "{out}");
 }
+
+/// Weights are drawn on the CPU, and a step computes the same on every device but for rounding.
+#[cfg(feature = "wgpu")]
+#[test]
+fn one_seed_has_the_same_first_losses_on_the_cpu_and_on_wgpu() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("cifar10"));
+    write_cifar(Path::new(&data), 60, 30);
+    let losses = |device: &str| -> Vec<f64> {
+        let run = text(&dir.path().join(device));
+        let start = ["train", "--dataset", &data, "--output", &run];
+        let options = [
+            "--config",
+            "cifar-short",
+            "--backbone",
+            "se-resnet20",
+            "--batch-size",
+            "10",
+            "--device",
+            device,
+        ];
+        let sets = [
+            "model.width=0.25",
+            "train.max_iterations=2",
+            "train.log_every=1",
+        ];
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        let arguments: Vec<&str> = start.into_iter().chain(options).chain(sets).collect();
+        succeeds(&arguments);
+        let events = std::fs::read_to_string(Path::new(&run).join("events.jsonl")).unwrap();
+        let events = events
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let steps = events.filter(|event| event["event"] == "train");
+        steps.map(|event| event["loss"].as_f64().unwrap()).collect()
+    };
+    let (cpu, wgpu) = (losses("cpu"), losses("wgpu"));
+    assert_eq!((cpu.len(), wgpu.len()), (2, 2));
+    // The second loss follows from the gradients of the first step.
+    for (cpu, wgpu) in cpu.iter().zip(&wgpu) {
+        assert!((cpu - wgpu).abs() < 1e-3 * cpu, "{cpu} {wgpu}");
+    }
+}

@@ -185,11 +185,22 @@ pub(super) fn report_notes<'a>(
 
 /// Builds a network with random weights from a seed. Parameters are drawn when they are first used;
 /// all are used here, in the order of the structure.
+///
+/// They are drawn on the CPU whatever the device is, so that one seed has the same weights on every device: the generators
+/// of the devices differ.
 pub(super) fn random<M: Module>(init: impl FnOnce(&Device) -> M, seed: u64, device: &Device) -> M {
+    let cpu = Device::flex().autodiff();
+    cpu.seed(seed);
+    // What is drawn during training.
     device.seed(seed);
-    let model = init(device);
+    let model = init(&cpu);
     drop(named_tensors(&model));
-    model
+    if *device == cpu {
+        model
+    } else {
+        // With a graph of its own: the copy is no operation that gradients flow through.
+        model.fork(device)
+    }
 }
 
 /// Checks that one of the images of a split can be used, where others are skipped. Training would find out after its

@@ -20,7 +20,7 @@ use super::super::cpu::tensor;
 /// sizes of the feature maps that occur. In bf16, the orders are those of pairs of bf16 and half as large, except
 /// for Winograd's.
 ///
-/// Weights that are only ever multiplied as pairs of bf16 can be [reduced to them](Self::reduce_to): then nothing keeps
+/// Weights that are only ever multiplied as pairs of bf16 can be reduced to them: then nothing keeps
 /// their 32-bit floats.
 ///
 /// Clones share the orders. They belong to one weight tensor: for another one they are ignored, never used.
