@@ -29,6 +29,7 @@ use crate::annotations::layout::{LayoutError, Split, join};
 use crate::boxes::ImageSize;
 use crate::csv::to_csv;
 use crate::images::decode::image_size;
+use crate::text::count;
 use crate::text_file::{beginning, read_text};
 
 /// CSV: `SPLIT/_annotations.csv` or `SPLIT_labels.csv`.
@@ -308,6 +309,32 @@ impl Columns {
     }
 }
 
+impl Columns {
+    /// Returns the number of rows of a table if the columns of the image size are the sides of the box in each of them.
+    ///
+    /// The box of a whole image has the size of the image.
+    fn rows_with_sides_of_boxes(&self, text: &str) -> Option<usize> {
+        /// Fewer may be so by chance.
+        const FEWEST: usize = 3;
+        /// Sides in whole pixels may count both edges.
+        const TOLERANCE: f64 = 1.0;
+        let (mut rows, mut inside) = (0, 0);
+        for record in reader_of(text).records() {
+            let record = record.ok()?;
+            let number = |column: usize| record.get(column)?.parse::<f64>().ok();
+            let [x1, y1, x2, y2] = self.corners.map(number);
+            let [width, height] = self.size?.map(number);
+            let (x1, y1) = (x1?, y1?);
+            if (x2? - x1 - width?).abs() > TOLERANCE || (y2? - y1 - height?).abs() > TOLERANCE {
+                return None;
+            }
+            rows += 1;
+            inside += usize::from(x1.max(y1) > TOLERANCE);
+        }
+        (inside >= FEWEST).then_some(rows)
+    }
+}
+
 /// A table before its images are found.
 struct Table {
     /// File names in order of appearance, with the size in the table.
@@ -335,6 +362,13 @@ impl Table {
             let expected = COLUMNS.join(",");
             wrong(1, format!("the columns {expected} are expected"))
         })?;
+        if let Some(rows) = columns.rows_with_sides_of_boxes(text) {
+            let rows = count(rows, "row");
+            let problem = format!(
+                "`width` and `height` of all {rows} are those of the boxes, not of the images"
+            );
+            return Err(wrong(1, problem));
+        }
         let mut table = Self {
             images: Vec::new(),
             boxes: Vec::new(),
@@ -642,5 +676,29 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert_eq!(is_table(&path), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn sides_of_boxes_in_the_columns_of_the_image_size_are_named() {
+        let table = |rows: &str| {
+            let text = format!("filename,width,height,class,xmin,ymin,xmax,ymax\n{rows}");
+            Table::parse(&text, Path::new("a.csv")).map_err(|error| error.to_string())
+        };
+        let row = |name: &str, [w, h]: [u32; 2], [x, y]: [u32; 2]| {
+            format!("{name}.jpg,{w},{h},cat,{x},{y},{},{}\n", x + w, y + h)
+        };
+        let wrong =
+            row("a", [20, 10], [5, 5]) + &row("a", [8, 9], [40, 2]) + &row("b", [7, 7], [3, 9]);
+        let message = table(&wrong).err().unwrap();
+        assert!(
+            message.ends_with(
+                "`width` and `height` of all 3 rows are those of the boxes, not of the images"
+            ),
+            "{message}"
+        );
+        // Boxes of whole images.
+        let whole =
+            row("a", [20, 10], [0, 0]) + &row("b", [8, 9], [0, 0]) + &row("c", [7, 7], [0, 0]);
+        assert!(table(&whole).is_ok());
     }
 }
