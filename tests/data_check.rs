@@ -1250,15 +1250,21 @@ fn duplicate_ids_are_found_and_repaired_where_unambiguous() {
     assert_eq!(ids("annotations"), [10, 11, 30, 31, 32]);
 }
 
+/// Lists the first image of train under another id, too, with another box.
+fn list_again(set: &mut DataSet) {
+    let images = set.train["images"].as_array_mut().unwrap();
+    let mut again = images[0].clone();
+    again["id"] = 77.into();
+    images.push(again);
+    let boxes = set.train["annotations"].as_array_mut().unwrap();
+    boxes.push(annotation(900, 77, 7, [1.0, 2.0, 9.0, 9.0]));
+}
+
 #[test]
 fn an_image_with_two_ids_is_listed_once_by_the_fix() {
     let (set, checked) = DataSet::with(|set| {
-        let images = set.train["images"].as_array_mut().unwrap();
-        let mut again = images[0].clone();
-        again["id"] = 77.into();
-        images.push(again);
+        list_again(set);
         let boxes = set.train["annotations"].as_array_mut().unwrap();
-        boxes.push(annotation(900, 77, 7, [1.0, 2.0, 9.0, 9.0]));
         boxes.push(annotation(901, 77, 3, [4.0, 5.0, 20.0, 30.0]));
     });
     checked.has_errors(&[("box-twice", 1), ("image-listed-twice", 1)]);
@@ -1276,12 +1282,7 @@ fn an_image_with_two_ids_is_listed_once_by_the_fix() {
 #[test]
 fn a_name_with_different_boxes_under_two_ids_is_not_merged() {
     let (set, checked) = DataSet::with(|set| {
-        let images = set.train["images"].as_array_mut().unwrap();
-        let mut again = images[0].clone();
-        again["id"] = 77.into();
-        images.push(again);
-        let boxes = set.train["annotations"].as_array_mut().unwrap();
-        boxes.push(annotation(900, 77, 7, [1.0, 2.0, 9.0, 9.0]));
+        list_again(set);
     });
     checked.has_errors(&[("image-name-of-two", 1)]);
     let fixed = fix(&set, 1);
@@ -1315,8 +1316,7 @@ fn an_image_that_a_missing_name_may_mean_is_named() {
         let detail = checked.places("image-missing")[0]["detail"].clone();
         let detail = detail.as_str().unwrap();
         assert!(
-            detail.contains(&format!("{file} exists")) && detail.contains(how)
-                || detail.contains("exists, in another directory"),
+            detail.ends_with(&format!("{file} exists, {how}")),
             "{written}: {detail}"
         );
     }

@@ -295,17 +295,11 @@ fn header_sizes_of_bytes(bytes: &[u8], path: &Path) -> Result<HeaderSizes, Decod
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     let stored = ImageSize::new(height as usize, width as usize);
-    let upright = match orientation_of(&mut decoder, format).map_err(broken)? {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => stored.transposed(),
-        Orientation::NoTransforms
-        | Orientation::FlipHorizontal
-        | Orientation::FlipVertical
-        | Orientation::Rotate180 => stored,
-    };
-    Ok(HeaderSizes { stored, upright })
+    let orientation = orientation_of(&mut decoder, format).map_err(broken)?;
+    Ok(HeaderSizes {
+        stored,
+        upright: exif::size_after(stored, orientation),
+    })
 }
 
 /// Returns the EXIF orientation of an image.

@@ -2,6 +2,8 @@
 
 use image::metadata::Orientation;
 
+use crate::boxes::ImageSize;
+
 /// The EXIF tag of the orientation.
 const ORIENTATION: u16 = 0x0112;
 
@@ -46,6 +48,40 @@ pub(super) fn orientation(exif: &[u8]) -> Option<Orientation> {
         _ => return None,
     };
     Orientation::from_exif(u8::try_from(value).ok()?)
+}
+
+/// Returns the size of an image after an orientation was applied, or before.
+pub(crate) fn size_after(size: ImageSize, orientation: Orientation) -> ImageSize {
+    match orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => size.transposed(),
+        Orientation::NoTransforms
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical
+        | Orientation::Rotate180 => size,
+    }
+}
+
+/// Maps a box `[x, y, width, height]` in the stored pixels to the upright image.
+pub(crate) fn upright_box(
+    [x, y, w, h]: [f64; 4],
+    orientation: Orientation,
+    stored: ImageSize,
+) -> [f64; 4] {
+    let (width, height) = (stored.width as f64, stored.height as f64);
+    let (from_right, from_bottom) = (width - x - w, height - y - h);
+    match orientation {
+        Orientation::NoTransforms => [x, y, w, h],
+        Orientation::FlipHorizontal => [from_right, y, w, h],
+        Orientation::FlipVertical => [x, from_bottom, w, h],
+        Orientation::Rotate180 => [from_right, from_bottom, w, h],
+        Orientation::Rotate90 => [from_bottom, x, h, w],
+        Orientation::Rotate90FlipH => [y, x, h, w],
+        Orientation::Rotate270 => [y, from_right, h, w],
+        Orientation::Rotate270FlipH => [from_bottom, from_right, h, w],
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +161,32 @@ mod tests {
             }
             bytes.truncate(kept);
             let _ = orientation(&bytes);
+        }
+    }
+
+    #[test]
+    fn boxes_are_rotated_like_the_pixels() {
+        let stored = ImageSize::new(10, 16);
+        let [x, y, w, h] = [2u32, 1, 5, 3];
+        let image = image::RgbImage::from_fn(16, 10, |column, row| {
+            let inside = (x..x + w).contains(&column) && (y..y + h).contains(&row);
+            image::Rgb([u8::from(inside) * 255; 3])
+        });
+        for exif in 1..=8 {
+            let orientation = Orientation::from_exif(exif).unwrap();
+            let mut upright = image::DynamicImage::ImageRgb8(image.clone());
+            upright.apply_orientation(orientation);
+            let bright: Vec<_> = upright
+                .to_rgb8()
+                .enumerate_pixels()
+                .filter(|(_, _, pixel)| pixel.0[0] == 255)
+                .map(|(x, y, _)| (f64::from(x), f64::from(y)))
+                .collect();
+            let (left, top) = bright[0];
+            let (right, bottom) = bright[bright.len() - 1];
+            let expected = [left, top, right + 1.0 - left, bottom + 1.0 - top];
+            let found = upright_box([x, y, w, h].map(f64::from), orientation, stored);
+            assert_eq!(found, expected, "{exif}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! them.
 
 pub mod decode;
-mod exif;
+pub(crate) mod exif;
 mod jpeg;
 pub(crate) mod jpeg_pixels;
 

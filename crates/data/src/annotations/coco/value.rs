@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::annotations::json_guard::not_finite;
 
@@ -175,35 +176,24 @@ impl<'de> Visitor<'de> for UnreadVisitor {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unread, A::Error> {
         let mut found = Unread::default();
-        while let Some(IsRotation(is_rotation)) = map.next_key()? {
+        while let Some(key) = map.next_key()? {
             found.has_value = true;
-            if is_rotation {
-                found.rotation = map.next_value::<Scalar>()?.as_number();
-            } else {
-                map.next_value::<IgnoredAny>()?;
+            match key {
+                Key::Rotation => found.rotation = map.next_value::<Scalar>()?.as_number(),
+                Key::Other => _ = map.next_value::<IgnoredAny>()?,
             }
         }
         Ok(found)
     }
 }
 
-/// Whether a key is `rotation`.
-struct IsRotation(bool);
-
-impl<'de> Deserialize<'de> for IsRotation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl Visitor<'_> for KeyVisitor {
-            type Value = IsRotation;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_str<E>(self, key: &str) -> Result<IsRotation, E> {
-                Ok(IsRotation(key == "rotation"))
-            }
-        }
-        deserializer.deserialize_identifier(KeyVisitor)
-    }
+/// A key of an object that is not read.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Key {
+    Rotation,
+    #[serde(other)]
+    Other,
 }
 
 /// A non-negative integer, also when written `7.0`. A string, a fraction or a negative number is an

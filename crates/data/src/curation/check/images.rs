@@ -18,11 +18,13 @@ use crate::annotations::file_names::{AnyCapitals, FileMatch};
 use crate::annotations::format::SplitFiles;
 use crate::annotations::locations::SimilarImages;
 use crate::boxes::ImageSize;
+use crate::curation::check::lists::boxes_by_image;
 use crate::curation::check::{CheckProgress, CheckedSplit, Diagnostics, Kind, exchanged};
 use crate::directory::dangling_link;
 use crate::images::decode::{
     DecodeError, HeaderSizes, InspectedImage, has_extension_of, inspect_image_bytes,
 };
+use crate::images::exif::upright_box;
 use crate::text::count;
 
 /// Size limit of an image file, so that a few files cannot exhaust the memory.
@@ -165,13 +167,7 @@ pub(super) fn check_copies(split: &CheckedSplit, diagnostics: &mut Diagnostics) 
     if copies.is_empty() {
         return;
     }
-    let mut boxes: HashMap<u64, Vec<_>> = HashMap::new();
-    for (_, object) in split.objects.kept() {
-        if let (Some(image), Some(xywh)) = (object.image_id, object.xywh) {
-            let class = (object.category_id, object.is_crowd);
-            boxes.entry(image).or_default().push((class, xywh));
-        }
-    }
+    let boxes = boxes_by_image(split);
     let boxes_of = |at: usize| {
         let id = split.images.entries[at].id?;
         let is_usable = split.images.is_kept(at) && !split.unread_images.contains(&id);
@@ -264,22 +260,6 @@ fn rotate_boxes(split: &mut CheckedSplit, rotated: &HashMap<u64, (Orientation, I
         let object = split.objects.change(at);
         object.xywh = Some(upright);
         object.without_outline = true;
-    }
-}
-
-/// Maps a box in the stored pixels to the upright image.
-fn upright_box([x, y, w, h]: [f64; 4], orientation: Orientation, stored: ImageSize) -> [f64; 4] {
-    let (width, height) = (stored.width as f64, stored.height as f64);
-    let (from_right, from_bottom) = (width - x - w, height - y - h);
-    match orientation {
-        Orientation::NoTransforms => [x, y, w, h],
-        Orientation::FlipHorizontal => [from_right, y, w, h],
-        Orientation::FlipVertical => [x, from_bottom, w, h],
-        Orientation::Rotate180 => [from_right, from_bottom, w, h],
-        Orientation::Rotate90 => [from_bottom, x, h, w],
-        Orientation::Rotate90FlipH => [y, x, h, w],
-        Orientation::Rotate270 => [y, from_right, h, w],
-        Orientation::Rotate270FlipH => [from_bottom, from_right, h, w],
     }
 }
 
@@ -477,33 +457,6 @@ impl Neighbors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::DynamicImage;
-
-    #[test]
-    fn boxes_are_rotated_like_the_pixels() {
-        let stored = ImageSize::new(10, 16);
-        let [x, y, w, h] = [2u32, 1, 5, 3];
-        let image = RgbImage::from_fn(16, 10, |column, row| {
-            let inside = (x..x + w).contains(&column) && (y..y + h).contains(&row);
-            image::Rgb([u8::from(inside) * 255; 3])
-        });
-        for exif in 1..=8 {
-            let orientation = Orientation::from_exif(exif).unwrap();
-            let mut upright = DynamicImage::ImageRgb8(image.clone());
-            upright.apply_orientation(orientation);
-            let bright: Vec<_> = upright
-                .to_rgb8()
-                .enumerate_pixels()
-                .filter(|(_, _, pixel)| pixel.0[0] == 255)
-                .map(|(x, y, _)| (f64::from(x), f64::from(y)))
-                .collect();
-            let (left, top) = bright[0];
-            let (right, bottom) = bright[bright.len() - 1];
-            let expected = [left, top, right + 1.0 - left, bottom + 1.0 - top];
-            let found = upright_box([x, y, w, h].map(f64::from), orientation, stored);
-            assert_eq!(found, expected, "{exif}");
-        }
-    }
 
     #[test]
     fn hashes_survive_resizing_and_distinguish_images() {

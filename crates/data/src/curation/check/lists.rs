@@ -124,12 +124,16 @@ pub(super) fn check_images(split: &mut CheckedSplit, diagnostics: &mut Diagnosti
     }
 }
 
+/// Boxes with their category and whether they are a crowd, by image id.
+type BoxesByImage = HashMap<u64, Vec<((Option<u64>, bool), [f64; 4])>>;
+
 /// Returns the boxes of each image id.
-fn boxes_by_image(split: &CheckedSplit) -> HashMap<u64, Vec<[f64; 4]>> {
-    let mut boxes: HashMap<u64, Vec<[f64; 4]>> = HashMap::new();
+pub(super) fn boxes_by_image(split: &CheckedSplit) -> BoxesByImage {
+    let mut boxes = BoxesByImage::new();
     for (_, object) in split.objects.kept() {
         if let (Some(image), Some(xywh)) = (object.image_id, object.xywh) {
-            boxes.entry(image).or_default().push(xywh);
+            let class = (object.category_id, object.is_crowd);
+            boxes.entry(image).or_default().push((class, xywh));
         }
     }
     boxes
@@ -137,13 +141,13 @@ fn boxes_by_image(split: &CheckedSplit) -> HashMap<u64, Vec<[f64; 4]>> {
 
 /// Returns whether two image ids have boxes, and none of them is the same: the name may be that of two images, or the
 /// entries may have an annotator or a class each.
-fn have_other_boxes(boxes: &HashMap<u64, Vec<[f64; 4]>>, a: u64, b: u64) -> bool {
+fn have_other_boxes(boxes: &BoxesByImage, a: u64, b: u64) -> bool {
     let of = |id| boxes.get(&id).map_or(&[][..], Vec::as_slice);
-    let is_same = |a: &[f64; 4], b: &[f64; 4]| {
+    let (a, b) = (of(a), of(b));
+    let is_same = |(_, a): &(_, [f64; 4]), (_, b): &(_, [f64; 4])| {
         let mut pairs = a.iter().zip(b);
         pairs.all(|(a, b)| (a - b).abs() <= EDGE_TOLERANCE)
     };
-    let (a, b) = (of(a), of(b));
     let is_any_same = a.iter().any(|a| b.iter().any(|b| is_same(a, b)));
     !a.is_empty() && !b.is_empty() && !is_any_same
 }

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use image::metadata::Orientation;
+
 use super::{Cause, Diagnosis, GOOD_AP50, Sample, best, diagnostic, iou, is_convincing};
 use crate::box_conventions::BoxOrder;
+use crate::boxes::ImageSize;
 use crate::eval::coco::UNDEFINED;
 use crate::eval::results::ResultRow;
+use crate::images::exif::{size_after, upright_box};
 
 /// Returns the factors of a resize per axis and what was added on the left and above, from width and height.
 type Frame = Box<dyn Fn([f64; 2]) -> ([f64; 2], [f64; 2])>;
@@ -20,67 +24,33 @@ const UNITS: [(f64, &str); 3] = [
     (1000.0, "thousandths of the image (0 to 1000)"),
 ];
 
-/// A mirrored or rotated image, whose coordinates boxes may be in.
-struct Turned {
-    /// What was done to the image.
-    how: &'static str,
-    /// Whether x and y are exchanged.
-    is_transposed: bool,
-    /// Whether x and y are then measured from the opposite edge.
-    is_opposite: [bool; 2],
-}
-
-impl Turned {
-    const fn new(how: &'static str, is_transposed: bool, is_opposite: [bool; 2]) -> Self {
-        Self {
-            how,
-            is_transposed,
-            is_opposite,
-        }
-    }
-
-    /// Converts a box to the coordinates of the upright image with this width and height.
-    fn to_upright(&self, [x, y, w, h]: [f64; 4], [width, height]: [f64; 2]) -> [f64; 4] {
-        let [x, y, w, h] = if self.is_transposed {
-            [y, x, h, w]
-        } else {
-            [x, y, w, h]
-        };
-        let [from_right, from_bottom] = self.is_opposite;
-        let x = if from_right { width - x - w } else { x };
-        let y = if from_bottom { height - y - h } else { y };
-        [x, y, w, h]
-    }
-}
-
-/// All mirrored and rotated images; the transposed one is an order of the numbers.
-const TURNED: [Turned; 6] = [
-    Turned::new(
+/// Images that are stored mirrored or rotated, by the orientation that makes them upright. That of the transposed image
+/// is an order of the numbers.
+const STORED: [(Orientation, &str); 6] = [
+    (
+        Orientation::FlipHorizontal,
         "mirrored left to right, x measured from the right edge",
-        false,
-        [true, false],
     ),
-    Turned::new(
+    (
+        Orientation::FlipVertical,
         "mirrored top to bottom, y measured from the lower edge",
-        false,
-        [false, true],
     ),
-    Turned::new(
+    (
+        Orientation::Rotate180,
         "rotated by 180 degrees, x and y measured from the lower right",
-        false,
-        [true, true],
     ),
-    Turned::new(
+    (
+        Orientation::Rotate90,
         "rotated by 90 degrees to the left, as images are stored whose EXIF orientation is ignored",
-        true,
-        [true, false],
     ),
-    Turned::new(
+    (
+        Orientation::Rotate270,
         "rotated by 90 degrees to the right, as images are stored whose EXIF orientation is ignored",
-        true,
-        [false, true],
     ),
-    Turned::new("transposed about the other diagonal", true, [true, true]),
+    (
+        Orientation::Rotate270FlipH,
+        "transposed about the other diagonal",
+    ),
 ];
 
 /// Usual sizes of the inputs of networks besides the multiples of 32.
@@ -117,7 +87,7 @@ impl Sample {
         }
         let one_class = self.without_classes()?;
         let as_written = one_class.ap50(&one_class.rows);
-        let interpretations = self.formats().into_iter().chain(self.turned());
+        let interpretations = self.formats().into_iter().chain(self.stored());
         let interpretations = interpretations.chain(self.resized_frames());
         let (interpretation, ap50) = best(interpretations, |interpretation| {
             let ap50 = one_class.ap50(&interpretation.applied_to(&one_class.rows));
@@ -219,25 +189,28 @@ impl Sample {
     }
 
     /// Returns interpretations in the coordinates of mirrored and rotated images, for the usual forms.
-    fn turned(&self) -> Vec<BoxInterpretation> {
+    fn stored(&self) -> Vec<BoxInterpretation> {
         let sizes: Option<Vec<_>> = self.rows.iter().map(|row| self.image_size(row)).collect();
         let Some(sizes) = sizes else {
             return Vec::new();
         };
         let orders = BoxOrder::USUAL.into_iter();
-        let both = orders.flat_map(|order| TURNED.iter().map(move |turned| (order, turned)));
-        both.map(|(order, turned)| {
+        let both = orders.flat_map(|order| STORED.into_iter().map(move |stored| (order, stored)));
+        both.map(|(order, (orientation, how))| {
             let rows = self.rows.iter().zip(&sizes);
+            let upright = |(row, [width, height]): (&ResultRow, &[f64; 2])| {
+                let size = ImageSize::new(*height as usize, *width as usize);
+                // The stored image is rotated by as much as the upright one.
+                let stored = size_after(size, orientation);
+                upright_box(order.to_xywh(row.bbox), orientation, stored)
+            };
             BoxInterpretation {
                 cause: Cause::BoxFormat,
                 sentence: format!(
-                    "the boxes would fit as coordinates of images {}{}",
-                    turned.how,
+                    "the boxes would fit as coordinates of images {how}{}",
                     in_form(order)
                 ),
-                boxes: rows
-                    .map(|(row, size)| turned.to_upright(order.to_xywh(row.bbox), *size))
-                    .collect(),
+                boxes: rows.map(upright).collect(),
             }
         })
         .collect()
