@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::real_data;
@@ -900,7 +900,7 @@ fn other_orders_are_named_in_yolo_csv_and_voc_by_check_and_train() {
     write("csv/train_labels.csv".to_owned(), table.as_bytes());
     let (pixels, fractions) = ("in pixels", "in fractions of the image size");
     for (format, kind, order, unit) in [
-        ("csv", "boxes-are-no-corners", "[y1, x1, y2, x2]", pixels),
+        ("csv", "boxes-are-transposed", "[y1, x1, y2, x2]", pixels),
         (
             "voc",
             "boxes-are-no-corners",
@@ -944,7 +944,9 @@ fn empty_files_are_called_empty_and_a_copy_beside_its_original_is_named() {
     );
     std::fs::create_dir(set.path("one")).unwrap();
     set.write("one/instances.json", set.train.to_string());
-    set.write("one/fixed.json", set.train.to_string());
+    let mut fixed = set.train.clone();
+    fixed["annotations"][0]["bbox"] = json!([1, 1, 5, 5]);
+    set.write("one/fixed.json", fixed.to_string());
     fails_with(
         &["data", "check", &text(&set.path("one"))],
         &[
@@ -1342,10 +1344,7 @@ fn annotations_in_another_format_that_cannot_be_read_are_named_beside_those_that
     set.write("data.yaml", "train: gone/images\nval: val\nnames: [cat]\n");
     let output = sedet(&["data", "check", &text(set.dir.path())]);
     let stderr = String::from_utf8_lossy(&output.stderr).replace("\n  ", " ");
-    assert!(
-        stderr.contains("YOLO annotations are not used ("),
-        "{stderr}"
-    );
+    assert!(stderr.contains("not used: YOLO annotations ("), "{stderr}");
     assert!(stderr.contains("gone/images"), "{stderr}");
 }
 
@@ -1572,15 +1571,7 @@ fn a_truncated_file_is_checked_up_to_its_end() {
         checked.report["splits"][0]["images"].as_u64().unwrap_or(0) > 0,
         checked.report["splits"][0]["boxes"] != 0
     );
-    let directory = text(set.dir.path());
-    let out = text(&set.path("fixed.json"));
-    fails_with(
-        &[
-            "data", "check", &directory, "--split", "train", "--fix", &out,
-        ],
-        &["train.json", "cannot be read to its end"],
-    );
-    assert!(!Path::new(&out).exists());
+    no_copy(&set, "the file cannot be read to its end");
 }
 
 #[test]
@@ -1876,6 +1867,106 @@ fn boxes_of_stored_pixels_are_named_with_the_exif_rotation_of_their_images() {
         &[expected, "rotate the boxes as the EXIF orientation"],
     );
     no_copy(&set, "the meaning of the numbers");
+}
+
+#[test]
+fn boxes_of_stored_pixels_are_named_with_the_exif_rotation_in_csv_and_voc_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut table = String::from("filename,class,xmin,ymin,xmax,ymax\n");
+    let mut voc = [const { String::new() }; 3];
+    for i in 0..60 {
+        let [x, y, w, h] = all_over(i);
+        let at = i as usize % 3;
+        let [x1, y1, x2, y2] = [y, 64.0 - x - w, y + h, 64.0 - x];
+        table += &format!("{at}.jpg,cat,{x1},{y1},{x2},{y2}\n");
+        voc[at] += &format!(
+            "<object><name>cat</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        );
+    }
+    for (at, objects) in voc.iter().enumerate() {
+        let jpeg = rotated_jpeg(&image_of(at as u32, 48, 64));
+        for format in ["csv", "voc"] {
+            std::fs::create_dir_all(dir.path().join(format)).unwrap();
+            std::fs::write(dir.path().join(format).join(format!("{at}.jpg")), &jpeg).unwrap();
+        }
+        let xml = format!("<annotation><filename>{at}.jpg</filename>{objects}</annotation>");
+        std::fs::write(dir.path().join(format!("voc/{at}.xml")), xml).unwrap();
+    }
+    std::fs::write(dir.path().join("csv/train.csv"), table).unwrap();
+    let expected = "they fit as [x1, y1, x2, y2] of the images rotated by 90 degrees, too (3 images with an EXIF \
+                    rotation by 90 degrees, which is applied here)";
+    for format in ["csv", "voc"] {
+        let root = text(&dir.path().join(format));
+        for options in [&[][..], &["--skip-images"]] {
+            let command = [&["data", "check", &root, "--json"], options].concat();
+            let checked = Checked::of(&sedet(&command));
+            checked.has_errors(&[("boxes-are-transposed", 1)]);
+            let detail = checked.places("boxes-are-transposed")[0]["detail"].clone();
+            assert!(detail.as_str().unwrap().ends_with(expected), "{detail}");
+        }
+        let out = text(&dir.path().join("out"));
+        fails_with(
+            &["train", "--dataset", &root, "--output", &out],
+            &[expected, "rotate the boxes as the EXIF orientation"],
+        );
+    }
+}
+
+#[test]
+fn what_is_not_used_beside_the_annotations_is_a_warning_of_check_and_named_by_train() {
+    let set = DataSet::new();
+    set.save();
+    set.write("train_new.json", set.val.to_string());
+    let checked = set.check(&[]);
+    checked.has_warnings(&[("annotations-not-used", 1)]);
+    assert_eq!(
+        checked.places("annotations-not-used")[0]["detail"],
+        "train_new.json"
+    );
+    // Only val: nothing to train on.
+    let val = set.path("only");
+    std::fs::create_dir(&val).unwrap();
+    std::fs::rename(set.path("val"), val.join("val")).unwrap();
+    std::fs::rename(set.path("val.json"), val.join("val.json")).unwrap();
+    let val = text(&val);
+    let shown = sedet(&["data", "check", &val]);
+    let shown = String::from_utf8_lossy(&shown.stdout).replace('\n', " ");
+    assert!(
+        shown.contains(": ready for evaluation; training needs train annotations"),
+        "{shown}"
+    );
+    fails_with(
+        &[
+            "train",
+            "--dataset",
+            &val,
+            "--output",
+            &text(&set.path("out")),
+        ],
+        &[
+            "no train annotations; the COCO directory contains val",
+            "hint: call what you train on train",
+        ],
+    );
+}
+
+#[test]
+fn a_file_that_breaks_off_has_no_errors_that_follow_from_it_and_gets_no_copy() {
+    let (set, _) = DataSet::with(|_| {});
+    let text = set.train.to_string();
+    let cut = text.find("\"annotations\"").map_or(0, |at| at + 60);
+    set.write("train.json", &text[..cut.min(text.len() - 40)]);
+    let checked = set.check(&["--split", "train"]);
+    checked.has_errors(&[("file-broken", 1)]);
+    no_copy(&set, "the file cannot be read to its end");
+    // Nor does a copy without any box.
+    let (set, checked) = DataSet::with(|set| {
+        for annotation in set.train["annotations"].as_array_mut().unwrap() {
+            annotation.as_object_mut().unwrap().remove("bbox");
+        }
+    });
+    assert!(checked.kinds("error").contains_key("entry-malformed"));
+    no_copy(&set, "none of its boxes can be used");
 }
 
 #[test]

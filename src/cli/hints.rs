@@ -98,7 +98,7 @@ fn advised(error: &Advised) -> Option<String> {
 fn run(error: &RunError) -> Option<String> {
     match error {
         RunError::Config(inner) => hint_of(inner),
-        RunError::Dataset(inner) => hint_of(inner),
+        RunError::Dataset(inner) => no_train_hint(inner).or_else(|| hint_of(inner)),
         RunError::Data(inner) => hint_of(inner),
         RunError::GroundTruth(inner) => hint_of(inner),
         RunError::RunDir(inner) => hint_of(inner),
@@ -855,6 +855,17 @@ pub(super) fn of_check(error: anyhow::Error) -> anyhow::Error {
     advise(message, hint)
 }
 
+/// Returns the way out of a dataset without train, for a training: none of its options chooses another split.
+fn no_train_hint(error: &RegistryError) -> Option<String> {
+    let RegistryError::Data { source, .. } = error else {
+        return None;
+    };
+    let is_train = |error: &DataError| matches!(error, DataError::Layout(LayoutError::NoSplit { split, .. }) if *split == Split::Train);
+    is_train(source).then(|| {
+        "call what you train on train (train.json, train/); a tenth of it is held out where there is no val".into()
+    })
+}
+
 fn layout_hint(error: &LayoutError) -> Option<String> {
     Some(match error {
         LayoutError::Ambiguous { root, found, .. } if let Some(copy) = corrected_copy(found) => {
@@ -910,7 +921,10 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
 /// Returns the name of a file that is called as the corrected copies of our examples are, from a list of names.
 fn corrected_copy(names: &str) -> Option<&str> {
     let mut names = names.split([',', ' ']);
-    names.find(|name| name.to_lowercase().starts_with("fixed"))
+    names.find(|name| {
+        let name = Path::new(name).file_name().unwrap_or_default();
+        name.to_string_lossy().to_lowercase().starts_with("fixed")
+    })
 }
 
 fn fetch_hint(error: &FetchError) -> Option<String> {

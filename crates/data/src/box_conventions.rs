@@ -277,7 +277,11 @@ impl ConventionMismatch {
 
     /// Returns whether the boxes fit in the transposed image, so that width and height of the images may be exchanged.
     pub fn is_transposed(&self) -> bool {
-        self.order() == Some(BoxOrder::SwappedSizes) && self.expected == BoxConvention::SIZES
+        match self.expected {
+            BoxConvention::SIZES => self.order() == Some(BoxOrder::SwappedSizes),
+            BoxConvention::CORNERS => self.order() == Some(BoxOrder::SwappedCorners),
+            _ => false,
+        }
     }
 }
 
@@ -336,11 +340,17 @@ impl std::fmt::Display for ConventionMismatch {
         if !self.is_transposed() {
             return Ok(());
         }
-        f.write_str(if self.are_sizes_known {
-            "; they fit as [x, y, width, height] of the images rotated by 90 degrees, too"
+        if self.are_sizes_known {
+            let order = self.expected.order;
+            write!(
+                f,
+                "; they fit as {order} of the images rotated by 90 degrees, too"
+            )?;
         } else {
-            "; they would fit as they are if width and height of the images were exchanged"
-        })?;
+            f.write_str(
+                "; they would fit as they are if width and height of the images were exchanged",
+            )?;
+        }
         if self.turned_images > 0 {
             let images = count(self.turned_images, "image");
             write!(

@@ -192,7 +192,7 @@ impl fmt::Display for Notice {
             } => {
                 write!(
                     f,
-                    "ignored in training: {}, {} below 1 px",
+                    "ignored in training: {}, {} with a side of at most 1 px",
                     count(*crowds, "crowd annotation"),
                     count(*degenerate, "box")
                 )?;
@@ -430,7 +430,7 @@ mod tests {
             };
             notice.to_string()
         };
-        let usual = "ignored in training: 1 crowd annotation, 2 boxes below 1 px";
+        let usual = "ignored in training: 1 crowd annotation, 2 boxes with a side of at most 1 px";
         assert_eq!(notice(0, 0), usual);
         assert_eq!(
             notice(3, 1),

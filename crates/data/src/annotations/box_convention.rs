@@ -39,17 +39,29 @@ impl Frame {
         /// The share of the side of the image by which a box of an annotator does not exceed it. Corners that are
         /// read as sizes exceed it by more, unless they are in the upper left.
         const OF_IMAGE: f64 = 0.05;
+        /// The share of the side of an object that is cut off by the edge of its image, at most.
+        const HIDDEN: f64 = 0.5;
         let mut fit = Fit::default();
+        let (mut edge, mut edges, mut is_cut) = (None, 0, true);
         for (axis, (start, side)) in [(x, w), (y, h)].into_iter().enumerate() {
             let (whole, tolerance) = (self.whole[axis], self.tolerance[axis]);
-            let excess = (-start).max(start + side - whole);
+            let beyond = [-start, start + side - whole];
+            let excess = beyond[0].max(beyond[1]);
             fit.is_reversed |= side < 0.0;
             fit.is_empty |= side <= 0.0;
             fit.exceeds |= excess > tolerance;
             fit.exceeds_by_side |= excess > tolerance.max(OF_SIDE * side);
+            for (end, excess) in beyond.into_iter().enumerate() {
+                if excess > tolerance.max(OF_SIDE * side) {
+                    edge = Some(2 * axis + end);
+                    edges += 1;
+                    is_cut &= excess <= tolerance + HIDDEN * side;
+                }
+            }
             fit.exceeds_by_image |= excess > tolerance + OF_IMAGE * whole;
             fit.is_outside |= start >= whole || start + side <= 0.0;
         }
+        fit.cut_by = edge.filter(|_| edges == 1 && is_cut && !fit.is_reversed);
         fit
     }
 }
@@ -67,6 +79,9 @@ struct Fit {
     exceeds_by_image: bool,
     /// Whether no part of it is in the image.
     is_outside: bool,
+    /// The only edge of the image that the box exceeds by much of its own side, if it may be that of an object that this
+    /// edge cuts off: left, right, upper, lower.
+    cut_by: Option<usize>,
 }
 
 /// How boxes fit their images in one order of their numbers.
@@ -101,6 +116,8 @@ pub(crate) struct BoxFit {
     lost: usize,
     /// Boxes that are wrong or have no area.
     unusable: usize,
+    /// Boxes of objects that may be cut off by one edge of the image, for each edge.
+    cut: [usize; 4],
     /// The first box that is lost, and that is unusable.
     examples: [Option<[f64; 4]>; 2],
     /// In the unit of the format.
@@ -207,6 +224,7 @@ impl BoxFit {
             far: 0,
             lost: 0,
             unusable: 0,
+            cut: [0; 4],
             examples: [None; 2],
             readings: Readings::default(),
             fractions: Fractions::default(),
@@ -248,6 +266,9 @@ impl BoxFit {
         self.far += usize::from(is_far);
         self.lost += usize::from(is_lost);
         self.unusable += usize::from(is_unusable);
+        if let Some(edge) = fit.cut_by {
+            self.cut[edge] += 1;
+        }
         for (example, shows) in self.examples.iter_mut().zip([is_lost, is_unusable]) {
             if shows {
                 example.get_or_insert(numbers);
@@ -366,7 +387,8 @@ impl BoxFit {
     ///
     /// Right boxes touch the left and the upper edge as often as the others, and so would not fit in another order:
     /// boxes of annotators that include hidden parts exceed their images on all sides. The more boxes do not fit in the
-    /// order of the format, the more may be mistakes of their own.
+    /// order of the format, the more may be mistakes of their own. Boxes that exceed one edge only, such as those of people
+    /// whose legs are below the image, may be right and fit in another order by chance.
     fn other_order(&self) -> Option<ConventionMismatch> {
         let others = self.others();
         let has_areas = |reading: &Reading| {
@@ -382,13 +404,13 @@ impl BoxFit {
         let explains_most = best.far_misfits * 10 <= self.boxes.min(self.far);
         let is_enough = self.boxes >= FEWEST_BOXES;
         let is_few = self.wrong >= 3 && best.misfits == 0;
+        let are_many =
+            explains && is_share(5, 20) || explains_most && self.far * 10 >= self.boxes * 3;
         let is_certain = is_enough
-            && (by_area.is_some()
-                || explains && is_share(5, 20)
-                || explains_most && self.far * 10 >= self.boxes * 3)
+            && (by_area.is_some() || are_many && !self.are_cut_by_one_edge())
             || is_few && self.is_large_share(self.lost);
         let is_suspected = if is_enough {
-            explains && is_share(10, 50)
+            are_many || explains && is_share(10, 50)
         } else {
             is_few
         };
@@ -408,6 +430,13 @@ impl BoxFit {
             is_certain,
             ..self.found(cause, self.boxes - best.far_misfits, best.example)
         })
+    }
+
+    /// Returns whether nearly all boxes that exceed their images may be those of objects that the same edge cuts off: of
+    /// most objects, an annotator sees all.
+    fn are_cut_by_one_edge(&self) -> bool {
+        let most = self.cut.iter().max().copied().unwrap_or_default();
+        most * 5 >= self.wrong * 4 && self.wrong * 2 <= self.boxes
     }
 
     /// Returns the mismatch of a file in which some boxes have the area of another order, or may be in one: they exceed
@@ -822,6 +851,34 @@ mod tests {
         // One in five is not many.
         let few = (0..16).map(|_| [100.0, 70.0, 9.0, 9.0]);
         assert_eq!(checked(all_over(64).into_iter().chain(few)), Ok(None));
+    }
+
+    #[test]
+    fn boxes_of_objects_that_one_edge_cuts_off_are_suspected_only() {
+        // People all over, of whom every fourth stands below the lower edge. As centers, all fit.
+        let people = |by: f64| {
+            let boxes = (0..60).map(move |i| {
+                let [x, w, h] = [12.0 + f64::from(i * 7 % 40), 8.0, 16.0];
+                let y = match i % 4 {
+                    0 => 48.0 - h + by,
+                    _ => 9.0 + f64::from(i * 5 % 21),
+                };
+                [x, y, w, h]
+            });
+            boxes.collect::<Vec<_>>()
+        };
+        for expected in [BoxConvention::SIZES, BoxConvention::CENTER_FRACTIONS] {
+            let note = checked_in(expected, people(7.0).into_iter().map(|xywh| (xywh, None)));
+            let note = note.unwrap().unwrap();
+            assert!(note.starts_with("15 of 60 boxes exceed"), "{note}");
+            let little = people(1.5).into_iter().map(|xywh| (xywh, None));
+            assert_eq!(checked_in(expected, little), Ok(None));
+        }
+        // Centers are at two edges, and objects are not cut off by more than half.
+        let centers = all_over(60).into_iter();
+        let centers = centers.map(|[x, y, w, h]| [x + w / 2.0, y + h / 2.0, w, h]);
+        assert!(checked(centers).is_err());
+        assert!(checked(people(12.0).into_iter()).is_err());
     }
 
     #[test]

@@ -7,24 +7,22 @@
 //! annotations/instances_val2017.json     val2017/
 //! ```
 //!
-//! [`CocoFormat`] accepts any directory with COCO JSON annotations, and a COCO JSON file on its own. For
-//! a split (train, val, test) it uses the first of these that exists, in this order:
+//! [`CocoFormat`] accepts any directory with COCO JSON annotations, and a COCO JSON file on its own. The file of
+//! a split (train, val, test) is `annotations/instances_SPLIT2017.json`, or else the only one of these, in
+//! this order:
 //!
-//! 1. `annotations/instances_SPLIT2017.json`, else the only `annotations/instances_SPLIT*.json`
-//! 2. `annotations/SPLIT.json`
-//! 3. `instances_SPLIT.json`
-//! 4. `SPLIT.json`
-//! 5. `SPLIT/_annotations.coco.json` (Roboflow)
-//! 6. the only COCO JSON file in the directory or in `annotations` that has the split as a word of its
-//!    name, such as `train_annotations.json`
-//! 7. the only COCO JSON file in `SPLIT/`
+//! 1. names that programs give: `annotations/instances_SPLIT*.json`, and `SPLIT.json` and `instances_SPLIT.json` in the
+//!    directory or in `annotations`, and `SPLIT/_annotations.coco.json` (Roboflow)
+//! 2. COCO JSON in the directory or in `annotations` that has the split as a word of its name, such as
+//!    `train_annotations.json`
+//! 3. COCO JSON in `SPLIT/`
 //!
-//! where `train` may also be called `training`, `val` `valid` or `validation`, and `test` `testing`, in
-//! any capitals. If no split is found, the only COCO JSON file in the directory or in `annotations`,
+//! Several of one kind are an error, because the one that is not used would be lost; other COCO JSON is named as not
+//! used. `train` may also be called `training`, `val` `valid` or `validation`, and `test` `testing`, in any capitals. If no split is found, the only COCO JSON file in the directory or in `annotations`,
 //! such as `result.json` (Label Studio), `instances_default.json` (CVAT) or `labels.json` (FiftyOne), is
 //! train. The images are looked for in `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`,
-//! `data/` beside the JSON file in `SPLIT/` (FiftyOne), `images/default/`, `images/`, `JPEGImages/`, `data/`, beside the JSON file, and in the directory
-//! itself; the first that contains the first listed image is used.
+//! `data/` beside the JSON file in `SPLIT/` (FiftyOne), `images/default/`, `images/`, `JPEGImages/`, `data/`,
+//! beside the JSON file, and in the directory itself; the first that contains the first listed image is used.
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +33,7 @@ use crate::annotations::format::{
 };
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::locations::FoundFiles;
 use crate::annotations::unread::unread_file;
 use crate::box_conventions::BoxConvention;
 use crate::text_file::beginning;
@@ -138,6 +137,7 @@ fn one_file(path: &Path) -> FoundSplits {
     FoundSplits {
         splits: vec![SplitFiles::of_file(&CocoFormat, path, None)],
         reason: "a COCO JSON file".to_owned(),
+        unused: Vec::new(),
     }
 }
 
@@ -196,15 +196,17 @@ fn fixed_candidates(name: &str) -> [String; 4] {
 }
 
 /// Finds the annotation files of a directory.
-fn find_annotations(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
+fn find_annotations(root: &Path) -> Result<FoundFiles, LayoutError> {
     let directory = CocoDirectory::of(root);
-    let mut found = Vec::new();
+    let mut found = FoundFiles::default();
     for split in Split::ALL {
-        found.extend(directory.find(split)?.map(|file| (split, file)));
+        directory.find(split, &mut found)?;
     }
-    if found.is_empty() {
-        let unnamed = directory.unnamed();
-        found.extend(only(root, Split::Train, unnamed)?.map(|file| (Split::Train, file)));
+    let unnamed = directory.unnamed();
+    if found.of_splits.is_empty() {
+        found.add_only(root, Split::Train, unnamed)?;
+    } else {
+        found.unused.extend(unnamed);
     }
     Ok(found)
 }
@@ -227,65 +229,76 @@ impl<'r> CocoDirectory<'r> {
         }
     }
 
-    /// Finds the annotation file of a split.
-    fn find(&self, split: Split) -> Result<Option<PathBuf>, LayoutError> {
-        let in_annotations: Vec<PathBuf> = self
-            .annotations
-            .iter()
-            .flat_map(|listing| listing.files_with("json"))
-            .filter(|path| stem(path).starts_with(&format!("instances_{split}")))
-            .collect();
+    /// Finds the annotation file of a split, and others that seem to be of the split.
+    fn find(&self, split: Split, found: &mut FoundFiles) -> Result<(), LayoutError> {
+        let mut named = self.with_usual_name(split);
+        // Beside COCO 2017, others are parts of it or the previous edition.
         let standard = format!("instances_{split}2017");
-        if let Some(standard) = in_annotations.iter().find(|path| stem(path) == standard) {
-            return Ok(Some(standard.clone()));
+        let is_standard = |path: &PathBuf| is_in_annotations(path) && stem(path) == standard;
+        if let Some(at) = named.iter().position(is_standard) {
+            let standard = named.remove(at);
+            found
+                .unused
+                .extend(std::mem::replace(&mut named, vec![standard]));
         }
-        if let Some(file) = only(self.root, split, in_annotations)? {
-            return Ok(Some(file));
+        for files in [named, self.with_word(split), self.in_directory(split)] {
+            if found.of_splits.iter().any(|(of, _)| *of == split) {
+                let is_new = |path: &PathBuf| !is_companion(path);
+                found.unused.extend(files.into_iter().filter(is_new));
+            } else {
+                found.add_only(self.root, split, files)?;
+            }
         }
-        // Datumaro and others name their files so, too.
+        Ok(())
+    }
+
+    /// Returns the files with a name that programs give to the annotations of a split.
+    fn with_usual_name(&self, split: Split) -> Vec<PathBuf> {
         let is_split = |path: &PathBuf| {
-            Split::of_name(&stem(path)) == Some(split) && unread_file(path).is_none()
-        };
-        let annotations = self.annotations.as_ref();
-        let mut in_annotations = annotations.into_iter().flat_map(|f| f.files_with("json"));
-        let mut in_root = self.listing.files_with("json");
-        let of_instances = |path: &PathBuf| {
             let stem = stem(path);
-            let name = stem.strip_prefix("instances_");
-            name.and_then(Split::of_name) == Some(split)
+            let name = stem.strip_prefix("instances_").unwrap_or(&stem);
+            Split::of_name(name) == Some(split) && unread_file(path).is_none()
         };
-        let directory = self.listing.split_directory(split);
-        let roboflow = directory
-            .as_ref()
-            .map(|path| path.join("_annotations.coco.json"));
-        let named = in_annotations
-            .find(is_split)
-            .or_else(|| in_root.find(of_instances))
-            .or_else(|| self.listing.files_with("json").find(is_split))
-            .or_else(|| roboflow.filter(|path| path.is_file()));
-        if named.is_some() {
-            return Ok(named);
-        }
-        let is_meant = |path: &PathBuf| Split::in_name(&stem(path)) == Some(split);
-        let by_word = self
-            .json_files()
-            .filter(is_meant)
-            .filter(|path| looks_like_coco(path));
-        if let Some(file) = only(self.root, split, by_word.collect())? {
-            return Ok(Some(file));
-        }
-        let Some(directory) = directory else {
-            return Ok(None);
+        // The original names have the year: `instances_train2017`.
+        let is_original = |path: &PathBuf| {
+            stem(path).starts_with(&format!("instances_{split}")) || is_split(path)
         };
+        let in_annotations = self.annotations.iter();
+        let in_annotations = in_annotations.flat_map(|listing| listing.files_with("json"));
+        let in_root = self.listing.files_with("json").filter(is_split);
+        let roboflow = self.listing.split_directory(split);
+        let roboflow = roboflow.map(|path| path.join("_annotations.coco.json"));
+        in_annotations
+            .filter(is_original)
+            .chain(in_root)
+            .chain(roboflow.filter(|path| path.is_file()))
+            .collect()
+    }
+
+    /// Returns the other COCO files that have the split as a word of their names.
+    fn with_word(&self, split: Split) -> Vec<PathBuf> {
+        let usual = self.with_usual_name(split);
+        let is_meant =
+            |path: &PathBuf| Split::in_name(&stem(path)) == Some(split) && !usual.contains(path);
+        let files = self.json_files().filter(is_meant);
+        files.filter(|path| looks_like_coco(path)).collect()
+    }
+
+    /// Returns the other COCO files in the directory of the split.
+    fn in_directory(&self, split: Split) -> Vec<PathBuf> {
         /// A directory with more has a file for each image.
         const FILES: usize = 8;
+        let Some(directory) = self.listing.split_directory(split) else {
+            return Vec::new();
+        };
         let listing = DirectoryListing::of(&directory);
         let files: Vec<PathBuf> = listing.files_with("json").take(FILES + 1).collect();
         if files.len() > FILES {
-            return Ok(None);
+            return Vec::new();
         }
-        let files = files.into_iter().filter(|path| looks_like_coco(path));
-        only(self.root, split, files.collect())
+        let usual = self.with_usual_name(split);
+        let others = files.into_iter().filter(|path| !usual.contains(path));
+        others.filter(|path| looks_like_coco(path)).collect()
     }
 
     fn json_files(&self) -> impl Iterator<Item = PathBuf> + '_ {
@@ -314,22 +327,24 @@ fn stem(path: &Path) -> String {
     stem.to_string_lossy().to_lowercase()
 }
 
-/// Returns the only file, and reports several.
-fn only(
-    root: &Path,
-    split: Split,
-    mut files: Vec<PathBuf>,
-) -> Result<Option<PathBuf>, LayoutError> {
-    files.sort();
-    if files.len() > 1 {
-        let names = files.iter().filter_map(|path| path.file_name());
-        return Err(LayoutError::Ambiguous {
-            root: root.to_owned(),
-            split,
-            found: join(names.map(Path::new).map(Path::display)),
-        });
-    }
-    Ok(files.pop())
+/// Returns whether a file is in a directory of annotations, which COCO 2017 is.
+fn is_in_annotations(path: &Path) -> bool {
+    let directory = path.parent().and_then(Path::file_name).unwrap_or_default();
+    directory.eq_ignore_ascii_case("annotations")
+}
+
+/// Returns whether a file has other annotations of the same images, by the names of COCO's archives: nothing is lost if it
+/// is not used.
+fn is_companion(path: &Path) -> bool {
+    const STARTS: [&str; 5] = [
+        "captions_",
+        "person_keypoints_",
+        "stuff_",
+        "panoptic_",
+        "image_info_",
+    ];
+    let stem = stem(path);
+    STARTS.iter().any(|start| stem.starts_with(start))
 }
 
 /// Returns whether a JSON file begins as COCO annotations of boxes do. A file of hundreds of megabytes
@@ -490,14 +505,99 @@ mod tests {
     }
 
     #[test]
+    fn no_annotations_are_passed_over_in_silence() {
+        let differing = |files: &[&str]| {
+            let dir = tree(files);
+            for (at, file) in files.iter().enumerate() {
+                let text = JSON.replace("\"x\"", &format!("\"x{at}\""));
+                std::fs::write(dir.path().join(file), text).unwrap();
+            }
+            dir
+        };
+        for (files, listed) in [
+            (
+                ["instances_train.json", "train.json"],
+                "instances_train.json, train.json",
+            ),
+            (
+                ["train.json", "annotations/instances_train.json"],
+                "annotations/instances_train.json, train.json",
+            ),
+            (
+                ["train.json", "train/_annotations.coco.json"],
+                "train.json, train/_annotations.coco.json",
+            ),
+            (
+                ["train_a.json", "train_b.json"],
+                "train_a.json, train_b.json",
+            ),
+        ] {
+            let text = DatasetFiles::find(differing(&files).path()).unwrap_err();
+            let expected = format!("several train annotations ({listed})");
+            assert!(text.to_string().ends_with(&expected), "{text}");
+        }
+        for (files, explanation) in [
+            (
+                &["train.json", "val.json", "train_new.json"][..],
+                "train.json, val.json; not used: train_new.json",
+            ),
+            (
+                &["train.json", "annotations/result.json"],
+                "train.json; not used: annotations/result.json",
+            ),
+            (
+                &["train.json", "train/more.json"],
+                "train.json; not used: train/more.json",
+            ),
+            (
+                &["annotations.json", "val.json"],
+                "val.json; not used: annotations.json",
+            ),
+            (
+                &["train_a.json", "train/more.json"],
+                "train_a.json; not used: train/more.json",
+            ),
+            (
+                &[
+                    "annotations/instances_train2017.json",
+                    "annotations/captions_train2017.json",
+                    "train_new.json",
+                ],
+                "annotations/instances_train2017.json; not used: train_new.json",
+            ),
+        ] {
+            let found = DatasetFiles::find(differing(files).path()).unwrap();
+            assert_eq!(found.explanation(), explanation);
+        }
+        // Copies lose nothing.
+        let copies = tree(&["train.json", "instances_train.json"]);
+        let found = DatasetFiles::find(copies.path()).unwrap();
+        assert_eq!(
+            found.explanation(),
+            "instances_train.json; not used: train.json"
+        );
+        let val = tree(&["val.json", "extra.json"]);
+        let error = DatasetFiles::find(val.path()).unwrap();
+        let text = error.split(Split::Train).unwrap_err().to_string();
+        assert!(
+            text.ends_with("contains val; not used: extra.json"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn two_files_for_one_split_are_ambiguous_unless_one_is_the_standard() {
         let dir = tree(&[
             "annotations/instances_train2014.json",
             "annotations/instances_train_small.json",
         ]);
+        let small = dir.path().join("annotations/instances_train_small.json");
+        std::fs::write(small, JSON.replace("\"x\"", "\"small\"")).unwrap();
         let text = DatasetFiles::find(dir.path()).unwrap_err().to_string();
         assert!(
-            text.contains("instances_train2014.json, instances_train_small.json"),
+            text.contains(
+                "(annotations/instances_train2014.json, annotations/instances_train_small.json)"
+            ),
             "{text}"
         );
         std::fs::write(

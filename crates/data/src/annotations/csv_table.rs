@@ -26,6 +26,7 @@ use crate::annotations::format::{
 };
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::locations::FoundFiles;
 use crate::boxes::ImageSize;
 use crate::csv::to_csv;
 use crate::images::decode::image_size;
@@ -62,6 +63,7 @@ impl AnnotationFormat for CsvFormat {
             return Ok(Some(FoundSplits {
                 splits: vec![SplitFiles::of_file(&Self, path, None)],
                 reason: "a CSV file of boxes".to_owned(),
+                unused: Vec::new(),
             }));
         }
         Ok(FoundSplits::of_files(&Self, path, tables(path)?))
@@ -140,7 +142,7 @@ fn decimal(value: f64) -> String {
 
 /// Finds the tables of a directory: in the directory of each split, in the directory itself, and in
 /// `annotations` or `data`.
-fn tables(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
+fn tables(root: &Path) -> Result<FoundFiles, LayoutError> {
     let listing = DirectoryListing::of(root);
     let mut candidates: Vec<(Option<Split>, PathBuf)> = Vec::new();
     for split in Split::ALL {
@@ -172,22 +174,14 @@ fn tables(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
             *split = Some(Split::Train);
         }
     }
-    let mut found = Vec::new();
+    let mut found = FoundFiles::default();
     for split in Split::ALL {
         let of_split = candidates.iter().filter(|(of, _)| *of == Some(split));
-        let files: Vec<&PathBuf> = of_split.map(|(_, file)| file).collect();
-        match files.as_slice() {
-            [] => {}
-            [file] => found.push((split, (*file).clone())),
-            _ => {
-                return Err(LayoutError::Ambiguous {
-                    root: root.to_owned(),
-                    split,
-                    found: join(files.iter().map(|file| file.display())),
-                });
-            }
-        }
+        let files = of_split.map(|(_, file)| file.clone());
+        found.add_only(root, split, files.collect())?;
     }
+    let unnamed = candidates.into_iter().filter(|(split, _)| split.is_none());
+    found.unused.extend(unnamed.map(|(_, file)| file));
     Ok(found)
 }
 

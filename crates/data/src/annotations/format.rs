@@ -20,7 +20,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
-use crate::annotations::layout::{LayoutError, Split};
+use crate::annotations::layout::{LayoutError, Split, not_used};
 use crate::annotations::{AnnotationStore, ObjectFlags};
 use crate::box_conventions::BoxConvention;
 use crate::boxes::ImageSize;
@@ -248,6 +248,8 @@ pub struct FoundSplits {
     pub splits: Vec<SplitFiles>,
     /// The files by which the format was recognized, for a message: `data.yaml`.
     pub reason: String,
+    /// Descriptions of annotations that are not used.
+    pub unused: Vec<String>,
 }
 
 /// The splits of a directory or annotation file; no annotation has been read.
@@ -261,6 +263,8 @@ pub struct DatasetFiles {
     pub splits: Vec<SplitFiles>,
     /// The files by which the format was recognized, for a message.
     pub reason: String,
+    /// Descriptions of annotations that are not used: `train_new.json`.
+    pub unused: Vec<String>,
 }
 
 impl DatasetFiles {
@@ -285,7 +289,13 @@ impl DatasetFiles {
             root: root.to_owned(),
             splits: found.splits,
             reason: found.reason,
+            unused: found.unused,
         }
+    }
+
+    /// Returns why the dataset was recognized as what it is, and what of it is not used.
+    pub fn explanation(&self) -> String {
+        self.reason.clone() + &not_used(&self.unused)
     }
 
     /// Describes one split on its own.
@@ -294,6 +304,7 @@ impl DatasetFiles {
             format: files.format,
             root: files.annotations.clone(),
             reason: files.annotations.display().to_string(),
+            unused: Vec::new(),
             splits: vec![files],
         }
     }
@@ -323,6 +334,7 @@ impl DatasetFiles {
             format: self.format.name(),
             split,
             found: self.split_names(),
+            unused: self.unused.clone(),
         })
     }
 }
@@ -484,6 +496,13 @@ impl Dropped {
         }
     }
 
+    /// Adds the flags of an object.
+    pub(crate) fn add_flags(&mut self, flags: ObjectFlags) {
+        for name in flags.names() {
+            self.add(described_flag(name), "object", 1);
+        }
+    }
+
     /// Removes the flags of all objects of a store, which a writer kept.
     pub(crate) fn remove_flags(&mut self, store: &AnnotationStore) {
         for name in store.all_flags().flat_map(ObjectFlags::names) {
@@ -506,7 +525,7 @@ impl Dropped {
 }
 
 /// Describes a flag in counts of what is not used.
-pub(crate) fn described_flag(name: &str) -> String {
+fn described_flag(name: &str) -> String {
     format!("`{name}` flags")
 }
 

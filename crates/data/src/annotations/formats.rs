@@ -101,7 +101,9 @@ impl DatasetFiles {
         }
         if let Some((at, found)) = find_or_damaged(FORMATS, root)? {
             let mut files = Self::of_found(FORMATS[at], root, found);
-            files.reason += &unused_annotations(root, &FORMATS[at + 1..]);
+            files
+                .unused
+                .extend(unused_annotations(root, &FORMATS[at + 1..]));
             return Ok(files);
         }
         if let Some(error) = unread_annotations(root) {
@@ -163,23 +165,21 @@ impl DatasetFiles {
     }
 }
 
-/// Names the annotations in other formats beside those that are read: they may be the ones that were meant.
-fn unused_annotations(root: &Path, others: &[Format]) -> String {
-    let mut unused = String::new();
+/// Describes the annotations in other formats beside those that are read: they may be the ones that were meant.
+fn unused_annotations(root: &Path, others: &[Format]) -> Vec<String> {
+    let mut unused = Vec::new();
     for other in others {
         match other.find(root) {
-            Ok(Some(found)) => {
-                unused += &format!("; {other} annotations ({}) are not used", found.reason);
-            }
+            Ok(Some(found)) => unused.push(format!("{other} annotations ({})", found.reason)),
             Ok(None) => {}
-            Err(error) => unused += &format!("; {other} annotations are not used ({error})"),
+            Err(error) => unused.push(format!("{other} annotations ({error})")),
         }
     }
     if root.is_dir()
         && let Some(LayoutError::UnreadFormat { file, name, .. }) = unread_annotations(root)
     {
         let file = file.strip_prefix(root).unwrap_or(&file).display();
-        unused += &format!("; {name} annotations ({file}) are not used");
+        unused.push(format!("{name} annotations ({file})"));
     }
     unused
 }
@@ -327,6 +327,7 @@ mod tests {
             Ok(text.starts_with(r#"{"toy""#).then(|| FoundSplits {
                 splits: vec![SplitFiles::of_file(&Self, path, None)],
                 reason: "a toy".into(),
+                unused: Vec::new(),
             }))
         }
 
@@ -554,8 +555,8 @@ mod tests {
             .unwrap();
         let found = DatasetFiles::find(dir.path()).unwrap();
         assert_eq!(
-            found.reason,
-            "XML files beside the images; YOLO annotations (classes.txt) are not used"
+            found.explanation(),
+            "XML files beside the images; not used: YOLO annotations (classes.txt)"
         );
     }
 }

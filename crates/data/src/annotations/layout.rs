@@ -309,8 +309,8 @@ pub enum LayoutError {
     },
     /// The dataset has other splits.
     #[error(
-        "{}: no {split} annotations; the {format} directory contains {}",
-        root.display(), join(found.iter())
+        "{}: no {split} annotations; the {format} directory contains {}{}",
+        root.display(), join(found.iter()), not_used(unused)
     )]
     NoSplit {
         /// The dataset's directory.
@@ -321,6 +321,8 @@ pub enum LayoutError {
         split: Split,
         /// The splits that exist.
         found: Vec<Split>,
+        /// Descriptions of annotations that are not used, because they name no split or one that has others.
+        unused: Vec<String>,
     },
     /// Several annotation files of the split.
     #[error("{}: several {split} annotations ({found})", root.display())]
@@ -358,6 +360,14 @@ pub enum LayoutError {
         /// What is missing, relative to the directory.
         missing: String,
     },
+}
+
+/// Completes a message with what is not used: `; not used: labels.csv`.
+pub(crate) fn not_used(unused: &[String]) -> String {
+    if unused.is_empty() {
+        return String::new();
+    }
+    format!("; not used: {}", unused.join(", "))
 }
 
 /// Joins strings with commas.

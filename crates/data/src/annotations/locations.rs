@@ -8,28 +8,68 @@ use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
 use crate::annotations::format::{Format, FoundSplits, SplitFiles};
 use crate::annotations::image_files::{DirectoryListing, images_within};
 use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::same_content::are_all_the_same;
 
 impl FoundSplits {
     /// Returns the splits of a format with one annotation file for each split, or none without files.
-    pub(super) fn of_files(
-        format: Format,
-        root: &Path,
-        found: Vec<(Split, PathBuf)>,
-    ) -> Option<Self> {
-        let names = found.iter().map(|(_, file)| {
-            let name = file.strip_prefix(root).unwrap_or(file);
-            name.display().to_string()
-        });
-        let reason = join(names);
-        let splits = found.into_iter().map(|(split, annotations)| SplitFiles {
+    pub(super) fn of_files(format: Format, root: &Path, found: FoundFiles) -> Option<Self> {
+        let reason = join(found.of_splits.iter().map(|(_, file)| below(root, file)));
+        let unused = found.unused.iter().map(|file| below(root, file)).collect();
+        let of_splits = found.of_splits.into_iter();
+        let splits = of_splits.map(|(split, annotations)| SplitFiles {
             format,
             split,
             image_directories: image_directories(root, &annotations, split),
             annotations,
         });
         let splits: Vec<SplitFiles> = splits.collect();
-        (!splits.is_empty()).then_some(Self { splits, reason })
+        (!splits.is_empty()).then_some(Self {
+            splits,
+            reason,
+            unused,
+        })
     }
+}
+
+/// The annotation files of a directory in a format with one file for each split.
+#[derive(Debug, Default)]
+pub(super) struct FoundFiles {
+    /// The splits that exist, each with its file.
+    pub(super) of_splits: Vec<(Split, PathBuf)>,
+    /// Other files with annotations in the format.
+    pub(super) unused: Vec<PathBuf>,
+}
+
+impl FoundFiles {
+    /// Adds the only file of a split, if there is one. Of files with the same bytes, the first is the one.
+    ///
+    /// # Errors
+    /// There are several.
+    pub(super) fn add_only(
+        &mut self,
+        root: &Path,
+        split: Split,
+        files: Vec<PathBuf>,
+    ) -> Result<(), LayoutError> {
+        if files.len() > 1 && !are_all_the_same(&files) {
+            return Err(LayoutError::Ambiguous {
+                root: root.to_owned(),
+                split,
+                found: join(files.iter().map(|file| below(root, file))),
+            });
+        }
+        let mut files = files.into_iter();
+        self.of_splits
+            .extend(files.next().map(|file| (split, file)));
+        self.unused.extend(files);
+        Ok(())
+    }
+}
+
+/// Returns the path of a file relative to the directory of its dataset.
+fn below(root: &Path, file: &Path) -> String {
+    let name = file.strip_prefix(root).unwrap_or(file);
+    name.display().to_string()
 }
 
 impl SplitFiles {

@@ -126,12 +126,12 @@ impl SplitFiles {
         read.pop().ok_or_else(|| {
             let root = self.annotations.clone();
             let (format, split) = (self.format.name(), self.split);
-            let found = Vec::new();
             LayoutError::NoSplit {
                 root,
                 format,
                 split,
-                found,
+                found: Vec::new(),
+                unused: Vec::new(),
             }
             .into()
         })
@@ -206,8 +206,11 @@ impl SplitFiles {
             .filter_map(|id| annotations.store.index_of_image(*id))
             .collect();
         annotations.remove(&skipped);
+        for flags in annotations.store.all_flags() {
+            annotations.dropped.add_flags(flags);
+        }
         let convention = annotations.check_coco_boxes(&self.annotations)?;
-        annotations.notes.extend(convention);
+        annotations.notes.extend(convention.map(in_doubt));
         Ok(ReadSplit {
             annotations,
             bad_images,
@@ -232,7 +235,11 @@ impl SplitEntries {
                 fit.add(size, xywh.map(f64::from), None);
             }
         }
-        fit.check(&files.annotations)
+        let images = self.images.par_iter().enumerate();
+        let images = images.filter(|(at, _)| !skipped.contains(at));
+        let images = images
+            .filter_map(|(_, image)| Some((self.image_root.join(&image.file_name), image.size?)));
+        judge_on_images(fit, images, &files.annotations)
     }
 
     /// Builds the store of a strict read; boxes without area are dropped and counted.
@@ -262,7 +269,7 @@ impl SplitEntries {
         }
         bad_images.check()?;
         let convention = self.check_box_convention(files, &skipped)?;
-        self.notes.extend(convention);
+        self.notes.extend(convention.map(in_doubt));
         let mut builder = AnnotationStoreBuilder::new();
         for (id, name) in (1..).zip(self.categories) {
             builder.add_category(id, name);
@@ -283,7 +290,12 @@ impl SplitEntries {
                     continue;
                 };
                 if !(width > 0.0 && height > 0.0) {
-                    self.dropped.add("boxes without area", "object", 1);
+                    let what = if width < 0.0 || height < 0.0 {
+                        "boxes with a negative side"
+                    } else {
+                        "boxes without area"
+                    };
+                    self.dropped.add(what, "object", 1);
                     continue;
                 }
                 id += 1;
@@ -429,35 +441,51 @@ impl BadImages {
     }
 }
 
-impl SplitAnnotations {
-    /// Checks that the boxes of COCO JSON are in its convention. Where they cast doubt on the sizes of the images, these
-    /// are compared with the images. Returns a note if the boxes may be in another convention.
-    fn check_coco_boxes(&self, path: &Path) -> Result<Option<String>, DataError> {
-        let Some(mut mismatch) = BoxFit::of(&self.store, BoxConvention::SIZES).mismatch() else {
-            return Ok(None);
-        };
-        if mismatch.is_transposed() {
-            let images = self.store.image_count();
-            let causes = (0..images).into_par_iter().map(|index| {
-                let sizes = header_sizes(&self.path_of(index)).ok()?;
-                let cause = SizeCause::of(sizes, self.store.image(index).size);
-                Some((sizes.are_turned(), cause == Some(SizeCause::Exchanged)))
+/// Checks that boxes are in the convention of the format. Where they cast doubt on the annotated sizes of the images,
+/// these are compared with the images. Returns a note if the boxes may be in another convention.
+fn judge_on_images(
+    fit: BoxFit,
+    images: impl ParallelIterator<Item = (PathBuf, ImageSize)>,
+    path: &Path,
+) -> Result<Option<String>, DataError> {
+    let Some(mut mismatch) = fit.mismatch() else {
+        return Ok(None);
+    };
+    if mismatch.is_transposed() {
+        let causes = images.map(|(path, annotated)| {
+            let Ok(sizes) = header_sizes(&path) else {
+                return (false, false);
+            };
+            let is_exchanged = SizeCause::of(sizes, annotated) == Some(SizeCause::Exchanged);
+            (sizes.are_turned(), is_exchanged)
+        });
+        let causes: Vec<(bool, bool)> = causes.collect();
+        let exchanged = causes.iter().filter(|(_, is_exchanged)| *is_exchanged);
+        let exchanged = exchanged.count();
+        mismatch.turned_images = causes.iter().filter(|(is_turned, _)| *is_turned).count();
+        if exchanged * 2 > causes.len() {
+            return Err(DataError::ExchangedSizes {
+                path: path.to_owned(),
+                exchanged,
+                images: causes.len(),
             });
-            let causes: Vec<(bool, bool)> = causes.flatten().collect();
-            let turned = causes.iter().filter(|(is_turned, _)| *is_turned);
-            let exchanged = causes.iter().filter(|(_, is_exchanged)| *is_exchanged);
-            let exchanged = exchanged.count();
-            mismatch.turned_images = turned.count();
-            if exchanged * 2 > images {
-                return Err(DataError::ExchangedSizes {
-                    path: path.to_owned(),
-                    exchanged,
-                    images,
-                });
-            }
-            mismatch.are_sizes_known = exchanged == 0;
         }
-        judge(mismatch, path).map(Some)
+        mismatch.are_sizes_known = exchanged == 0;
+    }
+    judge(mismatch, path).map(Some)
+}
+
+/// Describes boxes that may be in another convention, for a note.
+fn in_doubt(mismatch: String) -> String {
+    format!("the boxes may be misread: {mismatch}")
+}
+
+impl SplitAnnotations {
+    /// Checks that the boxes of COCO JSON are in its convention. Returns a note if they may be in another.
+    fn check_coco_boxes(&self, path: &Path) -> Result<Option<String>, DataError> {
+        let images = (0..self.store.image_count()).into_par_iter();
+        let images = images.map(|index| (self.path_of(index), self.store.image(index).size));
+        judge_on_images(BoxFit::of(&self.store, BoxConvention::SIZES), images, path)
     }
 
     /// Removes the images at some positions.

@@ -29,8 +29,8 @@ use crate::DataError;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, Output,
-    PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox, described_flag,
-    last_part, without_extension,
+    PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox, last_part,
+    without_extension,
 };
 use crate::annotations::image_files::{
     DirectoryListing, Found, files_with_extension, images_within,
@@ -75,6 +75,7 @@ impl AnnotationFormat for VocFormat {
                 })
                 .collect(),
             reason: layout.reason,
+            unused: Vec::new(),
         }))
     }
 
@@ -819,11 +820,9 @@ fn boxes_of(
         let Some(&class) = numbers.get(object.name.as_str()) else {
             continue;
         };
-        let flags = object.flags.names().map(described_flag);
-        let others = object.others.iter();
-        let others = others.map(|name| format!("`{name}` elements"));
-        for what in flags.chain(others) {
-            dropped.add(what, "object", 1);
+        dropped.add_flags(object.flags);
+        for name in &object.others {
+            dropped.add(format!("`{name}` elements"), "object", 1);
         }
         boxes.push(BoxEntry {
             class,

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::DataError;
 use crate::annotations::format::{
-    AnnotatedDataset, DatasetFiles, Dropped, Format, LeftImages, Output, PlacedSplit, Reader,
+    AnnotatedDataset, DatasetFiles, Dropped, Format, LeftImages, Output, PlacedSplit,
     SplitAnnotations, Written, WrittenSplit, last_part,
 };
 use crate::annotations::layout::Split;
@@ -424,9 +424,7 @@ fn compare(
                 let class = printable(class);
                 return Err(format!("{path} has a box of the class `{class}`"));
             }
-            // COCO's readers do not know the flags.
-            let has_flags = format.stores_flags() && !matches!(format.reader(), Reader::CocoJson);
-            if has_flags && read.flags(annotation.id) != written.flags {
+            if format.stores_flags() && read.flags(annotation.id) != written.flags {
                 return Err(format!("{path} has a box with other flags"));
             }
             let (xywh, _) = numbers.as_f64();

@@ -21,8 +21,8 @@ use sedet_data::annotations::coco_directory::CocoFormat;
 use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
 use sedet_data::annotations::layout::Split;
 use sedet_data::curation::check::{
-    CheckOptions, CheckProgress, CheckedSplit, Diagnostics, FixSummary, Obstacle, Severity,
-    check_dataset, check_hold_out, check_split, compare_splits,
+    CheckOptions, CheckProgress, CheckedSplit, Diagnostic, Diagnostics, FixSummary, Kind, Obstacle,
+    Severity, check_dataset, check_hold_out, check_split, compare_splits,
 };
 use sedet_data::curation::statistics::Statistics;
 use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
@@ -174,6 +174,7 @@ impl Checked {
             counted: &self.counted,
             fixed,
             images: !args.skip_images,
+            has_train: target.files.split_names().contains(&Split::Train),
             cannot_fix: manual_hint(&target.files).or_else(|| {
                 let obstacle = self.obstacle()?;
                 Some(format!("no corrected copy is written while {obstacle}"))
@@ -208,6 +209,9 @@ fn checked(args: &CheckArgs, target: &Target) -> anyhow::Result<Checked> {
     );
     drop(meter);
     let splits = splits?;
+    for unused in &target.files.unused {
+        diagnostics.add(Kind::AnnotationsNotUsed, Diagnostic::on_dataset(unused));
+    }
     let mut counted = Vec::new();
     for split in &splits {
         counted.push(match split.sound_part() {

@@ -20,6 +20,8 @@ pub(super) struct Report<'a> {
     pub counted: &'a [Counted],
     pub fixed: Option<&'a Fixed>,
     pub images: bool,
+    /// Whether the dataset has a split to train on.
+    pub has_train: bool,
     /// What keeps a corrected copy from being written, if anything does.
     pub cannot_fix: Option<String>,
     /// The number of columns of the text.
@@ -255,7 +257,11 @@ impl Report<'_> {
             return hanging("", &text, self.width) + &self.fixed_text(fixed);
         }
         if errors == 0 {
-            text += ": ready for training";
+            text += if self.has_train {
+                ": ready for training"
+            } else {
+                ": ready for evaluation; training needs train annotations"
+            };
         } else {
             let kinds = self.diagnostics.groups().map(|(kind, _)| kind);
             let (fixable, manual): (Vec<Kind>, Vec<Kind>) = kinds

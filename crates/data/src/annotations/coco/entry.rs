@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::value::{BoxValue, Scalar, Unread};
-use crate::annotations::MAX_ANNOTATIONS;
+use crate::annotations::{MAX_ANNOTATIONS, ObjectFlags};
 use crate::boxes::{ImageSize, around_rotated};
 
 /// The three lists of a COCO document.
@@ -137,6 +137,8 @@ pub struct AnnotationEntry {
     pub area: Option<f64>,
     /// `iscrowd`; false where it is absent.
     pub is_crowd: bool,
+    /// `difficult` and `truncated`, which COCO does not have and converters of Pascal VOC write.
+    pub flags: ObjectFlags,
     /// Which of the fields in `EXTRAS` have a value.
     pub extras: [bool; EXTRAS.len()],
 }
@@ -206,6 +208,8 @@ pub(super) struct RawEntry {
     bbox: Option<BoxValue>,
     area: Scalar,
     iscrowd: Scalar,
+    difficult: Scalar,
+    truncated: Scalar,
     name: Scalar,
     /// The fields in `EXTRAS`.
     extras: [Unread; EXTRAS.len()],
@@ -254,6 +258,10 @@ impl RawEntry {
                     is_rotated: rotation.is_some(),
                     area: area(self.area.take(), problems),
                     is_crowd: flag("iscrowd", self.iscrowd.take(), problems),
+                    flags: ObjectFlags {
+                        difficult: is_set(&self.difficult),
+                        truncated: is_set(&self.truncated),
+                    },
                     extras: self.extras.map(|extra| extra.has_value),
                 })
             }
@@ -283,6 +291,8 @@ impl RawEntry {
             "category_id" => &mut self.category_id,
             "area" => &mut self.area,
             "iscrowd" => &mut self.iscrowd,
+            "difficult" => &mut self.difficult,
+            "truncated" => &mut self.truncated,
             "name" => &mut self.name,
             _ => return None,
         })
@@ -401,6 +411,18 @@ fn area(value: Scalar, problems: &mut Vec<FieldProblem>) -> Option<f64> {
     }
 }
 
+/// Returns whether a flag that is no field of COCO is set. Other values may have another meaning, such as KITTI's share of
+/// the object that is outside of the image.
+fn is_set(value: &Scalar) -> bool {
+    match value {
+        Scalar::Bool(is_set) => *is_set,
+        Scalar::Integer(number) => *number == 1,
+        Scalar::Number(number) => *number == 1.0,
+        Scalar::String(string) => ["1", "true"].contains(&string.trim().to_lowercase().as_str()),
+        _ => false,
+    }
+}
+
 fn flag(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) -> bool {
     match &value {
         Scalar::Null | Scalar::Bool(false) | Scalar::Integer(0) => false,
@@ -420,13 +442,15 @@ fn flag(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) ->
     }
 }
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 12] = [
     "id",
     "image_id",
     "category_id",
     "bbox",
     "area",
     "iscrowd",
+    "difficult",
+    "truncated",
     "file_name",
     "width",
     "height",
@@ -551,7 +575,8 @@ mod tests {
     fn a_valid_annotation_has_no_problems() {
         let (entry, problems) = judged(
             List::Annotations,
-            r#"{"id": 5, "image_id": 9.0, "category_id": 90, "iscrowd": true, "bbox": [1, 2, 3.5, 4],
+            r#"{"id": 5, "image_id": 9.0, "category_id": 90, "iscrowd": true, "difficult": 1, "truncated": 0.3,
+                "bbox": [1, 2, 3.5, 4],
                 "area": 7.25, "segmentation": [[1, 2]], "width": "not a field of annotations"}"#,
         );
         assert_eq!(problems, [""; 0]);
@@ -563,6 +588,10 @@ mod tests {
             is_rotated: false,
             area: Some(7.25),
             is_crowd: true,
+            flags: ObjectFlags {
+                difficult: true,
+                truncated: false,
+            },
             extras: [true, false, false, false],
         };
         assert_eq!(entry, Entry::Annotation(expected));

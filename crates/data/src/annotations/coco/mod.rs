@@ -184,6 +184,7 @@ impl Sink for CocoJson {
                     annotation.category_id,
                     annotation.xywh,
                 ) {
+                    self.builder.set_flags(id, annotation.flags);
                     self.builder.add_exact_annotation(NewAnnotation {
                         id,
                         image_id,

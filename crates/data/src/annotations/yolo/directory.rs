@@ -32,6 +32,8 @@ pub(super) struct YoloDirectory {
     pub(super) splits: Vec<(Split, Vec<PathBuf>)>,
     /// The files by which the layout was recognized.
     pub(super) reason: String,
+    /// Descriptions of what is not used.
+    pub(super) unused: Vec<String>,
     /// What the class names of other files differ in, one line each.
     pub(super) notes: Vec<String>,
 }
@@ -54,7 +56,8 @@ impl YoloDirectory {
                 // Whoever gives the file has chosen its names.
                 if let Some((list, _)) = found.other_names(root) {
                     let list = list.strip_prefix(root).unwrap_or(&list).display();
-                    found.reason += &format!("; {list} names other classes and is not used");
+                    let unused = format!("{list}, which names other classes");
+                    found.unused.push(unused);
                 } else {
                     found.note_counts(root);
                 }
@@ -69,9 +72,7 @@ impl YoloDirectory {
         if let Some((yaml, described, others)) = chosen_yaml(path, &listing)? {
             let mut found = Self::described(path, &yaml, described)?;
             found.check_names(path)?;
-            if !others.is_empty() {
-                found.reason += &format!("; not used: {}", others.join(", "));
-            }
+            found.unused.extend(others);
             return Ok(Some(found));
         }
         for file in listing.files_with("data") {
@@ -120,6 +121,7 @@ impl YoloDirectory {
                 names,
                 keypoints: None,
                 reason: format!("{shown}{}", without_numbers(is_numbered)),
+                unused: Vec::new(),
                 splits,
                 notes: Vec::new(),
                 names_file: list,
@@ -214,6 +216,7 @@ impl YoloDirectory {
             keypoints: None,
             splits,
             reason,
+            unused: Vec::new(),
             notes,
             names_file: list,
         };
@@ -322,7 +325,7 @@ impl YoloDirectory {
     ) -> Result<Self, DataError> {
         let base = root.join(described.path.as_deref().unwrap_or_default());
         let mut reason = yaml.file_name().unwrap_or_default().display().to_string();
-        let (mut splits, mut notes) = (Vec::new(), Vec::new());
+        let (mut splits, mut notes, mut unused) = (Vec::new(), Vec::new(), Vec::new());
         let capitals = AnyCapitals::default();
         for (split, entries) in described.splits {
             let mut places = Vec::new();
@@ -376,7 +379,7 @@ impl YoloDirectory {
                 tried.iter().any(|path| path.exists() && holds_images(path))
             });
             if let Some(place) = place {
-                reason += &format!("; its `{key}` ({place}) is not used");
+                unused.push(format!("its `{key}` ({place})"));
             }
         }
         if splits.is_empty() {
@@ -397,6 +400,7 @@ impl YoloDirectory {
             keypoints: described.keypoints,
             splits,
             reason,
+            unused,
             notes,
         })
     }

@@ -96,6 +96,7 @@ impl AnnotationFormat for YoloFormat {
                 })
                 .collect(),
             reason: found.reason,
+            unused: found.unused,
         }))
     }
 

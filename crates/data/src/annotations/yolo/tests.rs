@@ -118,10 +118,8 @@ fn other_keys_of_a_data_yaml_that_lead_to_images_are_named() {
     let found = YoloDirectory::expect(root).unwrap();
     let names: Vec<Split> = found.splits.iter().map(|(split, _)| *split).collect();
     assert_eq!(names, [Split::Train, Split::Val]);
-    assert_eq!(
-        found.reason,
-        "data.yaml; its `holdout` (images/holdout) is not used"
-    );
+    assert_eq!(found.reason, "data.yaml");
+    assert_eq!(found.unused, ["its `holdout` (images/holdout)"]);
 }
 
 #[test]
@@ -270,8 +268,9 @@ fn lists_with_other_class_names_are_an_error_unless_one_is_given() {
         assert!(message.ends_with(&expected), "{message}");
         if chosen == "data.yaml" {
             let found = DatasetFiles::find(&root.join(chosen)).unwrap();
-            let expected = format!("{other} names other classes and is not used");
-            assert!(found.reason.ends_with(&expected), "{}", found.reason);
+            let expected = format!("not used: {other}, which names other classes");
+            let explanation = found.explanation();
+            assert!(explanation.ends_with(&expected), "{explanation}");
         }
     }
 }

@@ -31,6 +31,19 @@ pub struct Diagnostic {
     pub detail: String,
 }
 
+impl Diagnostic {
+    /// Describes a problem of a dataset as a whole.
+    pub fn on_dataset(detail: &str) -> Self {
+        Self {
+            split: "dataset".to_owned(),
+            file: None,
+            image_id: None,
+            annotation_id: None,
+            detail: detail.to_owned(),
+        }
+    }
+}
+
 macro_rules! kinds {
     ($($variant:ident $severity:ident $key:literal [$one:literal $many:literal] $advice:literal $(fix $fix:literal)?;)*) => {
         /// A kind of problem. The order is the order of reports.
@@ -190,7 +203,7 @@ kinds! {
         fix "boxes become [x, y, width, height]";
     BoxesAreTransposed Error "boxes-are-transposed"
         ["file has boxes with exchanged axes" "files have boxes with exchanged axes"]
-        "show some boxes on their images: if x and y are exchanged, export them again as [x, y, width, height]; if the images were rotated after they were annotated, or have an EXIF rotation that the annotations ignore, rotate the boxes or use the original images";
+        "show some boxes on their images: if x and y are exchanged, export them again in the order of the format; if the images were rotated after they were annotated, or have an EXIF rotation that the annotations ignore, rotate the boxes or use the original images";
     BoxesAreMixed Error "boxes-are-mixed"
         ["file has boxes in two orders" "files have boxes in two orders"]
         "correct the program that wrote the file: all boxes have to be [x, y, width, height]"
@@ -264,6 +277,9 @@ kinds! {
     FoundElsewhere Warning "found-elsewhere"
         ["note on how the dataset was read" "notes on how the dataset was read"]
         "no action is required if this is what you expect";
+    AnnotationsNotUsed Warning "annotations-not-used"
+        ["further annotations are not used" "further annotations are not used"]
+        "if they are meant, give them as the dataset, alone or joined with others in a list: a.json,b.json";
     NotUsed Warning "not-used"
         ["kind of content that is not used" "kinds of content that are not used"]
         "sedet trains on boxes of single objects in images that can be read";

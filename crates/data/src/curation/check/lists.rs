@@ -190,7 +190,9 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
     }
     check_repeated_boxes(split, &places, diagnostics);
     check_repeated_ids(split, &places, diagnostics);
-    check_unused(split, diagnostics);
+    if !split.is_cut_off() {
+        check_unused(split, diagnostics);
+    }
 }
 
 /// Reports category ids of boxes that seem to be one too high or too low: not all of them are listed, but all would be.
@@ -251,6 +253,8 @@ impl Places {
 fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
     let categories = split.categories.kept();
     let categories: HashSet<u64> = categories.filter_map(|(_, category)| category.id).collect();
+    // Other entries may follow the part that cannot be read.
+    let is_known = !split.is_cut_off();
     for at in 0..split.objects.len() {
         if !split.objects.is_kept(at) {
             continue;
@@ -269,7 +273,7 @@ fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &m
         let image = object.image_id.unwrap_or(image);
         let category = object.category_id.unwrap_or(category);
         if !places.kept.contains_key(&image) {
-            if !places.dropped.contains(&image) {
+            if !places.dropped.contains(&image) && is_known {
                 let detail = format!("image_id is {image}");
                 diagnostics.add(
                     Kind::UnknownImage,
@@ -278,11 +282,13 @@ fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &m
             }
             split.objects.drop(at);
         } else if !categories.contains(&category) {
-            let detail = format!("category_id is {category}");
-            diagnostics.add(
-                Kind::UnknownCategory,
-                split.diagnostic_on_object(places, at, detail),
-            );
+            if is_known {
+                let detail = format!("category_id is {category}");
+                diagnostics.add(
+                    Kind::UnknownCategory,
+                    split.diagnostic_on_object(places, at, detail),
+                );
+            }
             split.objects.drop(at);
         }
     }

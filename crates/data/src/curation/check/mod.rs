@@ -132,6 +132,10 @@ pub enum Obstacle {
     ShiftedCategories,
     /// No image can be used.
     NoImages,
+    /// No box can be used.
+    NoBoxes,
+    /// The file cannot be read to its end.
+    NotWhole,
 }
 
 impl std::fmt::Display for Obstacle {
@@ -142,6 +146,8 @@ impl std::fmt::Display for Obstacle {
             Self::UnclearBoxes => "the meaning of the numbers of its boxes is not certain",
             Self::ShiftedCategories => "its category ids seem to be shifted by one",
             Self::NoImages => "none of its images can be used",
+            Self::NoBoxes => "none of its boxes can be used",
+            Self::NotWhole => "the file cannot be read to its end",
         })
     }
 }
@@ -273,17 +279,25 @@ fn check_entries(
     lists::drop_images_without_size(&mut split);
     lists::check_objects(&mut split, diagnostics);
     images::check_copies(&split, diagnostics);
-    if files.split != Split::Test {
+    if files.split != Split::Test && !split.is_cut_off() {
         lists::check_any_box(&split, files.split == Split::Train, diagnostics);
     }
     images::drop_lost(&mut split);
     if split.images.len() > 0 && split.images.kept().next().is_none() {
         split.obstacle.get_or_insert(Obstacle::NoImages);
     }
+    if split.objects.len() > 0 && split.objects.kept().next().is_none() {
+        split.obstacle.get_or_insert(Obstacle::NoBoxes);
+    }
     Ok(split)
 }
 
 impl CheckedSplit {
+    /// Returns whether entries may be missing, because the annotations could not be read to their end.
+    fn is_cut_off(&self) -> bool {
+        self.obstacle == Some(Obstacle::NotWhole)
+    }
+
     /// Returns the number of images in the annotations, with or without problems.
     pub fn image_count(&self) -> usize {
         self.images.len()

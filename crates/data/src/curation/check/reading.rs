@@ -9,10 +9,10 @@ use crate::DataError;
 use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
 use crate::annotations::coco::{Entry, List};
-use crate::annotations::format::SplitFiles;
+use crate::annotations::format::{Dropped, SplitFiles};
 use crate::boxes::described_rotated;
 use crate::curation::check::{
-    CheckProgress, CheckedSplit, Diagnostic, Diagnostics, Entries, Kind, RawAnnotation,
+    CheckProgress, CheckedSplit, Diagnostic, Diagnostics, Entries, Kind, Obstacle, RawAnnotation,
     RawCategory, RawImage, Verdict,
 };
 
@@ -42,6 +42,7 @@ pub(super) fn read(
         categories: Entries::default(),
         appearances: [0; 3],
         rotated_boxes: 0,
+        dropped: Dropped::default(),
     };
     let is_whole = match read_document(observed, path, Policy::Report, &mut reading) {
         Ok(_) => true,
@@ -70,12 +71,15 @@ pub(super) fn read(
     if let Some(note) = described_rotated(reading.rotated_boxes) {
         reading.file_diagnostic(Kind::FoundElsewhere, note);
     }
+    for line in reading.dropped.lines().collect::<Vec<_>>() {
+        reading.file_diagnostic(Kind::NotUsed, line);
+    }
     Ok(CheckedSplit {
         name: name.to_owned(),
         annotations: path.clone(),
         image_directory: None,
         is_whole,
-        obstacle: None,
+        obstacle: (!is_whole).then_some(Obstacle::NotWhole),
         is_misread: false,
         box_numbers: files.format.box_numbers(),
         has_image_sizes: false,
@@ -119,6 +123,8 @@ struct Reading<'a> {
     /// Number of occurrences of each list.
     appearances: [usize; 3],
     rotated_boxes: usize,
+    /// Counts of what training does not use.
+    dropped: Dropped,
 }
 
 impl Reading<'_> {
@@ -196,6 +202,7 @@ impl Sink for Reading<'_> {
             Entry::Category(category) => self.categories.push(category, verdict),
             Entry::Annotation(annotation) => {
                 self.rotated_boxes += usize::from(annotation.is_rotated);
+                self.dropped.add_flags(annotation.flags);
                 let object = RawAnnotation {
                     id: annotation.id,
                     image_id: annotation.image_id,

@@ -544,6 +544,7 @@ fn coco_files(directory: &Path) -> Result<DatasetFiles, DataError> {
         root: directory.to_owned(),
         splits,
         reason: "COCO 2017 as unpacked from its archives".to_owned(),
+        unused: Vec::new(),
     })
 }
 

@@ -123,8 +123,8 @@ impl Recognition {
         let mut formats: Vec<&str> = files.iter().map(|files| files.format.name()).collect();
         formats.dedup();
         let reasons = files.iter().map(|found| match files {
-            [_] => found.reason.clone(),
-            _ => format!("{}: {}", found.root.display(), found.reason),
+            [_] => found.explanation(),
+            _ => format!("{}: {}", found.root.display(), found.explanation()),
         });
         Self {
             task: RecognizedTask::Detection,
