@@ -304,6 +304,9 @@ fn annotations_that_ignore_the_exif_rotation_are_an_error_and_rotated_by_the_fix
         // The annotations of this image are those of the upright image, as required.
         set.write("train/2.jpg", rotated_jpeg(&image_of(2, 48, 64)));
         set.train["annotations"][0]["segmentation"] = json!([[4, 5, 24, 5, 24, 35]]);
+        // It is in the image as it is stored only.
+        set.train["annotations"][1]["bbox"] = json!([40, 10, 20, 30]);
+        set.train["annotations"][1]["area"] = json!(600);
     });
     checked.has_errors(&[("size-ignores-exif", 1)]);
     assert_eq!(
@@ -321,6 +324,67 @@ fn annotations_that_ignore_the_exif_rotation_are_an_error_and_rotated_by_the_fix
     assert_eq!(object["bbox"], json!([48.0 - 5.0 - 30.0, 4.0, 30.0, 20.0]));
     assert!(object.get("segmentation").is_none());
     assert_eq!(fixed["annotations"][2], set.train["annotations"][2]);
+}
+
+#[test]
+fn sizes_alone_that_ignore_the_exif_rotation_are_exchanged_and_no_box_is_moved() {
+    let changed = |boxes: [[f64; 4]; 2]| {
+        DataSet::with(|set| {
+            set.write("train/1.jpg", rotated_jpeg(&image_of(1, 64, 48)));
+            for (at, bbox) in boxes.into_iter().enumerate() {
+                set.train["annotations"][at] = annotation(1 + at as u64, 1, 3, bbox);
+            }
+        })
+    };
+    // In the upright image of 48x64 only.
+    let boxes = [[4.0, 30.0, 20.0, 30.0], [10.0, 40.0, 30.0, 20.0]];
+    let (set, checked) = changed(boxes);
+    checked.has_errors(&[("size-differs", 1)]);
+    let detail = checked.places("size-differs")[0]["detail"].clone();
+    assert!(
+        detail
+            .as_str()
+            .unwrap()
+            .ends_with("width and height are exchanged, or the image was rotated by 90 degrees"),
+        "{detail}"
+    );
+    no_copy(&set, "many boxes do not fit their images");
+    // In both: it cannot be seen.
+    let (set, checked) = changed([[4.0, 5.0, 20.0, 30.0], [10.0, 10.0, 30.0, 20.0]]);
+    checked.has_errors(&[("size-differs", 1)]);
+    let detail = checked.places("size-differs")[0]["detail"].clone();
+    let why = "the size ignores the EXIF rotation, and whether the boxes do cannot be seen";
+    assert!(detail.as_str().unwrap().ends_with(why), "{detail}");
+    no_copy(&set, "many boxes do not fit their images");
+    // Of enough boxes, all in the upright images, the cause is clear.
+    let (set, checked) = DataSet::with(|set| {
+        for id in 1..=3 {
+            set.write(
+                &format!("train/{id}.jpg"),
+                rotated_jpeg(&image_of(id, 64, 48)),
+            );
+        }
+        let boxes = (0..60).map(|i| {
+            let [x, y, w, h] = all_over(i);
+            annotation(i + 1, 1 + i % 3, 3, [y, x, h, w])
+        });
+        set.train["annotations"] = boxes.collect();
+    });
+    checked.has_errors(&[("sizes-exchanged", 1)]);
+    let (root, out) = (text(set.dir.path()), text(&set.path("out")));
+    fails_with(
+        &["train", "--dataset", &root, "--output", &out],
+        &["width and height of 3 of 3 images are exchanged"],
+    );
+    let fixed = fix(&set, 0);
+    assert_eq!(
+        (&fixed["images"][0]["width"], &fixed["images"][0]["height"]),
+        (&48.into(), &64.into())
+    );
+    assert_eq!(
+        fixed["annotations"][0]["bbox"],
+        set.train["annotations"][0]["bbox"]
+    );
 }
 
 #[test]

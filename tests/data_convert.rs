@@ -814,6 +814,52 @@ fn flags_of_objects_are_kept_where_the_format_stores_them() {
             && stderr.contains("dropped: `truncated` flags (5 objects)"),
         "{stderr}"
     );
+    // They are read from COCO, too: split as fields of entries, and written as VOC.
+    let again = dir.path().join("again");
+    let stderr = succeeds(&["data", "split", &text(&coco), "--output", &text(&again)]);
+    assert!(!stderr.contains("flags"), "{stderr}");
+    assert_eq!(
+        flagged(&again, "\"difficult\":1", "\"truncated\":1"),
+        (5, 5)
+    );
+    let (_, stderr) = convert(&coco, "voc", &dir.path().join("voc"));
+    assert!(!stderr.contains("flags"), "{stderr}");
+    assert_eq!(flagged(&dir.path().join("voc"), tags.0, tags.1), (5, 5));
+    let (_, stderr) = convert(&coco, "csv", &dir.path().join("csv"));
+    assert!(
+        stderr.contains("dropped: `difficult` flags (5 objects)"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_list_of_images_without_annotations_is_refused_and_does_not_become_background() {
+    let dir = tempfile::tempdir().unwrap();
+    for id in 0..4u8 {
+        image_of(id, &dir.path().join(format!("images/{id}.jpg")));
+    }
+    let images = |ids: [u8; 2]| {
+        ids.map(|id| json!({"id": id, "file_name": format!("{id}.jpg"), "width": 48, "height": 32}))
+    };
+    let categories = json!([{"id": 1, "name": "cat"}]);
+    let boxes = json!([{"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 2, 8, 9]}]);
+    let train = json!({"images": images([0, 1]), "annotations": boxes, "categories": categories});
+    let test = json!({"images": images([2, 3]), "categories": categories});
+    fs::write(dir.path().join("train.json"), train.to_string()).unwrap();
+    fs::write(dir.path().join("test.json"), test.to_string()).unwrap();
+    let (root, out) = (text(dir.path()), text(&dir.path().join("../out")));
+    for command in [
+        &["data", "split", &root, "--output", &out][..],
+        &["data", "convert", &root, "--to", "yolo", "--output", &out],
+    ] {
+        fails_with(
+            command,
+            &[
+                "test.json: there is no `annotations` list",
+                "hint: move it away if its images were not annotated",
+            ],
+        );
+    }
 }
 
 #[test]

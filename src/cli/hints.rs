@@ -664,6 +664,15 @@ fn data_hint(error: &DataError) -> Option<String> {
                 CategoryShift::TooHigh => "subtract 1 from",
             }
         )),
+        DataError::Annotations {
+            source: AnnotationError::ListMissing {
+                list: "annotations",
+            },
+            ..
+        } => Some(
+            "move it away if its images were not annotated; if they have no objects, add an empty list of `annotations`"
+                .into(),
+        ),
         DataError::Annotations { path, .. } if is_json_file(path) => Some(format!(
             "`sedet data check {}` lists all problems of the file; with --fix FILE it writes a \
              corrected copy",

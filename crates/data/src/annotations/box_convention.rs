@@ -116,6 +116,8 @@ pub(crate) struct BoxFit {
     lost: usize,
     /// Boxes that are wrong or have no area.
     unusable: usize,
+    /// Boxes with a negative side, which no right box has.
+    reversed: usize,
     /// Boxes of objects that may be cut off by one edge of the image, for each edge.
     cut: [usize; 4],
     /// The first box that is lost, and that is unusable.
@@ -224,6 +226,7 @@ impl BoxFit {
             far: 0,
             lost: 0,
             unusable: 0,
+            reversed: 0,
             cut: [0; 4],
             examples: [None; 2],
             readings: Readings::default(),
@@ -266,6 +269,7 @@ impl BoxFit {
         self.far += usize::from(is_far);
         self.lost += usize::from(is_lost);
         self.unusable += usize::from(is_unusable);
+        self.reversed += usize::from(fit.is_reversed);
         if let Some(edge) = fit.cut_by {
             self.cut[edge] += 1;
         }
@@ -403,6 +407,8 @@ impl BoxFit {
         let explains = best.misfits * 50 <= self.boxes && best.misfits * 10 <= self.wrong;
         let explains_most = best.far_misfits * 10 <= self.boxes.min(self.far);
         let is_enough = self.boxes >= FEWEST_BOXES;
+        /// Fewer may be mistakes of their own.
+        const FEWEST_REVERSED: usize = 3;
         let is_few = self.wrong >= 3 && best.misfits == 0;
         let are_many =
             explains && is_share(5, 20) || explains_most && self.far * 10 >= self.boxes * 3;
@@ -410,7 +416,7 @@ impl BoxFit {
             && (by_area.is_some() || are_many && !self.are_cut_by_one_edge())
             || is_few && self.is_large_share(self.lost);
         let is_suspected = if is_enough {
-            are_many || explains && is_share(10, 50)
+            are_many || explains && (is_share(10, 50) || self.reversed >= FEWEST_REVERSED)
         } else {
             is_few
         };

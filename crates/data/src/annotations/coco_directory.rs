@@ -281,6 +281,7 @@ impl<'r> CocoDirectory<'r> {
         let is_meant =
             |path: &PathBuf| Split::in_name(&stem(path)) == Some(split) && !usual.contains(path);
         let files = self.json_files().filter(is_meant);
+        let files = files.filter(|path| !is_image_list(path));
         files.filter(|path| looks_like_coco(path)).collect()
     }
 
@@ -336,15 +337,14 @@ fn is_in_annotations(path: &Path) -> bool {
 /// Returns whether a file has other annotations of the same images, by the names of COCO's archives: nothing is lost if it
 /// is not used.
 fn is_companion(path: &Path) -> bool {
-    const STARTS: [&str; 5] = [
-        "captions_",
-        "person_keypoints_",
-        "stuff_",
-        "panoptic_",
-        "image_info_",
-    ];
+    const STARTS: [&str; 4] = ["captions_", "person_keypoints_", "stuff_", "panoptic_"];
     let stem = stem(path);
     STARTS.iter().any(|start| stem.starts_with(start))
+}
+
+/// Returns whether a file lists images without annotations, by the names of COCO's archives.
+fn is_image_list(path: &Path) -> bool {
+    stem(path).starts_with("image_info_")
 }
 
 /// Returns whether a JSON file begins as COCO annotations of boxes do. A file of hundreds of megabytes
@@ -561,6 +561,7 @@ mod tests {
                 &[
                     "annotations/instances_train2017.json",
                     "annotations/captions_train2017.json",
+                    "annotations/image_info_test2017.json",
                     "train_new.json",
                 ],
                 "annotations/instances_train2017.json; not used: train_new.json",
@@ -572,10 +573,7 @@ mod tests {
         // Copies lose nothing.
         let copies = tree(&["train.json", "instances_train.json"]);
         let found = DatasetFiles::find(copies.path()).unwrap();
-        assert_eq!(
-            found.explanation(),
-            "instances_train.json; not used: train.json"
-        );
+        assert_eq!(found.explanation(), "instances_train.json");
         let val = tree(&["val.json", "extra.json"]);
         let error = DatasetFiles::find(val.path()).unwrap();
         let text = error.split(Split::Train).unwrap_err().to_string();

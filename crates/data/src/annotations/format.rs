@@ -56,6 +56,12 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         None
     }
 
+    /// Returns whether splits that were [found](Self::find) have annotations, as far as that is seen without reading all:
+    /// a list of class names is none.
+    fn has_annotations(&self, _found: &FoundSplits) -> bool {
+        true
+    }
+
     /// Returns the extension of the files that contain annotations: `xml`.
     fn annotation_extension(&self) -> &'static str;
 

@@ -170,8 +170,10 @@ fn unused_annotations(root: &Path, others: &[Format]) -> Vec<String> {
     let mut unused = Vec::new();
     for other in others {
         match other.find(root) {
-            Ok(Some(found)) => unused.push(format!("{other} annotations ({})", found.reason)),
-            Ok(None) => {}
+            Ok(Some(found)) if other.has_annotations(&found) => {
+                unused.push(format!("{other} annotations ({})", found.reason));
+            }
+            Ok(_) => {}
             Err(error) => unused.push(format!("{other} annotations ({error})")),
         }
     }
@@ -558,5 +560,9 @@ mod tests {
             found.explanation(),
             "XML files beside the images; not used: YOLO annotations (classes.txt)"
         );
+        // A list of classes is no annotation.
+        fs::remove_file(dir.path().join("1.txt")).unwrap();
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(found.explanation(), "XML files beside the images");
     }
 }

@@ -58,10 +58,8 @@ impl FoundFiles {
                 found: join(files.iter().map(|file| below(root, file))),
             });
         }
-        let mut files = files.into_iter();
-        self.of_splits
-            .extend(files.next().map(|file| (split, file)));
-        self.unused.extend(files);
+        let first = files.into_iter().next();
+        self.of_splits.extend(first.map(|file| (split, file)));
         Ok(())
     }
 }

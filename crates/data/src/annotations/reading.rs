@@ -456,7 +456,7 @@ fn judge_on_images(
             let Ok(sizes) = header_sizes(&path) else {
                 return (false, false);
             };
-            let is_exchanged = SizeCause::of(sizes, annotated) == Some(SizeCause::Exchanged);
+            let is_exchanged = SizeCause::of(sizes, annotated).is_some();
             (sizes.are_turned(), is_exchanged)
         });
         let causes: Vec<(bool, bool)> = causes.collect();

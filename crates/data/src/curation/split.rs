@@ -275,6 +275,8 @@ impl CocoSource<'_> {
             refuse_input(output, &self.annotations.image_root)?;
         }
         let mut dropped = self.annotations.dropped.clone();
+        // Fields of entries, which are copied.
+        dropped.remove_flags(store);
         let mut copied_instead = 0;
         write_directory(output, &mut |unfinished| {
             let directory = Output::new(unfinished);

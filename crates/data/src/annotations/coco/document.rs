@@ -179,8 +179,9 @@ impl<S: Sink> Document<'_, S> {
     /// metrics need that list.
     fn check_lists(&self) -> Result<(), AnnotationError> {
         let needed: &[List] = match self.policy {
-            Policy::Strict => &[List::Images, List::Categories],
-            Policy::Lenient => &[List::Images, List::Categories, List::Annotations],
+            Policy::Strict | Policy::Lenient => {
+                &[List::Images, List::Categories, List::Annotations]
+            }
             Policy::Report => &[],
         };
         match needed.iter().find(|list| !self.seen[**list as usize]) {

@@ -37,8 +37,8 @@ use crate::box_conventions::BoxConvention;
 use crate::boxes::ImageSize;
 
 /// Reads a COCO instances file for training; the first problem is an error. Category ids may be any
-/// numbers; `area` is derived from the box and `iscrowd` is 0 where they are absent; `annotations`
-/// may be absent, as in the files for test servers; `segmentation` and unknown fields are skipped.
+/// numbers; `area` is derived from the box and `iscrowd` is 0 where they are absent; `segmentation` and unknown
+/// fields are skipped.
 ///
 /// Only the columns are kept in memory, regardless of the size and content of the file.
 ///

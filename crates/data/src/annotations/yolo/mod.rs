@@ -45,7 +45,7 @@ use crate::annotations::format::{
     PlacedBox, PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox,
     without_extension,
 };
-use crate::annotations::image_files::DirectoryListing;
+use crate::annotations::image_files::{DirectoryListing, images_within};
 use crate::annotations::layout::Split;
 use crate::box_conventions::BoxConvention;
 use crate::boxes::ImageSize;
@@ -98,6 +98,10 @@ impl AnnotationFormat for YoloFormat {
             reason: found.reason,
             unused: found.unused,
         }))
+    }
+
+    fn has_annotations(&self, found: &FoundSplits) -> bool {
+        found.splits.iter().any(has_label_file)
     }
 
     fn annotation_extension(&self) -> &'static str {
@@ -166,6 +170,29 @@ impl AnnotationFormat for YoloFormat {
         kept.add(OUTLINES, "object", copy_outlines(files, splits, output)?);
         Ok(kept)
     }
+}
+
+/// Returns whether one of the first images of a split has a label file, or the images are not in directories.
+fn has_label_file(split: &SplitFiles) -> bool {
+    /// Not every image has objects.
+    const TRIED: usize = 200;
+    let root = if split.annotations.is_file() {
+        split.annotations.parent().unwrap_or(Path::new(""))
+    } else {
+        &split.annotations
+    };
+    split.image_directories.iter().any(|directory| {
+        let Ok(found) = images_within(directory) else {
+            return true;
+        };
+        let images = found.iter().take(TRIED);
+        let mut images = images.map(|image| directory.join(image.path()));
+        !directory.is_dir()
+            || images.any(|image| {
+                let mut places = LabelPlace::ALL.into_iter();
+                places.any(|place| place.path(root, &image).is_file())
+            })
+    })
 }
 
 /// Collects the labels of some splits and the sizes of their images.

@@ -1,7 +1,7 @@
 //! Images whose width and height are exchanged in the annotations.
 //!
-//! The same numbers are those of an image that was rotated by 90 degrees after it was annotated; the boxes tell which it
-//! is: they fit in the size of the image, or in that of the annotations.
+//! The same numbers are those of an image that was rotated by 90 degrees after it was annotated, or by its EXIF
+//! orientation; the boxes tell which it is: they fit in the size of the image, or in that of the annotations.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::error::exchanged_sizes;
 use crate::images::decode::header_sizes;
 
 /// What the boxes of such images show.
-enum Shown {
+pub(super) enum Shown {
     /// The boxes are right.
     Exchanged,
     /// The images were rotated.
@@ -42,7 +42,7 @@ pub(super) fn check_headers(split: &mut CheckedSplit, diagnostics: &mut Diagnost
     split.are_sizes_known = sizes.len() == split.images.kept().count();
     split.turned_images = sizes.iter().filter(|(_, s, _)| s.are_turned()).count();
     let exchanged = sizes.into_iter();
-    let exchanged = exchanged.filter(|(_, _, cause)| *cause == Some(SizeCause::Exchanged));
+    let exchanged = exchanged.filter(|(_, _, cause)| cause.is_some());
     let exchanged = exchanged
         .map(|(at, sizes, _)| (at, sizes.upright))
         .collect();
@@ -59,7 +59,9 @@ pub(super) fn resolve(
     if exchanged.is_empty() {
         return;
     }
-    match shown_by_boxes(split, &exchanged) {
+    /// From fewer boxes, nothing can be inferred about images that have no EXIF rotation.
+    const FEWEST: usize = 3;
+    match shown_by_boxes(split, &exchanged, FEWEST) {
         Shown::Exchanged => {
             let detail = exchanged_sizes(exchanged.len(), split.images.len());
             let file = Some(split.annotations.display().to_string());
@@ -78,22 +80,36 @@ pub(super) fn resolve(
                 Shown::Rotated => "the boxes are those of the image rotated by 90 degrees",
                 _ => "width and height are exchanged, or the image was rotated by 90 degrees",
             };
-            if exchanged.len() * 5 > split.images.len() {
-                split.obstacle.get_or_insert(Obstacle::Misfits);
-            }
-            for (at, size) in exchanged {
-                let annotated = size.transposed();
-                let detail = format!("{annotated} in the annotations, {size} in the file: {why}");
-                diagnostics.add(Kind::SizeDiffers, split.diagnostic_on_image(at, detail));
-                split.images.drop(at);
-            }
+            drop_all(split, exchanged, why, diagnostics);
         }
     }
 }
 
-fn shown_by_boxes(split: &CheckedSplit, exchanged: &[(usize, ImageSize)]) -> Shown {
-    /// From fewer boxes, nothing can be inferred.
-    const FEWEST: usize = 3;
+/// Drops images, given by their positions and sizes, and reports that their annotated sizes are exchanged and `why`.
+pub(super) fn drop_all(
+    split: &mut CheckedSplit,
+    exchanged: Vec<(usize, ImageSize)>,
+    why: &str,
+    diagnostics: &mut Diagnostics,
+) {
+    if exchanged.len() * 5 > split.images.len() {
+        split.obstacle.get_or_insert(Obstacle::Misfits);
+    }
+    for (at, size) in exchanged {
+        let annotated = size.transposed();
+        let detail = format!("{annotated} in the annotations, {size} in the file: {why}");
+        diagnostics.add(Kind::SizeDiffers, split.diagnostic_on_image(at, detail));
+        split.images.drop(at);
+    }
+}
+
+/// Compares the boxes of images with the sizes in the files, which are given, and those in the annotations. From fewer
+/// than `fewest` boxes, nothing is inferred.
+pub(super) fn shown_by_boxes(
+    split: &CheckedSplit,
+    exchanged: &[(usize, ImageSize)],
+    fewest: usize,
+) -> Shown {
     let sizes = exchanged
         .iter()
         .filter_map(|(at, size)| Some((split.images.entries[*at].id?, *size)));
@@ -109,9 +125,9 @@ fn shown_by_boxes(split: &CheckedSplit, exchanged: &[(usize, ImageSize)]) -> Sho
             in_annotations += usize::from(is_misfit(size.transposed(), xywh));
         }
     }
-    if in_annotations >= FEWEST && in_file * 10 <= in_annotations {
+    if in_annotations >= fewest && in_file * 10 <= in_annotations {
         Shown::Exchanged
-    } else if in_file >= FEWEST && in_annotations * 10 <= in_file {
+    } else if in_file >= fewest && in_annotations * 10 <= in_file {
         Shown::Rotated
     } else {
         Shown::Unclear

@@ -18,6 +18,7 @@ use crate::annotations::file_names::{AnyCapitals, FileMatch};
 use crate::annotations::format::SplitFiles;
 use crate::annotations::locations::SimilarImages;
 use crate::boxes::ImageSize;
+use crate::curation::check::exchanged::Shown;
 use crate::curation::check::lists::boxes_by_image;
 use crate::curation::check::{CheckProgress, CheckedSplit, Diagnostics, Kind, exchanged};
 use crate::directory::dangling_link;
@@ -125,7 +126,7 @@ pub(super) fn check(
         })
         .collect();
     split.image_facts = vec![ImageFacts::default(); split.images.len()];
-    let (mut rotated, mut exchanged) = (HashMap::new(), Vec::new());
+    let (mut ignoring_exif, mut exchanged) = (Vec::new(), Vec::new());
     for (at, inspection) in inspections {
         for (kind, detail) in inspection.problems {
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
@@ -142,12 +143,13 @@ pub(super) fn check(
             let annotated = split.images.entries[at].size();
             match annotated.and_then(|annotated| SizeCause::of(sizes, annotated)) {
                 Some(SizeCause::Exchanged) => exchanged.push((at, decoded.size)),
-                _ => compare_size(split, at, &decoded, &mut rotated, diagnostics),
+                Some(SizeCause::IgnoresExif) => ignoring_exif.push((at, decoded)),
+                None => compare_size(split, at, &decoded, diagnostics),
             }
         }
         split.image_facts[at] = inspection.facts;
     }
-    rotate_boxes(split, &rotated);
+    exchanged.extend(resolve_exif(split, ignoring_exif, diagnostics));
     exchanged::resolve(split, exchanged, diagnostics);
     split.are_sizes_known = true;
 }
@@ -205,32 +207,16 @@ pub(super) fn drop_lost(split: &mut CheckedSplit) {
     }
 }
 
-/// Compares the size with that in the annotations, and corrects what is unambiguous.
+/// Compares the size with that in the annotations, and adds a missing one.
 fn compare_size(
     split: &mut CheckedSplit,
     at: usize,
     decoded: &Decoded,
-    rotated: &mut HashMap<u64, (Orientation, ImageSize)>,
     diagnostics: &mut Diagnostics,
 ) {
-    let image = &split.images.entries[at];
-    let set_size = |split: &mut CheckedSplit| {
-        let image = split.images.change(at);
-        image.width = Some(decoded.size.width as u64);
-        image.height = Some(decoded.size.height as u64);
-    };
-    match image.size() {
-        None => set_size(split),
+    match split.images.entries[at].size() {
+        None => set_size(split, at, decoded.size),
         Some(annotated) if annotated == decoded.size => {}
-        Some(annotated) if annotated == decoded.stored_size => {
-            let detail = format!(
-                "{annotated} in the annotations, {} after the EXIF rotation",
-                decoded.size
-            );
-            diagnostics.add(Kind::SizeIgnoresExif, split.diagnostic_on_image(at, detail));
-            rotated.extend(image.id.map(|id| (id, (decoded.orientation, annotated))));
-            set_size(split);
-        }
         Some(annotated) => {
             let detail = format!(
                 "{annotated} in the annotations, {} in the file",
@@ -242,10 +228,49 @@ fn compare_size(
     }
 }
 
-fn rotate_boxes(split: &mut CheckedSplit, rotated: &HashMap<u64, (Orientation, ImageSize)>) {
-    if rotated.is_empty() {
-        return;
+fn set_size(split: &mut CheckedSplit, at: usize, size: ImageSize) {
+    let image = split.images.change(at);
+    image.width = Some(size.width as u64);
+    image.height = Some(size.height as u64);
+}
+
+/// Corrects images whose annotated sizes are those before the EXIF rotation, where the boxes are, too. Returns the
+/// positions and sizes of the images if the boxes are those of the upright images: only width and height are exchanged.
+fn resolve_exif(
+    split: &mut CheckedSplit,
+    ignoring: Vec<(usize, Decoded)>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<(usize, ImageSize)> {
+    let sizes: Vec<(usize, ImageSize)> = ignoring
+        .iter()
+        .map(|(at, decoded)| (*at, decoded.size))
+        .collect();
+    match exchanged::shown_by_boxes(split, &sizes, 1) {
+        Shown::Exchanged => return sizes,
+        Shown::Unclear => {
+            let why = "the size ignores the EXIF rotation, and whether the boxes do cannot be seen";
+            exchanged::drop_all(split, sizes, why, diagnostics);
+        }
+        Shown::Rotated => {
+            let mut rotated = HashMap::new();
+            for (at, decoded) in ignoring {
+                let stored = decoded.stored_size;
+                let detail = format!(
+                    "{stored} in the annotations, {} after the EXIF rotation",
+                    decoded.size
+                );
+                diagnostics.add(Kind::SizeIgnoresExif, split.diagnostic_on_image(at, detail));
+                let id = split.images.entries[at].id;
+                rotated.extend(id.map(|id| (id, (decoded.orientation, stored))));
+                set_size(split, at, decoded.size);
+            }
+            rotate_boxes(split, &rotated);
+        }
     }
+    Vec::new()
+}
+
+fn rotate_boxes(split: &mut CheckedSplit, rotated: &HashMap<u64, (Orientation, ImageSize)>) {
     for at in 0..split.objects.len() {
         let object = &split.objects.entries[at];
         let id = object
