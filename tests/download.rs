@@ -163,6 +163,43 @@ fn a_server_without_ranges_or_validators_sends_everything_again() {
 }
 
 #[test]
+fn a_checksum_stands_for_a_missing_validator() {
+    for changes in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let server = Server::start(move |request, before| {
+            let body = match (changes, before) {
+                (true, 0) => vec![7; 300_000],
+                _ => content(),
+            };
+            let mut reply = match before {
+                0 => Reply::whole(&body).cut_after(100_000),
+                _ => Reply::file(
+                    &Request {
+                        if_range: Some("\"\"".into()),
+                        ..request.clone()
+                    },
+                    &body,
+                    "\"\"",
+                ),
+            };
+            reply.headers.retain(|header| !header.starts_with("etag"));
+            reply
+        });
+        let download = server.download(directory.path());
+        let first = run(&download);
+        assert_eq!(server.range_starts(), [None, Some(100_000)]);
+        if changes {
+            let error = first.unwrap_err();
+            assert!(matches!(error, DownloadError::Checksum { .. }), "{error}");
+            run(&download).unwrap();
+        } else {
+            first.unwrap();
+        }
+        assert_whole(&download);
+    }
+}
+
+#[test]
 fn a_server_that_always_drops_at_the_same_byte_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|_, _| Reply::whole(&content()).cut_after(1000));

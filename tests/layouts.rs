@@ -422,12 +422,22 @@ fn the_networks_that_are_not_used_are_listed_as_such() {
     write_twice(&file, ["module.encoder_q.", "module.encoder_k."]);
     let imported = import(&file, of_network("encoder_q")).unwrap();
     let lines = report(&imported).lines().join("\n");
-    for words in [
-        "'module.encoder_q.', not 'module.encoder_k.'",
-        "tensors of another network, 'module.encoder_k.'",
-    ] {
-        assert!(lines.contains(words), "{lines}");
-    }
+    let words = "tensors of another network, 'module.encoder_k.'";
+    assert!(lines.contains(words), "{lines}");
+    // It was asked for, so it is no assumption.
+    assert!(!lines.contains("network to use"), "{lines}");
+    let by_part = import(&file, of_network("r_q")).unwrap();
+    assert_eq!(by_part.weights, imported.weights);
+    let message = import(&file, of_network("encoder"))
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("it contains 2 networks"), "{message}");
+    write_twice(&file, ["state_dict_ema.", "state_dict."]);
+    let lines = report(&import(&file, None).unwrap()).lines().join("\n");
+    assert!(
+        lines.contains("'state_dict_ema.', not 'state_dict.'"),
+        "{lines}"
+    );
     assert!(!lines.contains("encoder_k.conv1"), "{lines}");
 }
 
@@ -530,6 +540,47 @@ fn the_configuration_of_transformers_completes_or_refuses_a_network() {
     assert_eq!((input.mean, input.std), ([0.5, 0.4, 0.3], [0.2, 0.25, 0.5]));
     assert_eq!((input.min_size, input.center_crop), (182, Some(160)));
     assert_eq!(input.resize_method, ResizeMethod::Pillow);
+    // The short side and a crop, as BiT and CLIP have them.
+    let stated = with(
+        "preprocessor_config.json",
+        r#"{"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32},
+            "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.5]}"#,
+    );
+    let input = stated.unwrap().spec.preprocess;
+    assert_eq!((input.min_size, input.center_crop), (40, Some(32)));
+    assert_eq!(input.resize_method, ResizeMethod::PillowBicubic);
+    // transformers takes ConvNeXt's where none is named.
+    let untyped = r#""size": {"shortest_edge": 224}, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]"#;
+    let stated = with("preprocessor_config.json", &format!("{{{untyped}}}"));
+    let input = stated.unwrap().spec.preprocess;
+    assert_eq!((input.min_size, input.center_crop), (256, Some(224)));
+    assert_eq!(input.resize_method, ResizeMethod::Pillow);
+    for (text, reason) in [
+        (
+            format!(r#"{{"do_normalize": false, {untyped}}}"#),
+            "has `do_normalize` off",
+        ),
+        (
+            format!(r#"{{"image_processor_type": "ViTImageProcessor", {untyped}}}"#),
+            "is that of a ViTImageProcessor",
+        ),
+        (
+            format!(r#"{{"rescale_factor": 1, {untyped}}}"#),
+            "has another `rescale_factor`",
+        ),
+        (
+            untyped.replace("224", "384").replace("\"size", "{\"size") + "}",
+            "has no `size` with a",
+        ),
+        ("{".to_owned(), "is no JSON"),
+    ] {
+        let message = with("preprocessor_config.json", &text)
+            .unwrap_err()
+            .to_string();
+        let expected = format!("the preprocessor_config.json beside the file {reason}");
+        assert!(message.contains(&expected), "{message}");
+    }
+    std::fs::remove_file(file.with_file_name("preprocessor_config.json")).unwrap();
     for (text, part) in [
         (
             r#"{"model_type": "resnet", "hidden_act": "gelu"}"#,
@@ -743,15 +794,24 @@ fn the_preprocessing_of_timm_s_config_is_used() {
         assumptions.contains("from the config.json"),
         "{assumptions}"
     );
-    // Other programs have files of that name, too; what sedet cannot follow is not used by halves.
-    for text in [
-        "{}",
-        "[1",
-        r#"{"pretrained_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.0]}}"#,
-        r#"{"pretrained_cfg": {"input_size": [3, 160, 160], "interpolation": "random", "crop_pct": 0.9,
-            "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}}"#,
-    ] {
+    // Other programs have files of that name, too.
+    for text in ["{}", "[1"] {
         assert_eq!(config(text).spec.preprocess, usual, "{text}");
+    }
+    // What sedet cannot follow is refused.
+    for (stated, reason) in [
+        (r#""std": [0.2, 0.25, 0.0]"#, "states what cannot work"),
+        (r#""std": [0.2, 0.25]"#, "has no three numbers as `std`"),
+        (r#""interpolation": "random""#, "has an `interpolation`"),
+        (r#""crop_mode": "squash""#, "has another `crop_mode`"),
+        (r#""input_size": [1, 224, 224]"#, "has an `input_size`"),
+        (r#""crop_pct": 2.0"#, "has a `crop_pct`"),
+    ] {
+        let text = format!(r#"{{"pretrained_cfg": {{{stated}}}}}"#);
+        std::fs::write(file.with_file_name("config.json"), text).unwrap();
+        let message = import(&file, None).unwrap_err().to_string();
+        let expected = format!("the config.json beside the file {reason}");
+        assert!(message.contains(&expected), "{message}");
     }
 }
 

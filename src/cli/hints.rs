@@ -443,6 +443,10 @@ fn weights_import(error: &ImportError) -> Option<String> {
              detected"
                 .to_string(),
         ),
+        ImportError::Other { .. } => None,
+        ImportError::Preprocessing { .. } => Some(
+            "correct it; if the images are prepared as those of ImageNet usually are, move it away".to_string(),
+        ),
         ImportError::Networks { networks, .. } => {
             let is_in_others = |part: &str, own: &String| {
                 let mut others = networks.iter().filter(|network| *network != own);

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde_json::{Value, json};
 
-use super::hints::usage_with_hint;
+use super::hints::{hint_for, usage_with_hint};
 use super::progress::{Meter, Unit};
 use super::terminal::{fitted, width};
-use super::{print_out, problem, status};
+use super::{message, print_out, problem, status};
 use sedet_core::weights::named::{
     Downloaded, FileOrigin, NamedError, NamedWeights, Presence, PublishedResult, Source, Store,
     UnknownWeights,
@@ -190,35 +190,58 @@ fn facts(weights: &NamedWeights, presence: Presence) -> Value {
     })
 }
 
-/// Downloads named weights.
+/// Downloads named weights. One that fails does not keep the others from being downloaded.
 pub(super) fn download(args: &NamedDownloadArgs) -> anyhow::Result<ExitCode> {
     let store = Store::of_user()?;
+    let mut failures = Vec::new();
     for &weights in &args.names {
-        match store.find(weights) {
-            Ok(found) => {
-                report_adopted(&found);
-                status!("{} (already there)", found.path.display());
-                continue;
+        match download_one(weights, args, &store) {
+            Ok(()) => {}
+            Err(error) if args.names.len() == 1 => return Err(error),
+            Err(error) => {
+                problem!("error: {}", message(&error));
+                if let Some(hint) = hint_for(&error) {
+                    problem!("hint: {hint}");
+                }
+                failures.push(weights.name);
             }
-            Err(NamedError::NotDownloaded { .. }) => {}
-            Err(error) if error.is_settled_by_download() => {
-                problem!("warning: {error}; a download replaces it");
-            }
-            Err(error) => return Err(error.into()),
         }
-        describe(weights);
-        if let Some(mirror) = &args.mirror {
-            status!("from the mirror {mirror}");
-        }
-        if !args.yes && is_terminal() && !confirm(weights, &store)? {
-            bail!("{}: nothing was downloaded", weights.name);
-        }
-        fetch(weights, &store, args.mirror.as_deref())?;
+    }
+    if !failures.is_empty() {
+        bail!("not downloaded: {}", failures.join(", "));
     }
     if let Some(weights) = args.names.last() {
         status!("next: sedet predict IMAGE... --weights {}", weights.name);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn download_one(
+    weights: &'static NamedWeights,
+    args: &NamedDownloadArgs,
+    store: &Store,
+) -> anyhow::Result<()> {
+    match store.find(weights) {
+        Ok(found) => {
+            report_adopted(&found);
+            status!("{} (already there)", found.path.display());
+            return Ok(());
+        }
+        Err(NamedError::NotDownloaded { .. }) => {}
+        Err(error) if error.is_settled_by_download() => {
+            problem!("warning: {error}; a download replaces it");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    describe(weights);
+    if let Some(mirror) = &args.mirror {
+        status!("from the mirror {mirror}");
+    }
+    if !args.yes && is_terminal() && !confirm(weights, store)? {
+        bail!("{}: nothing was downloaded", weights.name);
+    }
+    fetch(weights, store, args.mirror.as_deref())?;
+    Ok(())
 }
 
 /// Returns the file that an argument denotes: a path as it is, or the download of the weights of this name,
@@ -317,6 +340,9 @@ fn fetch(
         meter.show(done, total);
     })?;
     drop(meter);
+    if let Some(address) = &found.other_address {
+        status!("another file of the same weights: that of {address}");
+    }
     status!("{}: {}", found.path.display(), comparison(&found));
     Ok(found)
 }

@@ -135,7 +135,8 @@ fn check_display() -> anyhow::Result<()> {
 
 /// Checks what is named before a window opens.
 fn check_paths(args: &ViewArgs) -> anyhow::Result<()> {
-    let paths = args.path.iter().chain(&args.dataset);
+    let is_dataset = |path: &&String| NamedWeights::of_name(path).is_err();
+    let paths = args.path.iter().filter(is_dataset).chain(&args.dataset);
     for name in paths.filter(|name| !Path::new(name).exists()) {
         AnyDatasetName::parse(name)?;
     }

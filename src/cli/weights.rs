@@ -19,6 +19,7 @@ use sedet_core::weights::export::{export, export_native, names_for};
 use sedet_core::weights::grafted::to_units_of_the_paper;
 use sedet_core::weights::layouts::{Layout, Library, recognize, timm_constructor};
 use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
+use sedet_core::weights::named::NamedWeights;
 use sedet_core::weights::onnx::{OnnxOptions, to_onnx};
 use sedet_core::weights::third_party::ThirdPartyFile;
 use sedet_data::eval::table::Side;
@@ -518,7 +519,8 @@ fn describe(path: &Path, file: &ThirdPartyFile) -> anyhow::Result<String> {
     if Checkpoint::is_native(path)? {
         return Ok("a sedet checkpoint".into());
     }
-    Ok(match recognize(file, None) {
+    let named = NamedWeights::of_file(path).map(|named| named.layout);
+    Ok(match recognize(file, named) {
         Ok(found) if found.layout.name().starts_with(found.layout.key()) => {
             found.layout.name().to_string()
         }

@@ -33,6 +33,22 @@ pub enum ImportError {
         /// The reason.
         reason: String,
     },
+    /// A network that sedet has not.
+    #[error("{path}: {reason}")]
+    Other {
+        /// The file.
+        path: String,
+        /// What it is.
+        reason: String,
+    },
+    /// A file beside the weights states a preprocessing that sedet has not.
+    #[error("{path}: {reason}")]
+    Preprocessing {
+        /// The weights.
+        path: String,
+        /// The file beside them, and what it states.
+        reason: String,
+    },
     /// The file contains several networks, and none or another one was requested.
     #[error("{path}: {reason}")]
     Networks {
@@ -373,6 +389,8 @@ fn recognized(
         let (path, reason) = (path.display().to_string(), error.to_string());
         match error {
             RecognizeError::Layout(_) => ImportError::Layout { path, reason },
+            RecognizeError::Other(_) => ImportError::Other { path, reason },
+            RecognizeError::Preprocessing(_) => ImportError::Preprocessing { path, reason },
             RecognizeError::SeveralNetworks { networks }
             | RecognizeError::NoSuchNetwork { networks, .. } => ImportError::Networks {
                 path,

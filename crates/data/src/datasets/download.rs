@@ -264,9 +264,10 @@ impl Download {
         let have = validator.as_ref().map_or(0, |_| self.bytes_received());
         let mut request = agent.get(&self.url).header("accept-encoding", "identity");
         if let (Some(validator), 1..) = (&validator, have) {
-            request = request
-                .header("range", format!("bytes={have}-"))
-                .header("if-range", validator);
+            request = request.header("range", format!("bytes={have}-"));
+            if validator != CHECKSUM_DECIDES {
+                request = request.header("if-range", validator);
+            }
         }
         let response = request.call().map_err(|error| self.classify(&error))?;
         let header = |name: &str| {
@@ -465,7 +466,9 @@ impl Download {
         self.forget_part();
         let (part, source_note) = (self.beside("part"), self.beside("part.source"));
         File::create(&part).map_err(|source| self.disk(&part, source))?;
-        if let Some(validator) = validator {
+        // Without either, the rest may belong to another version, and nothing would tell.
+        let by_checksum = self.checksum.as_ref().map(|_| CHECKSUM_DECIDES.to_owned());
+        if let Some(validator) = validator.or(by_checksum) {
             fs::write(&source_note, format!("{}\n{validator}\n", self.url))
                 .map_err(|source| self.disk(&source_note, source))?;
         }
@@ -490,6 +493,10 @@ impl Download {
         Ok(found.map(|found| (expected, found)))
     }
 }
+
+/// The validator of a file from a server that sends none: a part of another version is found by the checksum of the
+/// whole.
+const CHECKSUM_DECIDES: &str = "-";
 
 /// Returns the length in bytes; 0 for a missing file.
 fn file_length(path: &Path) -> u64 {
@@ -536,6 +543,9 @@ fn strong_validator(etag: Option<String>, last_modified: Option<String>) -> Opti
 /// response need not repeat the header.
 fn same_version(validator: Option<&str>, header: &dyn Fn(&str) -> Option<String>) -> bool {
     validator.is_some_and(|validator| {
+        if validator == CHECKSUM_DECIDES {
+            return true;
+        }
         let name = if validator.starts_with('"') {
             "etag"
         } else {

@@ -135,45 +135,95 @@ impl TransformersConfig {
     }
 }
 
-/// Returns the evaluation preprocessing in the `preprocessor_config.json` beside a file of transformers. `None` if
-/// there is none, or if it is of a kind that sedet does not have.
+/// Returns the evaluation preprocessing in the `preprocessor_config.json` beside a file of transformers; `None` if
+/// there is none.
 ///
-/// The preprocessing is that of ConvNeXt, which transformers' ResNets have: below 384 pixels the short side is
-/// resized to `size / crop_pct`, and the center of `size` is cropped.
-pub(super) fn preprocessor_input(path: &Path) -> Option<Preprocess> {
-    const LARGEST_CROPPED: u64 = 383;
-    let config = json_beside(path, "preprocessor_config.json")?;
+/// The image processors that are read are that of ConvNeXt, which transformers' ResNets have (below 384 pixels the short
+/// side is resized to `size / crop_pct`, and the center of `size` is cropped), and those of BiT and CLIP (the short side
+/// is resized, and the center of `crop_size` is cropped). The defaults of absent keys are theirs.
+///
+/// # Errors
+/// It states another preprocessing; the message says which.
+pub(super) fn preprocessor_input(path: &Path) -> Result<Option<Preprocess>, String> {
+    const NAME: &str = "preprocessor_config.json";
+    if !path.with_file_name(NAME).exists() {
+        return Ok(None);
+    }
+    let refused = |reason: &str| format!("the {NAME} beside the file {reason}");
+    let config = json_beside(path, NAME).ok_or_else(|| refused("is no JSON"))?;
+    let input = image_processor(&config).map_err(|reason| refused(&reason))?;
+    Ok(Some(input))
+}
+
+/// Returns the preprocessing that transformers' configuration of an image processor states, or why sedet has none like
+/// it.
+fn image_processor(config: &Value) -> Result<Preprocess, String> {
+    /// From this size on, ConvNeXt's distorts the image to a square instead.
+    const DISTORTED: u64 = 384;
     let kind = ["image_processor_type", "feature_extractor_type"]
         .into_iter()
-        .find_map(|key| config.get(key)?.as_str())?;
-    let size = config.get("size")?;
-    let side = size
-        .as_u64()
-        .or_else(|| size.get("shortest_edge")?.as_u64())?;
-    let crop_share = config
-        .get("crop_pct")
-        .and_then(Value::as_f64)
-        .unwrap_or(224.0 / 256.0);
-    let is_known = kind.starts_with("ConvNext") && (1..=LARGEST_CROPPED).contains(&side);
-    if !is_known || !(0.1..=1.0).contains(&crop_share) {
-        return None;
+        .find_map(|key| config.get(key)?.as_str())
+        // transformers then takes that of its ResNets.
+        .unwrap_or("ConvNextImageProcessor");
+    for step in ["do_resize", "do_rescale", "do_normalize", "do_center_crop"] {
+        if config.get(step).is_some_and(|value| value == false) {
+            return Err(format!("has `{step}` off, which sedet always does"));
+        }
     }
-    let side = usize::try_from(side).ok()?;
+    let number = |key: &str| config.get(key).and_then(Value::as_f64);
+    if number("rescale_factor").is_some_and(|factor| (factor * 255.0 - 1.0).abs() > 1e-3) {
+        return Err("has another `rescale_factor` than 1/255".into());
+    }
+    let length = |key: &str, side: &str| {
+        let size = config.get(key)?;
+        size.as_u64().or_else(|| size.get(side)?.as_u64())
+    };
+    let short_side = length("size", "shortest_edge");
+    let (side, crop, default_filter) = if kind.starts_with("ConvNext") {
+        let crop = short_side.filter(|side| (1..DISTORTED).contains(side));
+        let crop = crop.ok_or("has no `size` with a `shortest_edge` below 384 pixels")?;
+        let share = number("crop_pct").unwrap_or(224.0 / 256.0);
+        if !(0.1..=1.0).contains(&share) {
+            return Err("has a `crop_pct` that is not from 0.1 to 1".into());
+        }
+        ((crop as f64 / share) as usize, crop, 2)
+    } else if kind.starts_with("Bit") || kind.starts_with("CLIP") {
+        let side = short_side.ok_or("has no `shortest_edge` in its `size`")?;
+        let crop = length("crop_size", "height").filter(|crop| (1..=side).contains(crop));
+        let crop = crop.ok_or("has no `crop_size` up to the `shortest_edge`")?;
+        if length("crop_size", "width") != Some(crop) {
+            return Err("has a `crop_size` that is no square".into());
+        }
+        (
+            usize::try_from(side).map_err(|_| "has a `size` that is too large")?,
+            crop,
+            3,
+        )
+    } else {
+        return Err(format!("is that of a {kind}, which sedet has not"));
+    };
+    let triple_of = |key: &str| {
+        let numbers = config.get(key).and_then(triple);
+        numbers.ok_or_else(|| format!("has no three numbers as `{key}`"))
+    };
+    // Pillow's numbers of its filters.
+    let filter = config.get("resample").and_then(Value::as_u64);
     let input = Preprocess {
-        mean: triple(config.get("image_mean")?)?,
-        std: triple(config.get("image_std")?)?,
-        min_size: (side as f64 / crop_share) as usize,
-        center_crop: Some(side),
-        // Pillow's numbers of its filters.
-        resize_method: match config.get("resample")?.as_u64()? {
+        mean: triple_of("image_mean")?,
+        std: triple_of("image_std")?,
+        min_size: side,
+        center_crop: Some(usize::try_from(crop).map_err(|_| "has a crop that is too large")?),
+        resize_method: match filter.unwrap_or(default_filter) {
             2 => ResizeMethod::Pillow,
             3 => ResizeMethod::PillowBicubic,
-            _ => return None,
+            _ => return Err("has a `resample` that is neither bilinear nor bicubic".into()),
         },
         ..Preprocess::imagenet_eval()
     };
-    input.validate().ok()?;
-    Some(input)
+    input
+        .validate()
+        .map_err(|error| format!("states what cannot work: {error}"))?;
+    Ok(input)
 }
 
 /// Returns three numbers of a list.
@@ -190,36 +240,68 @@ fn in_config(path: &Path) -> Option<Architecture> {
     })
 }
 
-/// Returns the evaluation preprocessing in timm's `config.json` beside the file. `None` if there is none, or
-/// if it is of a kind that sedet does not have.
-pub(super) fn stated_input(path: &Path) -> Option<Preprocess> {
-    let config = config(path)?;
-    let stated = config.get("pretrained_cfg")?;
-    let sizes: Vec<u64> = serde_json::from_value(stated.get("input_size")?.clone()).ok()?;
-    let &[3, height, width] = sizes.as_slice() else {
-        return None;
+/// Returns the evaluation preprocessing in timm's `config.json` beside the file; `None` if there is none.
+///
+/// # Errors
+/// It states another preprocessing; the message says which.
+pub(super) fn stated_input(path: &Path) -> Result<Option<Preprocess>, String> {
+    let Some(stated) = config(path).and_then(|mut config| {
+        let stated = config.get_mut("pretrained_cfg")?;
+        Some(stated.take())
+    }) else {
+        return Ok(None);
     };
-    let crop_share = stated.get("crop_pct")?.as_f64()?;
-    let is_center = stated.get("crop_mode").is_none_or(|mode| mode == "center");
-    if height != width || !(0.1..=1.0).contains(&crop_share) || !is_center {
-        return None;
+    let refused = |reason: &str| format!("the config.json beside the file {reason}");
+    timm_input(&stated)
+        .map(Some)
+        .map_err(|reason| refused(&reason))
+}
+
+/// Returns the preprocessing of timm's `pretrained_cfg`, or why sedet has none like it. The defaults of absent keys are
+/// timm's.
+fn timm_input(stated: &Value) -> Result<Preprocess, String> {
+    let sizes = stated
+        .get("input_size")
+        .map_or(Some(vec![3, 224, 224]), |sizes| {
+            serde_json::from_value::<Vec<usize>>(sizes.clone()).ok()
+        });
+    let side = match sizes.as_deref() {
+        Some(&[3, height, width]) if height == width => height,
+        _ => return Err("has an `input_size` that is no square of three channels".into()),
+    };
+    let crop_share = stated
+        .get("crop_pct")
+        .map_or(Some(0.875), Value::as_f64)
+        .filter(|share| (0.1..=1.0).contains(share));
+    let crop_share = crop_share.ok_or("has a `crop_pct` that is not from 0.1 to 1")?;
+    if stated
+        .get("crop_mode")
+        .is_some_and(|mode| !mode.is_null() && mode != "center")
+    {
+        return Err("has another `crop_mode` than `center`".into());
     }
-    let side = usize::try_from(height).ok()?;
+    let usual = Preprocess::imagenet_eval();
+    let triple_of = |key: &str, usual: [f32; 3]| {
+        let numbers = stated.get(key).map_or(Some(usual), triple);
+        numbers.ok_or_else(|| format!("has no three numbers as `{key}`"))
+    };
     let input = Preprocess {
-        mean: triple(stated.get("mean")?)?,
-        std: triple(stated.get("std")?)?,
+        mean: triple_of("mean", usual.mean)?,
+        std: triple_of("std", usual.std)?,
         // timm's `scale_size`.
         min_size: (side as f64 / crop_share).floor() as usize,
         center_crop: Some(side),
-        resize_method: match stated.get("interpolation")?.as_str()? {
-            "bicubic" => ResizeMethod::PillowBicubic,
-            "bilinear" => ResizeMethod::Pillow,
-            _ => return None,
+        resize_method: match stated.get("interpolation").map(Value::as_str) {
+            Some(Some("bilinear")) => ResizeMethod::Pillow,
+            None | Some(Some("bicubic")) => ResizeMethod::PillowBicubic,
+            _ => return Err("has an `interpolation` that is neither bilinear nor bicubic".into()),
         },
-        ..Preprocess::imagenet_eval()
+        ..usual
     };
-    input.validate().ok()?;
-    Some(input)
+    input
+        .validate()
+        .map_err(|error| format!("states what cannot work: {error}"))?;
+    Ok(input)
 }
 
 /// Returns the entry `arch` of timm's training checkpoints.

@@ -322,7 +322,10 @@ const ANCHORS: [(&str, Naming); 6] = [
 
 /// Networks that contain a ResNet and compute something else: a part of the name of a tensor that only they
 /// have, and what they are. The backbones of the segmentation networks are dilated, which no tensor shows.
-const OTHER_NETWORKS: [(&str, &str); 11] = [
+const OTHER_NETWORKS: [(&str, &str); 14] = [
+    ("layer1.0.conv2.fc1.", "a ResNeSt (timm)"),
+    ("layer1.0.conv2.rsoftmax.", "a ResNeSt"),
+    ("layer1.0.conv2.paths.", "an SKNet (timm)"),
     (
         "head.regression_head.bbox_ctrness.",
         "an FCOS detector (torchvision)",
@@ -376,6 +379,12 @@ pub enum RecognizeError {
     /// The layout is unknown, or not the requested one.
     #[error("{0}")]
     Layout(String),
+    /// A network that sedet has not.
+    #[error("{0}")]
+    Other(String),
+    /// A file beside the weights states a preprocessing that sedet has not.
+    #[error("{0}")]
+    Preprocessing(String),
     /// The file contains several networks, and none of them is preferred.
     #[error("it contains {} networks: {}", networks.len(), networks.join(", "))]
     SeveralNetworks {
@@ -414,8 +423,9 @@ pub fn recognize(
     let asks_for_backbone = layout.is_some_and(|layout| layout.naming() == Naming::Plain);
     if !asks_for_backbone && let Some(other) = other_network(file) {
         let reason = format!("it is {other}; sedet reads ResNets and Faster R-CNN");
-        return Err(reason.into());
+        return Err(RecognizeError::Other(reason));
     }
+    let is_asked = network.is_some();
     let Anchor {
         mut prefix,
         mut naming,
@@ -458,7 +468,7 @@ pub fn recognize(
         Naming::Transformers => residual::transformers(tensors)?,
         Naming::Plain => residual::plain(tensors, layout)?,
     };
-    if !other_networks.is_empty() {
+    if !other_networks.is_empty() && !is_asked {
         recognized.assumptions.push(format!(
             "the network to use: '{prefix}', not '{}'",
             other_networks.join("', '")
@@ -590,7 +600,12 @@ fn find_anchor(
         Some(wanted) => candidate.is_called(wanted),
         None => found.len() == 1 || candidate.is_ema(),
     };
-    let chosen: Vec<&Candidate> = found.iter().filter(is_chosen).collect();
+    let mut chosen: Vec<&Candidate> = found.iter().filter(is_chosen).collect();
+    if let ([], Some(wanted)) = (chosen.as_slice(), network) {
+        // A part of a name, if it is that of one network.
+        let contains = |candidate: &&Candidate| candidate.path.contains(wanted);
+        chosen = found.iter().filter(contains).collect();
+    }
     match (chosen.as_slice(), network) {
         ([one], _) => {
             let others = found.iter().filter(|other| other.path != one.path);

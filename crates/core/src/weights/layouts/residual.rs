@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use super::architecture::{Architecture, TransformersConfig, preprocessor_input, stated_input};
-use super::{Form, Layout, Names, Recognized, ThirdPartyTensor, Unwrapped, is_caffe_style};
+use super::{
+    Form, Layout, Names, RecognizeError, Recognized, ThirdPartyTensor, Unwrapped, is_caffe_style,
+};
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{
     AntiAlias, BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace,
@@ -342,7 +344,10 @@ impl std::fmt::Display for Library {
 }
 
 /// Recognizes a network whose names start with `layer1` or `layer0`.
-pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
+pub(super) fn plain(
+    tensors: Unwrapped,
+    asked: Option<Layout>,
+) -> Result<Recognized, RecognizeError> {
     let head = ["fc", "last_linear", "linear", "classifier"]
         .into_iter()
         .find(|head| matches!(tensors.shape(&format!("{head}.weight")), Some([_, _])));
@@ -397,7 +402,10 @@ pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recogni
 }
 
 /// Recognizes mmpretrain's networks: prefix `backbone.`, head `head.fc`.
-pub(super) fn mmpretrain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
+pub(super) fn mmpretrain(
+    tensors: Unwrapped,
+    asked: Option<Layout>,
+) -> Result<Recognized, RecognizeError> {
     let mut names = ResidualNames::torchvision("backbone.");
     names.se = if tensors.has("backbone.layer1.0.se_layer.conv1.conv.weight") {
         ["se_layer.conv1.conv", "se_layer.conv2.conv"]
@@ -415,7 +423,7 @@ pub(super) fn mmpretrain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Re
 
 /// Recognizes `ResNetForImageClassification` of Hugging Face's transformers, and its `ResNetModel`, which has no
 /// last layer.
-pub(super) fn transformers(tensors: Unwrapped) -> Result<Recognized, String> {
+pub(super) fn transformers(tensors: Unwrapped) -> Result<Recognized, RecognizeError> {
     let of_classifier = "resnet.encoder.stages.0.layers.0.layer.0.convolution.weight";
     let body = if tensors.has(of_classifier) {
         "resnet."
@@ -428,15 +436,16 @@ pub(super) fn transformers(tensors: Unwrapped) -> Result<Recognized, String> {
     match tensors.sizes::<4>(&stem)? {
         [_, 3, 7, 7] => {}
         shape => {
-            return Err(format!(
+            let reason = format!(
                 "its stem {stem} has the shape {shape:?}; a ResNet of transformers has a 7x7 convolution \
                  of 3 channels"
-            ));
+            );
+            return Err(reason.into());
         }
     }
     let stated = TransformersConfig::beside(tensors.file.path());
     if let Some(reason) = stated.as_ref().and_then(TransformersConfig::unsupported) {
-        return Err(reason);
+        return Err(RecognizeError::Other(reason));
     }
     let head =
         matches!(tensors.shape("classifier.1.weight"), Some([_, _])).then_some("classifier.1");
@@ -458,7 +467,7 @@ fn classifier(
     layout: Layout,
     mut names: ResidualNames,
     head: Option<&'static str>,
-) -> Result<Recognized, String> {
+) -> Result<Recognized, RecognizeError> {
     let mut backbone = residual_config(tensors, &mut names)?;
     set_conventions(&mut backbone, layout, tensors.file.path());
     let num_classes = match head {
@@ -467,7 +476,8 @@ fn classifier(
         None => 1,
     };
     let (preprocess, mut assumptions) =
-        input_of(&backbone, layout, num_classes, tensors.file.path());
+        input_of(&backbone, layout, num_classes, tensors.file.path())
+            .map_err(RecognizeError::Preprocessing)?;
     assumptions.extend(assumed_of(&backbone));
     if head.is_none() {
         assumptions.push("a backbone without its last layer".into());
@@ -521,21 +531,24 @@ fn set_conventions(backbone: &mut ResNetConfig, layout: Layout, path: &Path) {
 
 /// Returns the preprocessing that a file beside the weights states, or else that of the layout, and a line about
 /// each part of it that no tensor shows.
+///
+/// # Errors
+/// The file beside the weights states a preprocessing that sedet has not.
 fn input_of(
     backbone: &ResNetConfig,
     layout: Layout,
     num_classes: usize,
     path: &Path,
-) -> (Preprocess, Vec<String>) {
+) -> Result<(Preprocess, Vec<String>), String> {
     let may_be_timm = matches!(
         layout,
         Layout::Torchvision | Layout::Timm | Layout::TimmAa | Layout::TimmBlur
     );
     let stated = match layout {
         Layout::Transformers => {
-            preprocessor_input(path).map(|input| (input, "preprocessor_config.json"))
+            preprocessor_input(path)?.map(|input| (input, "preprocessor_config.json"))
         }
-        _ if may_be_timm => stated_input(path).map(|input| (input, "config.json")),
+        _ if may_be_timm => stated_input(path)?.map(|input| (input, "config.json")),
         _ => None,
     };
     let usual = || match (layout, backbone.stem) {
@@ -565,7 +578,7 @@ fn input_of(
         _ => "input: RGB with the ImageNet mean and standard deviation".to_string(),
     }];
     assumptions.extend(resize_words(&preprocess));
-    (preprocess, assumptions)
+    Ok((preprocess, assumptions))
 }
 
 /// Describes the strides and the pooling of a network, which no tensor shows.

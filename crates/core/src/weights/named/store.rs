@@ -165,6 +165,8 @@ pub struct Downloaded {
     pub published: Option<Checksum>,
     /// How it came into the store.
     pub origin: FileOrigin,
+    /// Where it is published, if that is not the first address of the weights and the file was downloaded now.
+    pub other_address: Option<String>,
 }
 
 /// The way in which a file came into the store.
@@ -312,7 +314,7 @@ impl Store {
             Err(error) => return Err(error),
         }
         let mut attempts = Vec::new();
-        'sources: for source in weights.sources {
+        'sources: for (at, source) in weights.sources.iter().enumerate() {
             let path = self.directory().join(weights.file_name(source));
             let published = source.checksum();
             let expected = published
@@ -324,7 +326,14 @@ impl Store {
                     ..Download::new(url, &path)
                 };
                 let error = match download.run(progress) {
-                    Ok(()) => return downloaded(path, published),
+                    Ok(()) => {
+                        let found = downloaded(path, published)?;
+                        let other_address = (at > 0).then(|| source.url().to_string());
+                        return Ok(Downloaded {
+                            other_address,
+                            ..found
+                        });
+                    }
                     Err(error) => error,
                 };
                 if attempts.is_empty() && matches!(error, DownloadError::Network { .. }) {
@@ -457,6 +466,7 @@ fn verified(
         sha256,
         published,
         origin,
+        other_address: None,
     })
 }
 
@@ -478,6 +488,7 @@ fn downloaded(path: PathBuf, published: Option<Checksum>) -> Result<Downloaded, 
         sha256,
         published,
         origin: FileOrigin::New,
+        other_address: None,
     })
 }
 
