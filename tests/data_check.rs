@@ -339,8 +339,8 @@ fn sizes_alone_that_ignore_the_exif_rotation_are_exchanged_and_no_box_is_moved()
     // In the upright image of 48x64 only.
     let boxes = [[4.0, 30.0, 20.0, 30.0], [10.0, 40.0, 30.0, 20.0]];
     let (set, checked) = changed(boxes);
-    checked.has_errors(&[("size-differs", 1)]);
-    let detail = checked.places("size-differs")[0]["detail"].clone();
+    checked.has_errors(&[("sizes-unclear", 1)]);
+    let detail = checked.places("sizes-unclear")[0]["detail"].clone();
     assert!(
         detail
             .as_str()
@@ -351,8 +351,8 @@ fn sizes_alone_that_ignore_the_exif_rotation_are_exchanged_and_no_box_is_moved()
     no_copy(&set, "many boxes do not fit their images");
     // In both: it cannot be seen.
     let (set, checked) = changed([[4.0, 5.0, 20.0, 30.0], [10.0, 10.0, 30.0, 20.0]]);
-    checked.has_errors(&[("size-differs", 1)]);
-    let detail = checked.places("size-differs")[0]["detail"].clone();
+    checked.has_errors(&[("sizes-unclear", 1)]);
+    let detail = checked.places("sizes-unclear")[0]["detail"].clone();
     let why = "the size ignores the EXIF rotation, and whether the boxes do cannot be seen";
     assert!(detail.as_str().unwrap().ends_with(why), "{detail}");
     no_copy(&set, "many boxes do not fit their images");
@@ -850,7 +850,7 @@ fn exchanged_sizes_of_images_are_named_and_exchanged_by_the_fix() {
         exchange(set);
         all(set, rotated);
     });
-    let detail = checked.places("size-differs")[0]["detail"].clone();
+    let detail = checked.places("sizes-unclear")[0]["detail"].clone();
     assert_eq!(
         detail,
         "48x64 in the annotations, 64x48 in the file: the boxes are those of the image rotated by 90 degrees"
@@ -862,7 +862,7 @@ fn exchanged_sizes_of_images_are_named_and_exchanged_by_the_fix() {
             (0..6).map(|i| annotation(i + 1, 1 + i % 3, 3, [10.0, 10.0 + i as f64, 9.0, 9.0]));
         set.train["annotations"] = boxes.collect();
     });
-    let detail = checked.places("size-differs")[0]["detail"].clone();
+    let detail = checked.places("sizes-unclear")[0]["detail"].clone();
     assert!(
         detail
             .as_str()
@@ -1974,6 +1974,120 @@ fn boxes_of_stored_pixels_are_named_with_the_exif_rotation_in_csv_and_voc_too() 
             &[expected, "rotate the boxes as the EXIF orientation"],
         );
     }
+}
+
+/// Returns a box of an image of 64x48 in its frame, as those of a rotated image are where the rotation is ignored.
+fn stored_box(i: u64) -> [f64; 4] {
+    let [x, y, w, h] = all_over(i);
+    [y, 64.0 - x - w, h, w]
+}
+
+#[test]
+fn boxes_of_stored_pixels_on_some_images_are_named_and_not_clipped() {
+    let (set, checked) = DataSet::with(|set| {
+        let (mut images, mut boxes) = (Vec::new(), Vec::new());
+        for id in 1..=20 {
+            let jpeg = match id {
+                1..=5 => rotated_jpeg(&image_of(id, 48, 64)),
+                _ => encoded(&image_of(id, 64, 48), ImageFormat::Jpeg),
+            };
+            set.write(&format!("train/{id}.jpg"), jpeg);
+            images.push(
+                json!({"id": id, "file_name": format!("{id}.jpg"), "width": 64, "height": 48}),
+            );
+            for i in 0..6 {
+                let at = u64::from(id) * 6 + i;
+                let bbox = if id <= 5 {
+                    stored_box(at)
+                } else {
+                    all_over(at)
+                };
+                boxes.push(annotation(at, u64::from(id), 3, bbox));
+            }
+        }
+        set.train["images"] = Value::Array(images);
+        set.train["annotations"] = Value::Array(boxes);
+    });
+    checked.has_errors(&[("boxes-ignore-exif", 1)]);
+    let expected = "boxes of 5 images with an EXIF rotation by 90 degrees, which is applied here, fit the images as they are \
+                    stored";
+    assert_eq!(checked.places("boxes-ignore-exif")[0]["detail"], expected);
+    no_copy(&set, "many boxes do not fit their images");
+    let (root, out) = (text(set.dir.path()), text(&set.path("out")));
+    fails_with(
+        &["train", "--dataset", &root, "--output", &out],
+        &[expected, "hint: rotate these boxes"],
+    );
+}
+
+#[test]
+fn images_whose_size_a_rotation_leaves_are_rotated_like_all_others() {
+    let turned = |jpeg: &[u8]| {
+        // Orientation 3: by 180 degrees.
+        let at = jpeg
+            .windows(4)
+            .position(|bytes| bytes == [6, 0, 0, 0])
+            .unwrap();
+        let mut jpeg = jpeg.to_vec();
+        jpeg[at] = 3;
+        jpeg
+    };
+    let (set, checked) = DataSet::with(|set| {
+        set.write("train/1.jpg", rotated_jpeg(&image_of(1, 64, 48)));
+        set.write("train/2.jpg", turned(&rotated_jpeg(&image_of(2, 64, 48))));
+        set.train["annotations"][0]["bbox"] = json!([40, 10, 20, 30]);
+        set.train["annotations"][0]["area"] = json!(600);
+    });
+    checked.has_errors(&[("size-ignores-exif", 2)]);
+    let fixed = fix(&set, 0);
+    let of_second = |document: &Value| {
+        let objects = document["annotations"].as_array().unwrap().iter();
+        let mut objects = objects.filter(|object| object["image_id"] == 2);
+        let bbox = objects.next().unwrap()["bbox"].clone();
+        serde_json::from_value::<[f64; 4]>(bbox).unwrap()
+    };
+    let [x, y, w, h] = of_second(&set.train);
+    assert_eq!(of_second(&fixed), [64.0 - x - w, 48.0 - y - h, w, h]);
+}
+
+#[test]
+fn a_second_dataset_below_the_first_is_named_as_not_used() {
+    let set = DataSet::new();
+    set.save();
+    let below = |name: &str| std::fs::create_dir_all(set.path(name)).unwrap();
+    below("v2/images");
+    set.write("v2/train.json", set.val.to_string());
+    below("old/yolo/images");
+    below("old/yolo/labels");
+    set.write("old/yolo/classes.txt", "cat\n");
+    set.write(
+        "old/yolo/images/9.jpg",
+        encoded(&image_of(9, 64, 48), ImageFormat::Jpeg),
+    );
+    set.write("old/yolo/labels/9.txt", "0 0.5 0.5 0.2 0.2\n");
+    let checked = set.check(&[]);
+    checked.has_warnings(&[("annotations-not-used", 2)]);
+    let places = checked.places("annotations-not-used");
+    let details: Vec<&str> = places
+        .iter()
+        .filter_map(|place| place["detail"].as_str())
+        .collect();
+    assert_eq!(details, ["v2 (COCO)", "old/yolo (YOLO)"]);
+}
+
+#[test]
+fn validation_images_of_one_dataset_in_train_of_another_are_a_leak_of_the_list() {
+    let (x, _) = DataSet::with(|_| {});
+    let (y, _) = DataSet::with(|set| {
+        for (from, to) in [("val/4.jpg", "train/1.jpg"), ("val/5.jpg", "train/2.jpg")] {
+            std::fs::copy(x.path(from), set.path(to)).unwrap();
+        }
+    });
+    let list = format!("{},{}", text(x.dir.path()), text(y.dir.path()));
+    let output = sedet(&["data", "check", &list]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("[leak-same-file]"), "{shown}");
 }
 
 #[test]

@@ -686,6 +686,7 @@ fn a_list_is_checked_as_training_joins_it() {
     assert!(checked.status.success(), "{shown}");
     assert!(!shown.contains("image-not-listed"), "{shown}");
     // Other class names are no error of either dataset.
+    let list = format!("{},{}", at("a/train.json"), at("b"));
     let mut other = coco(4, &[0, 1]);
     other["categories"][0]["name"] = "dog".into();
     fs::write(dir.path().join("b/annotations.json"), other.to_string()).unwrap();

@@ -694,6 +694,9 @@ fn data_hint(error: &DataError) -> Option<String> {
             Some(convention_hint(path, mismatch))
         }
         DataError::SizeMismatch { .. } => Some(image_hint(ErrorKind::InvalidData)),
+        DataError::BoxesIgnoreExif { .. } => Some(
+            "rotate these boxes as the EXIF orientation of their images does, or remove it from the images".into(),
+        ),
         DataError::ExchangedSizes { path, .. } => Some(format!(
             "`sedet data check {} --fix FIXED.json` writes a copy in which they are right",
             quoted(path.display())

@@ -220,7 +220,7 @@ pub enum DataError {
 
     /// The size of the decoded image is not that of the annotations.
     #[error(
-        "{image}: the image is {decoded}, but its annotations are for {annotated}; the boxes would not fit{}",
+        "{image}: the image is {decoded}, but its annotations are for {annotated}; the boxes may not fit{}",
         cause.map_or("", SizeCause::text)
     )]
     SizeMismatch {
@@ -232,6 +232,18 @@ pub enum DataError {
         annotated: ImageSize,
         /// The likely cause, if the sizes show one.
         cause: Option<SizeCause>,
+    },
+
+    /// Boxes are those of images as they are stored, although the images have an EXIF rotation.
+    #[error(
+        "{}: boxes of {} with an EXIF rotation by 90 degrees, which is applied here, fit the images as they are stored",
+        path.display(), crate::text::count(*images, "image")
+    )]
+    BoxesIgnoreExif {
+        /// The annotation file.
+        path: PathBuf,
+        /// The number of images.
+        images: usize,
     },
 
     /// Width and height of images are exchanged in their annotations.

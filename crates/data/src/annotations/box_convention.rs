@@ -312,6 +312,11 @@ impl BoxFit {
             .or(percentages)
     }
 
+    /// Returns the number of boxes that are not within their images as the format has them.
+    pub(crate) fn misfits(&self) -> usize {
+        self.readings[self.expected.order as usize].misfits
+    }
+
     /// Returns whether a count is that of nearly all boxes. The others are mistakes of their own.
     fn nearly_all(&self, count: usize) -> bool {
         count * 10 >= self.boxes * 9

@@ -316,7 +316,7 @@ impl<'r> CocoDirectory<'r> {
         if files.len() > FILES {
             return Vec::new();
         }
-        let unnamed = files.into_iter();
+        let unnamed = files.into_iter().filter(|path| !is_image_list(path));
         unnamed
             .filter(|path| Split::in_name(&stem(path)).is_none() && looks_like_coco(path))
             .collect()

@@ -101,9 +101,10 @@ impl DatasetFiles {
         }
         if let Some((at, found)) = find_or_damaged(FORMATS, root)? {
             let mut files = Self::of_found(FORMATS[at], root, found);
-            files
-                .unused
-                .extend(unused_annotations(root, &FORMATS[at + 1..]));
+            let others = unused_annotations(root, &FORMATS[at + 1..]);
+            files.unused.extend(others);
+            let below = datasets_below(&files);
+            files.unused.extend(below);
             return Ok(files);
         }
         if let Some(error) = unread_annotations(root) {
@@ -184,6 +185,76 @@ fn unused_annotations(root: &Path, others: &[Format]) -> Vec<String> {
         unused.push(format!("{name} annotations ({file})"));
     }
     unused
+}
+
+/// Describes the datasets in the directories of a dataset that are no part of it: `v2 (COCO)`. They may be other versions,
+/// or the images that were meant.
+fn datasets_below(files: &DatasetFiles) -> Vec<String> {
+    /// Twice unpacked archives.
+    const DEPTH: usize = 3;
+    /// A dataset with a directory for each video has more, and they are alike.
+    const DIRECTORIES: usize = 200;
+    let below = |directory: &Path| {
+        let names = DirectoryListing::of(directory).directories.into_iter();
+        names
+            .map(|name| directory.join(name))
+            .collect::<Vec<PathBuf>>()
+    };
+    let mut unused = Vec::new();
+    let mut level = below(&files.root);
+    for _ in 0..DEPTH {
+        let mut next = Vec::new();
+        for directory in level.into_iter().take(DIRECTORIES) {
+            match find_in(FORMATS, &directory) {
+                Ok(Some((at, found)))
+                    if FORMATS[at].has_annotations(&found) && !is_part(files, &found) =>
+                {
+                    let name = directory.strip_prefix(&files.root).unwrap_or(&directory);
+                    unused.push(format!("{} ({})", name.display(), FORMATS[at]));
+                }
+                _ => next.extend(below(&directory)),
+            }
+        }
+        level = next;
+    }
+    unused
+}
+
+/// Returns whether splits that were found in a directory of a dataset are a part of it.
+fn is_part(files: &DatasetFiles, found: &FoundSplits) -> bool {
+    // Or is named as not used already.
+    let is_used = |annotations: &Path| {
+        let name = annotations.strip_prefix(&files.root).unwrap_or(annotations);
+        let mut splits = files.splits.iter();
+        splits.any(|split| split.annotations == annotations)
+            || files.unused.contains(&name.display().to_string())
+    };
+    let of_images = || {
+        let directories = files
+            .splits
+            .iter()
+            .flat_map(|split| &split.image_directories);
+        let directories: Vec<&PathBuf> = directories.collect();
+        // Most formats look for images in the whole directory at last.
+        let is_only = directories
+            .iter()
+            .all(|directory| **directory == files.root);
+        let mut within = found
+            .splits
+            .iter()
+            .flat_map(|split| &split.image_directories);
+        within.any(|inner| {
+            let mut own = directories.iter();
+            own.any(|own| (is_only || **own != files.root) && inner.starts_with(own))
+        })
+    };
+    match found.splits.first() {
+        Some(split) if split.annotations.is_file() => {
+            let mut splits = found.splits.iter();
+            splits.all(|split| is_used(&split.annotations))
+        }
+        _ => of_images(),
+    }
 }
 
 /// Returns the error about a path in no format, which lists what it contains instead.

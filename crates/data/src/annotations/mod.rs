@@ -6,7 +6,8 @@
 //! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format.
 //! - [`formats`]: the table of formats, and recognition. - `reading`: strict reading in any format.
 //! - [`coco`]: COCO JSON. - [`voc`]: Pascal VOC's XML.
-//! - [`box_convention`]: corners and fractions in the place of sizes. - `copies`: two annotations of one image.
+//! - [`box_convention`]: corners and fractions in the place of sizes. - `boxes_on_images`: sizes and rotation of the images
+//!   themselves, where boxes cast doubt on them. - `copies`: two annotations of one image.
 //! - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
 //! - `unread`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
 //! - `usable`: held-out images that can be used.
@@ -14,7 +15,8 @@
 //! These modules import in the order `layout`, [`store`], [`format`](mod@format), `locations`, the formats, `reading` and
 //! [`formats`]: a format knows neither the table nor the other formats.
 
-pub mod box_convention;
+pub(crate) mod box_convention;
+pub(crate) mod boxes_on_images;
 pub mod category_shift;
 pub mod coco;
 pub mod coco_categories;

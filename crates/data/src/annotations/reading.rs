@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use crate::annotations::box_convention::{BoxFit, judge};
+use crate::DataError;
+use crate::annotations::box_convention::BoxFit;
+use crate::annotations::boxes_on_images::{BoxesOnImage, judge_on_images};
 use crate::annotations::coco::read_coco_json;
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, EntryProblem, Reader, SplitAnnotations, SplitEntries,
@@ -18,9 +20,8 @@ use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::box_conventions::BoxConvention;
 use crate::boxes::{ImageSize, described_rotated};
 use crate::images::OnBadImage;
-use crate::images::decode::{DecodeError, decode_image, header_sizes, image_size};
+use crate::images::decode::{DecodeError, decode_image, image_size};
 use crate::text::count;
-use crate::{DataError, SizeCause};
 
 impl DatasetFiles {
     /// Reads all splits.
@@ -235,11 +236,16 @@ impl SplitEntries {
                 fit.add(size, xywh.map(f64::from), None);
             }
         }
-        let images = self.images.par_iter().enumerate();
-        let images = images.filter(|(at, _)| !skipped.contains(at));
-        let images = images
-            .filter_map(|(_, image)| Some((self.image_root.join(&image.file_name), image.size?)));
-        judge_on_images(fit, images, &files.annotations)
+        let image = |at: usize| {
+            let image = self.images.get(at).filter(|_| !skipped.contains(&at))?;
+            let boxes = image.boxes.iter().filter_map(|found| found.xywh);
+            Some(BoxesOnImage {
+                path: self.image_root.join(&image.file_name),
+                size: image.size?,
+                boxes: boxes.map(|xywh| xywh.map(f64::from)).collect(),
+            })
+        };
+        judge_on_images(&fit, self.images.len(), &image, &files.annotations)
     }
 
     /// Builds the store of a strict read; boxes without area are dropped and counted.
@@ -441,40 +447,6 @@ impl BadImages {
     }
 }
 
-/// Checks that boxes are in the convention of the format. Where they cast doubt on the annotated sizes of the images,
-/// these are compared with the images. Returns a note if the boxes may be in another convention.
-fn judge_on_images(
-    fit: BoxFit,
-    images: impl ParallelIterator<Item = (PathBuf, ImageSize)>,
-    path: &Path,
-) -> Result<Option<String>, DataError> {
-    let Some(mut mismatch) = fit.mismatch() else {
-        return Ok(None);
-    };
-    if mismatch.is_transposed() {
-        let causes = images.map(|(path, annotated)| {
-            let Ok(sizes) = header_sizes(&path) else {
-                return (false, false);
-            };
-            let is_exchanged = SizeCause::of(sizes, annotated).is_some();
-            (sizes.are_turned(), is_exchanged)
-        });
-        let causes: Vec<(bool, bool)> = causes.collect();
-        let exchanged = causes.iter().filter(|(_, is_exchanged)| *is_exchanged);
-        let exchanged = exchanged.count();
-        mismatch.turned_images = causes.iter().filter(|(is_turned, _)| *is_turned).count();
-        if exchanged * 2 > causes.len() {
-            return Err(DataError::ExchangedSizes {
-                path: path.to_owned(),
-                exchanged,
-                images: causes.len(),
-            });
-        }
-        mismatch.are_sizes_known = exchanged == 0;
-    }
-    judge(mismatch, path).map(Some)
-}
-
 /// Describes boxes that may be in another convention, for a note.
 fn in_doubt(mismatch: String) -> String {
     format!("the boxes may be misread: {mismatch}")
@@ -483,9 +455,16 @@ fn in_doubt(mismatch: String) -> String {
 impl SplitAnnotations {
     /// Checks that the boxes of COCO JSON are in its convention. Returns a note if they may be in another.
     fn check_coco_boxes(&self, path: &Path) -> Result<Option<String>, DataError> {
-        let images = (0..self.store.image_count()).into_par_iter();
-        let images = images.map(|index| (self.path_of(index), self.store.image(index).size));
-        judge_on_images(BoxFit::of(&self.store, BoxConvention::SIZES), images, path)
+        let fit = BoxFit::of(&self.store, BoxConvention::SIZES);
+        let image = |index: usize| {
+            let numbers = self.store.numbers(index);
+            Some(BoxesOnImage {
+                path: self.path_of(index),
+                size: self.store.image(index).size,
+                boxes: numbers.map(|numbers| numbers.as_f64().0).collect(),
+            })
+        };
+        judge_on_images(&fit, self.store.image_count(), &image, path)
     }
 
     /// Removes the images at some positions.

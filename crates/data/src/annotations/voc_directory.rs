@@ -257,15 +257,12 @@ impl VocLayout {
         if !has_voc(&listing, is_annotation) {
             return Ok(None);
         }
-        let files = listing.files_with("xml");
         Ok(Some(Self {
             splits: vec![VocSplit {
                 split: Split::Train,
                 list: None,
                 annotations: root.to_owned(),
-                names: files
-                    .filter_map(|path| path.file_stem()?.to_str().map(str::to_owned))
-                    .collect(),
+                names: names_beside_images(root)?,
                 image_directories: vec![root.to_owned()],
             }],
             reason: "XML files beside the images".to_owned(),
@@ -406,6 +403,18 @@ fn names_within(directory: &Path) -> Result<Vec<String>, DataError> {
     Ok(paths
         .map(|path| without_extension(&path).to_owned())
         .collect())
+}
+
+/// Returns the names of the annotations in a directory, and of those below it that have an image beside them: LabelImg
+/// writes each beside its image.
+fn names_beside_images(directory: &Path) -> Result<Vec<String>, DataError> {
+    let images: HashSet<String> = images_within(directory)?
+        .iter()
+        .map(|image| without_extension(&image.path()).to_owned())
+        .collect();
+    let mut names = names_within(directory)?;
+    names.retain(|name| !name.contains('/') || images.contains(name));
+    Ok(names)
 }
 
 /// Reads the lists of the splits. `trainval`, or CVAT's `default`, is used for train if there is no

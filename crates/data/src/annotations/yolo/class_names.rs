@@ -9,6 +9,9 @@ use crate::text_file::read_text;
 pub(super) const NAME_LISTS: [&str; 4] =
     ["classes.txt", "obj.names", "class.names", "_darknet.labels"];
 
+/// The file in which Label Studio lists the class names beside `classes.txt`.
+pub(super) const LABEL_STUDIO_NOTES: &str = "notes.json";
+
 /// A list of class names.
 #[derive(Debug, PartialEq)]
 pub(super) struct ClassList {
@@ -23,6 +26,12 @@ impl ClassList {
     /// # Errors
     /// See [`class_names`]; the lines begin with other numbers than those of their classes.
     pub(super) fn read(path: &Path) -> Result<Self, DataError> {
+        if path
+            .file_name()
+            .is_some_and(|name| name == LABEL_STUDIO_NOTES)
+        {
+            return Self::of_label_studio(path);
+        }
         let names = class_names(path)?;
         let numbered: Option<Vec<_>> = names.iter().map(|line| numbered_name(line)).collect();
         let Some(numbered) = numbered else {
@@ -54,6 +63,35 @@ impl ClassList {
         }
         let is_numbered = false;
         Ok(Self { names, is_numbered })
+    }
+}
+
+impl ClassList {
+    /// Reads the categories of Label Studio's `notes.json`.
+    fn of_label_studio(path: &Path) -> Result<Self, DataError> {
+        #[derive(serde::Deserialize)]
+        struct Notes {
+            categories: Vec<Category>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Category {
+            id: usize,
+            name: String,
+        }
+        let unread = |problem: &str| DataError::labels(path, problem);
+        let notes: Notes =
+            serde_json::from_str(&read_text(path)?).map_err(|error| unread(&error.to_string()))?;
+        let mut categories = notes.categories;
+        categories.sort_by_key(|category| category.id);
+        let ids = categories.iter().map(|category| category.id);
+        if !ids.eq(0..categories.len()) || categories.is_empty() {
+            return Err(unread("its categories are not numbered from 0"));
+        }
+        let names = categories.into_iter().map(|category| category.name);
+        Ok(Self {
+            names: names.collect(),
+            is_numbered: false,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::YoloFormat;
-use super::class_names::{ClassList, NAME_LISTS, without_numbers};
+use super::class_names::{ClassList, LABEL_STUDIO_NOTES, NAME_LISTS, without_numbers};
 use super::images::{FoundPath, ends_below};
 use super::yaml::DataYaml;
 use crate::annotations::file_names::AnyCapitals;
@@ -195,11 +195,15 @@ impl YoloDirectory {
         reason += without_numbers(is_numbered);
         let images = find(train_key, train)?.ok_or_else(|| missing(train_key, train))?;
         let mut splits = vec![(Split::Train, vec![images])];
-        let mut notes = Vec::new();
+        let (mut notes, mut unused) = (Vec::new(), Vec::new());
         for split in [Split::Val, Split::Test] {
-            let Some((key, entry)) = of_split(split).filter(|(_, entry)| *entry != train) else {
+            let Some((key, entry)) = of_split(split) else {
                 continue;
             };
+            if entry == train {
+                unused.push(format!("its `{key}`, which is that of `{train_key}`"));
+                continue;
+            }
             match find(key, entry)? {
                 Some(place) => splits.push((split, vec![place])),
                 // CVAT names the list of a subset that it does not write.
@@ -216,7 +220,7 @@ impl YoloDirectory {
             keypoints: None,
             splits,
             reason,
-            unused: Vec::new(),
+            unused,
             notes,
             names_file: list,
         };
@@ -281,24 +285,23 @@ impl YoloDirectory {
     /// Returns the lists of class names in a directory, other than that of the dataset.
     pub(super) fn name_lists(&self, root: &Path) -> Vec<PathBuf> {
         let places = self.splits.iter().flat_map(|(_, places)| places);
-        let labels = places
+        // In the directories of the images and of the labels, those around them, and `data`, where darknet has them.
+        let around = places.clone().filter_map(|place| place.parent());
+        let around = around.filter(|directory| directory.starts_with(root));
+        let labels = around
             .clone()
-            .filter_map(|place| DirectoryListing::of(place.parent()?).directory(&["labels"]));
-        let below = DirectoryListing::of(root).directory(&["labels"]);
-        let of_splits = below.iter().flat_map(|labels| {
-            let listing = DirectoryListing::of(labels);
-            Split::ALL.map(|split| listing.split_directory(split))
-        });
-        let directories: BTreeSet<PathBuf> = [root.to_owned()]
-            .into_iter()
-            .chain(of_splits.flatten())
-            .chain(below.clone())
-            .chain(labels)
-            .chain(places.cloned())
+            .chain([root])
+            .filter_map(|directory| DirectoryListing::of(directory).directory(&["labels"]));
+        let within = places.cloned().chain(labels);
+        let directories: BTreeSet<PathBuf> = within
+            .flat_map(|directory| directories_within(&directory))
+            .chain(around.map(Path::to_owned))
+            .chain([root.to_owned(), root.join("data")])
             .collect();
-        let lists = directories
-            .iter()
-            .flat_map(|directory| NAME_LISTS.map(|list| directory.join(list)));
+        let lists = directories.iter().flat_map(|directory| {
+            let names = NAME_LISTS.into_iter().chain([LABEL_STUDIO_NOTES]);
+            names.map(|list| directory.join(list))
+        });
         lists
             .filter(|list| *list != self.names_file && list.is_file())
             .collect()
@@ -600,6 +603,24 @@ pub(super) fn first_label(
         let mut labels = images.map(|name| place.join(name).with_extension("txt"));
         labels.find(is_label)
     })
+}
+
+/// Returns a directory and those below it.
+fn directories_within(directory: &Path) -> Vec<PathBuf> {
+    /// Directories of directories of videos have no deeper ones.
+    const DEPTH: usize = 4;
+    let mut all = vec![directory.to_owned()];
+    let mut level = 0..1;
+    for _ in 0..DEPTH {
+        for at in level.clone() {
+            let listing = DirectoryListing::of(&all[at]);
+            let inner = listing.directories.into_iter();
+            let inner: Vec<PathBuf> = inner.map(|name| all[at].join(name)).collect();
+            all.extend(inner);
+        }
+        level = level.end..all.len();
+    }
+    all
 }
 
 /// Returns a label file of a directory, or of one of its splits, in which there are no images.

@@ -276,6 +276,45 @@ fn lists_with_other_class_names_are_an_error_unless_one_is_given() {
 }
 
 #[test]
+fn class_lists_in_deeper_directories_are_compared_too() {
+    let label = "0 0.5 0.5 0.25 0.25\n";
+    for other in [
+        "b2/classes.txt",
+        "deep/er/classes.txt",
+        "labels/b2/classes.txt",
+        "notes.json",
+        "data/obj.names",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let names = if other.ends_with("json") {
+            r#"{"categories": [{"id": 1, "name": "cat"}, {"id": 0, "name": "dog"}]}"#
+        } else {
+            "dog\ncat\n"
+        };
+        put_all(
+            root,
+            &[
+                ("classes.txt", "cat\ndog\n"),
+                ("0.png", ""),
+                ("0.txt", label),
+                ("b2/1.png", ""),
+                ("b2/1.txt", label),
+                ("deep/er/2.png", ""),
+                ("deep/er/2.txt", label),
+                (other, names),
+            ],
+        );
+        let message = read_train(root).unwrap_err();
+        let expected = format!(
+            "class 0 is `cat`, but `dog` in {}",
+            root.join(other).display()
+        );
+        assert!(message.ends_with(&expected), "{message}");
+    }
+}
+
+#[test]
 fn label_files_that_contradict_each_other_are_errors_that_name_them() {
     let label = "0 0.5 0.5 0.25 0.25\n";
     let base: &[(&str, &str)] = &[

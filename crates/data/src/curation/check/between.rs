@@ -40,6 +40,13 @@ pub fn compare_splits(
             leaks(earlier, split, diagnostics);
         }
     }
+    // Training joins the lists of several datasets.
+    let train = Split::Train.to_string();
+    for split in splits.iter().filter(|split| split.name != train) {
+        for other in others.iter().filter(|other| other.name == train) {
+            leaks(other, split, diagnostics);
+        }
+    }
     not_listed(splits, others, diagnostics);
 }
 

@@ -178,6 +178,10 @@ kinds! {
         ["image size differs from the annotations" "image sizes differ from the annotations"]
         "the boxes do not fit: use the images that were annotated, or scale the boxes"
         fix "such images are dropped, with their boxes";
+    SizesUnclear Error "sizes-unclear"
+        ["image has exchanged width and height in the annotations" "images have exchanged width and height in the annotations"]
+        "look at the boxes on some of these images: where they are right, exchange width and height; where they are not, rotate the boxes with the image"
+        fix "such images are dropped, with their boxes";
     SizesExchanged Error "sizes-exchanged"
         ["split has images with exchanged width and height" "splits have images with exchanged width and height"]
         "exchange `width` and `height` of these images in the annotations: their boxes fit the images"
@@ -204,6 +208,9 @@ kinds! {
     BoxesAreTransposed Error "boxes-are-transposed"
         ["file has boxes with exchanged axes" "files have boxes with exchanged axes"]
         "show some boxes on their images: if x and y are exchanged, export them again in the order of the format; if the images were rotated after they were annotated, or have an EXIF rotation that the annotations ignore, rotate the boxes or use the original images";
+    BoxesIgnoreExif Error "boxes-ignore-exif"
+        ["split has boxes that ignore the EXIF rotation" "splits have boxes that ignore the EXIF rotation"]
+        "rotate these boxes as the EXIF orientation of their images does, or remove it from the images; no corrected copy is written";
     BoxesAreMixed Error "boxes-are-mixed"
         ["file has boxes in two orders" "files have boxes in two orders"]
         "correct the program that wrote the file: all boxes have to be [x, y, width, height]"

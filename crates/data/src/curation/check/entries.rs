@@ -29,6 +29,7 @@ pub(super) fn read(
         categories: Entries::default(),
         are_sizes_known: false,
         turned_images: 0,
+        boxes_ignore_exif: 0,
         image_facts: Vec::new(),
         lost_images: Vec::new(),
         image_moves: HashMap::new(),

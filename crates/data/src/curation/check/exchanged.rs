@@ -98,7 +98,7 @@ pub(super) fn drop_all(
     for (at, size) in exchanged {
         let annotated = size.transposed();
         let detail = format!("{annotated} in the annotations, {size} in the file: {why}");
-        diagnostics.add(Kind::SizeDiffers, split.diagnostic_on_image(at, detail));
+        diagnostics.add(Kind::SizesUnclear, split.diagnostic_on_image(at, detail));
         split.images.drop(at);
     }
 }

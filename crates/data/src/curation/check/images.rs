@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::SizeCause;
+use crate::annotations::boxes_on_images::FEWEST_BEYOND;
 use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::file_names::{AnyCapitals, FileMatch};
 use crate::annotations::format::SplitFiles;
@@ -126,7 +127,8 @@ pub(super) fn check(
         })
         .collect();
     split.image_facts = vec![ImageFacts::default(); split.images.len()];
-    let (mut ignoring_exif, mut exchanged) = (Vec::new(), Vec::new());
+    let mut exif = ExifImages::default();
+    let mut exchanged = Vec::new();
     for (at, inspection) in inspections {
         for (kind, detail) in inspection.problems {
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
@@ -143,13 +145,16 @@ pub(super) fn check(
             let annotated = split.images.entries[at].size();
             match annotated.and_then(|annotated| SizeCause::of(sizes, annotated)) {
                 Some(SizeCause::Exchanged) => exchanged.push((at, decoded.size)),
-                Some(SizeCause::IgnoresExif) => ignoring_exif.push((at, decoded)),
-                None => compare_size(split, at, &decoded, diagnostics),
+                Some(SizeCause::IgnoresExif) => exif.ignored.push((at, decoded)),
+                None => {
+                    compare_size(split, at, &decoded, diagnostics);
+                    exif.add(at, decoded);
+                }
             }
         }
         split.image_facts[at] = inspection.facts;
     }
-    exchanged.extend(resolve_exif(split, ignoring_exif, diagnostics));
+    exchanged.extend(exif.resolve(split, diagnostics));
     exchanged::resolve(split, exchanged, diagnostics);
     split.are_sizes_known = true;
 }
@@ -234,40 +239,79 @@ fn set_size(split: &mut CheckedSplit, at: usize, size: ImageSize) {
     image.height = Some(size.height as u64);
 }
 
-/// Corrects images whose annotated sizes are those before the EXIF rotation, where the boxes are, too. Returns the
-/// positions and sizes of the images if the boxes are those of the upright images: only width and height are exchanged.
-fn resolve_exif(
-    split: &mut CheckedSplit,
-    ignoring: Vec<(usize, Decoded)>,
-    diagnostics: &mut Diagnostics,
-) -> Vec<(usize, ImageSize)> {
-    let sizes: Vec<(usize, ImageSize)> = ignoring
-        .iter()
-        .map(|(at, decoded)| (*at, decoded.size))
-        .collect();
-    match exchanged::shown_by_boxes(split, &sizes, 1) {
-        Shown::Exchanged => return sizes,
-        Shown::Unclear => {
-            let why = "the size ignores the EXIF rotation, and whether the boxes do cannot be seen";
-            exchanged::drop_all(split, sizes, why, diagnostics);
-        }
-        Shown::Rotated => {
-            let mut rotated = HashMap::new();
-            for (at, decoded) in ignoring {
-                let stored = decoded.stored_size;
-                let detail = format!(
-                    "{stored} in the annotations, {} after the EXIF rotation",
-                    decoded.size
-                );
-                diagnostics.add(Kind::SizeIgnoresExif, split.diagnostic_on_image(at, detail));
-                let id = split.images.entries[at].id;
-                rotated.extend(id.map(|id| (id, (decoded.orientation, stored))));
-                set_size(split, at, decoded.size);
-            }
-            rotate_boxes(split, &rotated);
+/// Images with an EXIF orientation, by what their annotated sizes show.
+#[derive(Default)]
+struct ExifImages {
+    /// The size is that before the rotation.
+    ignored: Vec<(usize, Decoded)>,
+    /// The size is that after a rotation that exchanges width and height.
+    applied: Vec<(usize, Decoded)>,
+    /// The rotation leaves the size as it is: by 180 degrees, mirrored, or of a square.
+    unseen: Vec<(usize, Decoded)>,
+}
+
+impl ExifImages {
+    /// Adds an image whose annotated size is that of the upright image.
+    fn add(&mut self, at: usize, decoded: Decoded) {
+        if decoded.size != decoded.stored_size {
+            self.applied.push((at, decoded));
+        } else if decoded.orientation != Orientation::NoTransforms {
+            self.unseen.push((at, decoded));
         }
     }
-    Vec::new()
+
+    /// Corrects images whose annotated sizes are those before the EXIF rotation, where the boxes are, too. Returns the
+    /// positions and sizes of the images if the boxes are those of the upright images: only width and height are
+    /// exchanged.
+    fn resolve(
+        self,
+        split: &mut CheckedSplit,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<(usize, ImageSize)> {
+        let sizes_of = |images: &[(usize, Decoded)]| -> Vec<(usize, ImageSize)> {
+            let images = images.iter();
+            images.map(|(at, decoded)| (*at, decoded.size)).collect()
+        };
+        let applied = sizes_of(&self.applied);
+        if let Shown::Rotated = exchanged::shown_by_boxes(split, &applied, FEWEST_BEYOND) {
+            split.boxes_ignore_exif = applied.len();
+        }
+        let ignored = sizes_of(&self.ignored);
+        match exchanged::shown_by_boxes(split, &ignored, 1) {
+            Shown::Exchanged => return ignored,
+            Shown::Unclear => {
+                let why =
+                    "the size ignores the EXIF rotation, and whether the boxes do cannot be seen";
+                exchanged::drop_all(split, ignored, why, diagnostics);
+            }
+            Shown::Rotated => {
+                // Those that show nothing are like all the others.
+                let unseen = if self.applied.is_empty() {
+                    self.unseen
+                } else {
+                    Vec::new()
+                };
+                let mut rotated = HashMap::new();
+                for (at, decoded) in self.ignored.into_iter().chain(unseen) {
+                    let Decoded {
+                        size, stored_size, ..
+                    } = decoded;
+                    let detail = if size == stored_size {
+                        "the EXIF rotation leaves the size as it is; all others of the split ignore theirs"
+                            .to_owned()
+                    } else {
+                        format!("{stored_size} in the annotations, {size} after the EXIF rotation")
+                    };
+                    diagnostics.add(Kind::SizeIgnoresExif, split.diagnostic_on_image(at, detail));
+                    let id = split.images.entries[at].id;
+                    rotated.extend(id.map(|id| (id, (decoded.orientation, stored_size))));
+                    set_size(split, at, size);
+                }
+                rotate_boxes(split, &rotated);
+            }
+        }
+        Vec::new()
+    }
 }
 
 fn rotate_boxes(split: &mut CheckedSplit, rotated: &HashMap<u64, (Orientation, ImageSize)>) {

@@ -171,7 +171,24 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
         turned_images: split.turned_images,
         ..found
     });
-    let is_in_pixels = mismatch.is_none_or(|found| to_pixels(split, &places, &found));
+    // Of a mismatch of all boxes, these are a part.
+    let are_of_exif = split.boxes_ignore_exif > 0
+        && mismatch.is_none_or(|found| !found.is_certain && !found.is_transposed());
+    let mismatch = mismatch.filter(|_| !are_of_exif);
+    if are_of_exif {
+        let images = count(split.boxes_ignore_exif, "image");
+        let detail = format!(
+            "boxes of {images} with an EXIF rotation by 90 degrees, which is applied here, fit the images as they are stored"
+        );
+        let file = Some(split.annotations.display().to_string());
+        diagnostics.add(
+            Kind::BoxesIgnoreExif,
+            split.diagnostic(file, None, None, detail),
+        );
+        split.obstacle.get_or_insert(Obstacle::Misfits);
+    }
+    let is_in_pixels =
+        !are_of_exif && mismatch.is_none_or(|found| to_pixels(split, &places, &found));
     split.is_misread = !is_in_pixels;
     if let Some(found) = &mismatch {
         let file = Some(split.annotations.display().to_string());

@@ -189,6 +189,9 @@ pub struct CheckedSplit {
     are_sizes_known: bool,
     /// The number of images whose EXIF rotation exchanges width and height, as far as they were looked at.
     turned_images: usize,
+    /// The number of images with an EXIF rotation by 90 degrees whose sizes are those of the upright images, if their
+    /// boxes are not.
+    boxes_ignore_exif: usize,
     /// Facts of each image, in the order of the file; empty if images were not decoded.
     image_facts: Vec<images::ImageFacts>,
     /// Positions of images that cannot be used. They are dropped, with their boxes, after all boxes were

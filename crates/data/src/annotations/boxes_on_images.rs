@@ -1,0 +1,111 @@
+//! Comparison of boxes with the images themselves, where the boxes cast doubt on the annotated sizes or on the frame that they
+//! are in.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::annotations::box_convention::{BoxFit, is_misfit, judge};
+use crate::boxes::ImageSize;
+use crate::images::decode::header_sizes;
+use crate::{DataError, SizeCause};
+
+/// From fewer boxes beyond their images, nothing can be inferred where the sizes are right.
+pub(crate) const FEWEST_BEYOND: usize = 3;
+
+/// The boxes of an image as annotated.
+pub(super) struct BoxesOnImage {
+    pub(super) path: PathBuf,
+    pub(super) size: ImageSize,
+    /// `[x, y, width, height]` in pixels.
+    pub(super) boxes: Vec<[f64; 4]>,
+}
+
+impl BoxesOnImage {
+    /// Returns the numbers of boxes that are not within the image, and not within the image rotated by 90 degrees.
+    fn misfits(&self) -> [usize; 2] {
+        let count = |size: ImageSize| {
+            let boxes = self.boxes.iter();
+            boxes.filter(|xywh| is_misfit(size, **xywh)).count()
+        };
+        [self.size, self.size.transposed()].map(count)
+    }
+}
+
+/// Checks that boxes are in the convention of the format. Where they cast doubt on the annotated sizes of the images, or
+/// seem to ignore their EXIF rotation, the headers of the images are read. `image` returns the image at a position, None
+/// for one that is skipped; `path` is the annotation file in errors. Returns a note if the boxes may be in another
+/// convention.
+///
+/// # Errors
+/// The boxes are in another convention or of the images as they are stored, or the sizes are exchanged.
+pub(super) fn judge_on_images(
+    fit: &BoxFit,
+    count: usize,
+    image: &(dyn Fn(usize) -> Option<BoxesOnImage> + Sync),
+    path: &Path,
+) -> Result<Option<String>, DataError> {
+    let mismatch = fit.mismatch();
+    if mismatch.is_none_or(|found| !found.is_certain && !found.is_transposed())
+        && fit.misfits() >= FEWEST_BEYOND
+        && let Some(images) = ignoring_exif(count, image)
+    {
+        return Err(DataError::BoxesIgnoreExif {
+            path: path.to_owned(),
+            images,
+        });
+    }
+    let Some(mut mismatch) = mismatch else {
+        return Ok(None);
+    };
+    if mismatch.is_transposed() {
+        let causes = (0..count).into_par_iter().filter_map(image).map(|found| {
+            let Ok(sizes) = header_sizes(&found.path) else {
+                return (false, false);
+            };
+            let is_exchanged = SizeCause::of(sizes, found.size).is_some();
+            (sizes.are_turned(), is_exchanged)
+        });
+        let causes: Vec<(bool, bool)> = causes.collect();
+        let exchanged = causes.iter().filter(|(_, is_exchanged)| *is_exchanged);
+        let exchanged = exchanged.count();
+        mismatch.turned_images = causes.iter().filter(|(is_turned, _)| *is_turned).count();
+        if exchanged * 2 > causes.len() {
+            return Err(DataError::ExchangedSizes {
+                path: path.to_owned(),
+                exchanged,
+                images: causes.len(),
+            });
+        }
+        mismatch.are_sizes_known = exchanged == 0;
+    }
+    judge(mismatch, path).map(Some)
+}
+
+/// Returns the number of images with an EXIF rotation by 90 degrees and the sizes of the upright images, if their boxes are
+/// those of the images as they are stored.
+///
+/// The headers of all images are read only if those of the images with boxes beyond them show it: COCO has 118,000.
+fn ignoring_exif(
+    count: usize,
+    image: &(dyn Fn(usize) -> Option<BoxesOnImage> + Sync),
+) -> Option<usize> {
+    let of = |is_seen: &(dyn Fn(&[usize; 2]) -> bool + Sync)| {
+        let found = (0..count).into_par_iter().filter_map(image);
+        let misfits = found.filter_map(|found| {
+            let misfits = Some(found.misfits()).filter(is_seen)?;
+            let sizes = header_sizes(&found.path).ok()?;
+            let is_turned = sizes.are_turned() && sizes.upright == found.size;
+            is_turned.then_some(misfits)
+        });
+        let misfits: Vec<[usize; 2]> = misfits.collect();
+        let [upright, stored] = [0, 1].map(|frame| -> usize {
+            let counts = misfits.iter().map(|misfits| misfits[frame]);
+            counts.sum()
+        });
+        let are_stored = upright >= FEWEST_BEYOND && stored * 10 <= upright;
+        are_stored.then_some(misfits.len())
+    };
+    of(&|misfits| misfits[0] > 0)?;
+    of(&|_| true)
+}
