@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::real_data;
@@ -2073,6 +2073,102 @@ fn a_second_dataset_below_the_first_is_named_as_not_used() {
         .filter_map(|place| place["detail"].as_str())
         .collect();
     assert_eq!(details, ["v2 (COCO)", "old/yolo (YOLO)"]);
+}
+
+#[test]
+fn labelled_images_that_a_description_does_not_name_are_named_as_not_used() {
+    let set = DataSet::new();
+    let root = set.path("yolo");
+    let put = |directory: &str, id: u32| {
+        let [images, labels] = ["images", "labels"].map(|kind| root.join(kind).join(directory));
+        for path in [&images, &labels] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        let jpeg = encoded(&image_of(id, 64, 48), ImageFormat::Jpeg);
+        std::fs::write(images.join(format!("{id}.jpg")), jpeg).unwrap();
+        std::fs::write(labels.join(format!("{id}.txt")), "0 0.5 0.5 0.4 0.4\n").unwrap();
+    };
+    for (directory, id) in [
+        ("train", 1),
+        ("train", 2),
+        ("train", 3),
+        ("val", 4),
+        ("more", 5),
+    ] {
+        put(directory, id);
+    }
+    std::fs::write(
+        root.join("data.yaml"),
+        "train: images/train\nnames: [cat]\n",
+    )
+    .unwrap();
+    let checked = Checked::of(&sedet(&["data", "check", &text(&root), "--json"]));
+    let places = checked.places("annotations-not-used");
+    let details: Vec<&str> = places
+        .iter()
+        .filter_map(|place| place["detail"].as_str())
+        .collect();
+    assert_eq!(details, ["images/more (YOLO)", "images/val (YOLO)"]);
+    // Texts that list no class of the dataset contradict nothing.
+    std::fs::write(
+        root.join("images/train/classes.txt"),
+        "These photos are from 2020.\nSee README\n",
+    )
+    .unwrap();
+    let checked = Checked::of(&sedet(&["data", "check", &text(&root), "--json"]));
+    let details = checked.places("annotations-not-used").len();
+    assert_eq!(details, 3);
+}
+
+#[test]
+fn other_images_under_the_same_names_are_noted_with_their_directory() {
+    let (_, checked) = DataSet::with(|set| {
+        std::fs::create_dir(set.path("images")).unwrap();
+        set.write(
+            "images/1.jpg",
+            encoded(&image_of(77, 64, 48), ImageFormat::Jpeg),
+        );
+    });
+    let detail = checked.places("found-elsewhere")[0]["detail"].clone();
+    let detail = detail.as_str().unwrap();
+    assert!(
+        detail.ends_with("images has others under the same names"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn headers_give_the_verdict_of_decoded_images_about_exif() {
+    let (set, checked) = DataSet::with(|set| {
+        let mut boxes = Vec::new();
+        for id in 1..=3 {
+            set.write(
+                &format!("train/{id}.jpg"),
+                rotated_jpeg(&image_of(id, 48, 64)),
+            );
+            for i in 0..6 {
+                let at = u64::from(id) * 6 + i;
+                boxes.push(annotation(at, u64::from(id), 3, stored_box(at)));
+            }
+        }
+        set.train["annotations"] = Value::Array(boxes);
+    });
+    let with_headers = set.check(&["--skip-images"]);
+    assert_eq!(checked.kinds("error"), with_headers.kinds("error"));
+    let out = text(&set.path("fixed.json"));
+    let root = text(set.dir.path());
+    let command = [
+        "data",
+        "check",
+        &root,
+        "--split",
+        "train",
+        "--skip-images",
+        "--fix",
+        &out,
+    ];
+    assert_eq!(sedet(&command).status.code(), Some(1));
+    assert!(!Path::new(&out).exists());
 }
 
 #[test]

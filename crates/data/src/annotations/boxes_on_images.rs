@@ -46,7 +46,7 @@ pub(super) fn judge_on_images(
     path: &Path,
 ) -> Result<Option<String>, DataError> {
     let mismatch = fit.mismatch();
-    if mismatch.is_none_or(|found| !found.is_certain && !found.is_transposed())
+    if mismatch.is_none_or(|found| !found.is_certain)
         && fit.misfits() >= FEWEST_BEYOND
         && let Some(images) = ignoring_exif(count, image)
     {
@@ -59,25 +59,29 @@ pub(super) fn judge_on_images(
         return Ok(None);
     };
     if mismatch.is_transposed() {
-        let causes = (0..count).into_par_iter().filter_map(image).map(|found| {
+        let found = (0..count).into_par_iter().filter_map(image).map(|found| {
             let Ok(sizes) = header_sizes(&found.path) else {
-                return (false, false);
+                return (false, None);
             };
-            let is_exchanged = SizeCause::of(sizes, found.size).is_some();
-            (sizes.are_turned(), is_exchanged)
+            let cause = SizeCause::of(sizes, found.size);
+            (sizes.are_turned(), cause.map(|_| found.misfits()))
         });
-        let causes: Vec<(bool, bool)> = causes.collect();
-        let exchanged = causes.iter().filter(|(_, is_exchanged)| *is_exchanged);
-        let exchanged = exchanged.count();
-        mismatch.turned_images = causes.iter().filter(|(is_turned, _)| *is_turned).count();
-        if exchanged * 2 > causes.len() {
+        let found: Vec<(bool, Option<[usize; 2]>)> = found.collect();
+        let exchanged: Vec<[usize; 2]> = found.iter().filter_map(|(_, found)| *found).collect();
+        mismatch.turned_images = found.iter().filter(|(is_turned, _)| *is_turned).count();
+        let [annotated, of_file] = [0, 1].map(|frame| -> usize {
+            let misfits = exchanged.iter().map(|misfits| misfits[frame]);
+            misfits.sum()
+        });
+        let is_shown = annotated >= FEWEST_BEYOND && of_file * 10 <= annotated;
+        if is_shown || exchanged.len() * 2 > found.len() {
             return Err(DataError::ExchangedSizes {
                 path: path.to_owned(),
-                exchanged,
-                images: causes.len(),
+                exchanged: exchanged.len(),
+                images: found.len(),
             });
         }
-        mismatch.are_sizes_known = exchanged == 0;
+        mismatch.are_sizes_known = exchanged.is_empty();
     }
     judge(mismatch, path).map(Some)
 }

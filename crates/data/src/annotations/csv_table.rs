@@ -530,7 +530,7 @@ fn entries(
         images,
         problems,
         dropped: table.dropped,
-        notes: found.notes,
+        notes: found.notes.into_iter().chain(found.other_images).collect(),
     })
 }
 

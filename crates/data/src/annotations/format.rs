@@ -62,6 +62,12 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         true
     }
 
+    /// Returns whether the description of a dataset, such as a list of classes, is apart from the annotations of its images,
+    /// so that images with annotations are not recognized by themselves.
+    fn describes_images_apart(&self) -> bool {
+        false
+    }
+
     /// Returns the extension of the files that contain annotations: `xml`.
     fn annotation_extension(&self) -> &'static str;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::CsvFormat;
-use crate::annotations::format::{DatasetFiles, Format, FoundSplits};
+use crate::annotations::format::{DatasetFiles, Format, FoundSplits, SplitFiles};
 use crate::annotations::image_files::{
     DirectoryListing, first_few, has_extension, holds_images, holds_images_directly,
 };
@@ -190,8 +190,8 @@ fn unused_annotations(root: &Path, others: &[Format]) -> Vec<String> {
 /// Describes the datasets in the directories of a dataset that are no part of it: `v2 (COCO)`. They may be other versions,
 /// or the images that were meant.
 fn datasets_below(files: &DatasetFiles) -> Vec<String> {
-    /// Twice unpacked archives.
-    const DEPTH: usize = 3;
+    /// Archives by date, and unpacked twice.
+    const DEPTH: usize = 5;
     /// A dataset with a directory for each video has more, and they are alike.
     const DIRECTORIES: usize = 200;
     let below = |directory: &Path| {
@@ -212,12 +212,43 @@ fn datasets_below(files: &DatasetFiles) -> Vec<String> {
                     let name = directory.strip_prefix(&files.root).unwrap_or(&directory);
                     unused.push(format!("{} ({})", name.display(), FORMATS[at]));
                 }
+                Ok(None) if is_other_labelled(files, &directory) => {
+                    let name = directory.strip_prefix(&files.root).unwrap_or(&directory);
+                    unused.push(format!("{} ({})", name.display(), files.format));
+                }
                 _ => next.extend(below(&directory)),
             }
         }
         level = next;
     }
     unused
+}
+
+/// Returns whether a directory has images with annotations in the format of a dataset that is without a description of its
+/// own, and is no part of the dataset: further YOLO labels.
+fn is_other_labelled(files: &DatasetFiles, directory: &Path) -> bool {
+    let Some(first) = files.splits.first() else {
+        return false;
+    };
+    let other = SplitFiles {
+        image_directories: vec![directory.to_owned()],
+        ..first.clone()
+    };
+    let found = FoundSplits {
+        splits: vec![other],
+        reason: String::new(),
+        unused: Vec::new(),
+    };
+    // A list of images may lead anywhere.
+    let mut own = files
+        .splits
+        .iter()
+        .flat_map(|split| &split.image_directories);
+    files.format.describes_images_apart()
+        && own.all(|place| place.is_dir())
+        && holds_images_directly(directory)
+        && !is_part(files, &found)
+        && files.format.has_annotations(&found)
 }
 
 /// Returns whether splits that were found in a directory of a dataset are a part of it.

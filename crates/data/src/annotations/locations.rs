@@ -120,11 +120,34 @@ impl SplitFiles {
         let of_reading = of_reading.map(|(note, (name, _))| format!("{note}, such as {name}"));
         let matched = MatchedNames::of(&directory, read);
         let notes = [of_reading, matched.note(names)];
+        let other_images = self.note_on_others(&directory, &matched.names);
         Some(FoundImages {
             directory,
             notes: notes.into_iter().flatten().collect(),
+            other_images,
             matched,
         })
+    }
+
+    /// Returns the note on another directory that has other images under the same names.
+    fn note_on_others(&self, directory: &Path, names: &[String]) -> Option<String> {
+        let tried = &names[..names.len().min(TRIED_NAMES)];
+        let differs = |other: &&PathBuf| {
+            let mut pairs = tried
+                .iter()
+                .map(|name| [directory.join(name), other.join(name)]);
+            pairs.any(|pair| {
+                let are_two = pair.iter().all(|path| path.is_file())
+                    && pair[0].canonicalize().ok() != pair[1].canonicalize().ok();
+                are_two && !are_all_the_same(&pair)
+            })
+        };
+        let mut others = self.image_directories.iter();
+        let other = others.find(differs)?.display();
+        let directory = directory.display();
+        Some(format!(
+            "the images of {directory} are used; {other} has others under the same names"
+        ))
     }
 
     /// Finds the directory of the images.
@@ -268,6 +291,8 @@ pub(crate) struct FoundImages {
     pub(crate) matched: MatchedNames,
     /// How the names differ from the written ones, one line each.
     pub(crate) notes: Vec<String>,
+    /// The note on another directory with other images under the same names.
+    pub(crate) other_images: Option<String>,
 }
 
 /// The location of the images of an annotation file.

@@ -182,6 +182,7 @@ impl SplitFiles {
         let any_size = without_size.iter().map(|at| (*at, ImageSize::new(1, 1)));
         json.set_sizes(&any_size.collect::<Vec<_>>());
         let mut notes = found.notes;
+        notes.extend(found.other_images);
         if !sizes.is_empty() {
             let images = count(sizes.len(), "image");
             notes.push(format!(

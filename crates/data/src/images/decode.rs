@@ -269,6 +269,7 @@ pub(crate) struct HeaderSizes {
     pub stored: ImageSize,
     /// With the EXIF orientation applied.
     pub upright: ImageSize,
+    pub orientation: Orientation,
 }
 
 impl HeaderSizes {
@@ -299,6 +300,7 @@ fn header_sizes_of_bytes(bytes: &[u8], path: &Path) -> Result<HeaderSizes, Decod
     Ok(HeaderSizes {
         stored,
         upright: exif::size_after(stored, orientation),
+        orientation,
     })
 }
 

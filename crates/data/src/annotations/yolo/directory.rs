@@ -1,6 +1,6 @@
 //! Recognition of a directory in YOLO's layout: its splits, its class names, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::YoloFormat;
@@ -238,7 +238,14 @@ impl YoloDirectory {
         Ok(())
     }
 
-    /// Notes the lists of class names in a directory that have more or fewer classes.
+    fn shares_a_name(&self, others: &[String]) -> bool {
+        let own: HashSet<String> = self.names.iter().map(|name| name.to_lowercase()).collect();
+        others
+            .iter()
+            .any(|other| own.contains(&other.to_lowercase()))
+    }
+
+    /// Notes the lists of class names in a directory that have more or fewer classes, or others.
     pub(super) fn note_counts(&mut self, root: &Path) {
         let shown = |path: &Path| {
             path.strip_prefix(root)
@@ -252,7 +259,10 @@ impl YoloDirectory {
             let Ok(ClassList { names, .. }) = ClassList::read(&list) else {
                 continue;
             };
-            if names.len() != self.names.len() {
+            if !self.shares_a_name(&names) {
+                let unused = format!("{}, which names other classes", shown(&list));
+                self.unused.push(unused);
+            } else if names.len() != self.names.len() {
                 self.notes.push(format!(
                     "{} has {} and {chosen} {}: {chosen} is used",
                     shown(&list),
@@ -269,6 +279,10 @@ impl YoloDirectory {
         self.name_lists(root).into_iter().find_map(|list| {
             // A list that cannot be read is not used, and contradicts nothing.
             let names = ClassList::read(&list).ok()?.names;
+            // A text without any of the names is no list of these classes.
+            if !self.shares_a_name(&names) {
+                return None;
+            }
             let mut pairs = (0..).zip(self.names.iter().zip(&names));
             let (class, (name, other)) =
                 pairs.find(|(_, (name, other))| name.to_lowercase() != other.to_lowercase())?;

@@ -100,6 +100,10 @@ impl AnnotationFormat for YoloFormat {
         }))
     }
 
+    fn describes_images_apart(&self) -> bool {
+        true
+    }
+
     fn has_annotations(&self, found: &FoundSplits) -> bool {
         found.splits.iter().any(has_label_file)
     }

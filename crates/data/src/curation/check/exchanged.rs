@@ -7,10 +7,9 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use crate::SizeCause;
 use crate::annotations::box_convention::is_misfit;
 use crate::boxes::ImageSize;
-use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Obstacle, lists};
+use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Obstacle, images, lists};
 use crate::error::exchanged_sizes;
 use crate::images::decode::header_sizes;
 
@@ -24,29 +23,23 @@ pub(super) enum Shown {
     Unclear,
 }
 
-/// Compares the sizes with the headers of the images if the boxes cast doubt on them.
+/// Compares the sizes with the headers of the images if boxes cast doubt on them: only then, images are read that are
+/// not decoded.
 pub(super) fn check_headers(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
     let Some(directory) = &split.image_directory else {
         return;
     };
-    if !lists::mismatch(split).is_some_and(|found| found.is_transposed()) {
+    if lists::misfits(split) == 0 {
         return;
     }
     let images: Vec<_> = split.images.kept().collect();
     let sizes = images.into_par_iter().filter_map(|(at, image)| {
         let name = image.file_name.as_deref()?;
-        let (sizes, annotated) = (header_sizes(&directory.join(name)).ok()?, image.size()?);
-        Some((at, sizes, SizeCause::of(sizes, annotated)))
+        Some((at, header_sizes(&directory.join(name)).ok()?))
     });
     let sizes: Vec<_> = sizes.collect();
     split.are_sizes_known = sizes.len() == split.images.kept().count();
-    split.turned_images = sizes.iter().filter(|(_, s, _)| s.are_turned()).count();
-    let exchanged = sizes.into_iter();
-    let exchanged = exchanged.filter(|(_, _, cause)| cause.is_some());
-    let exchanged = exchanged
-        .map(|(at, sizes, _)| (at, sizes.upright))
-        .collect();
-    resolve(split, exchanged, diagnostics);
+    images::compare_sizes(split, sizes, diagnostics);
 }
 
 /// Reports images whose annotated width and height are those of the image in exchanged order, given by their positions

@@ -87,13 +87,7 @@ struct Inspection {
     problems: Vec<(Kind, String)>,
     /// Whether the image cannot be used.
     is_lost: bool,
-    decoded: Option<Decoded>,
-}
-
-struct Decoded {
-    size: ImageSize,
-    stored_size: ImageSize,
-    orientation: Orientation,
+    sizes: Option<HeaderSizes>,
 }
 
 pub(super) fn check(
@@ -127,8 +121,7 @@ pub(super) fn check(
         })
         .collect();
     split.image_facts = vec![ImageFacts::default(); split.images.len()];
-    let mut exif = ExifImages::default();
-    let mut exchanged = Vec::new();
+    let mut sizes = Vec::new();
     for (at, inspection) in inspections {
         for (kind, detail) in inspection.problems {
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
@@ -136,27 +129,36 @@ pub(super) fn check(
         if inspection.is_lost {
             split.lost_images.push(at);
         }
-        if let Some(decoded) = inspection.decoded {
-            let sizes = HeaderSizes {
-                stored: decoded.stored_size,
-                upright: decoded.size,
-            };
-            split.turned_images += usize::from(sizes.are_turned());
-            let annotated = split.images.entries[at].size();
-            match annotated.and_then(|annotated| SizeCause::of(sizes, annotated)) {
-                Some(SizeCause::Exchanged) => exchanged.push((at, decoded.size)),
-                Some(SizeCause::IgnoresExif) => exif.ignored.push((at, decoded)),
-                None => {
-                    compare_size(split, at, &decoded, diagnostics);
-                    exif.add(at, decoded);
-                }
+        sizes.extend(inspection.sizes.map(|found| (at, found)));
+        split.image_facts[at] = inspection.facts;
+    }
+    compare_sizes(split, sizes, diagnostics);
+    split.are_sizes_known = true;
+}
+
+/// Compares the sizes of images, given with their positions, with those in the annotations, and corrects what the boxes
+/// show.
+pub(super) fn compare_sizes(
+    split: &mut CheckedSplit,
+    sizes: Vec<(usize, HeaderSizes)>,
+    diagnostics: &mut Diagnostics,
+) {
+    let mut exif = ExifImages::default();
+    let mut exchanged = Vec::new();
+    for (at, sizes) in sizes {
+        split.turned_images += usize::from(sizes.are_turned());
+        let annotated = split.images.entries[at].size();
+        match annotated.and_then(|annotated| SizeCause::of(sizes, annotated)) {
+            Some(SizeCause::Exchanged) => exchanged.push((at, sizes.upright)),
+            Some(SizeCause::IgnoresExif) => exif.ignored.push((at, sizes)),
+            None => {
+                compare_size(split, at, sizes, diagnostics);
+                exif.add(at, sizes);
             }
         }
-        split.image_facts[at] = inspection.facts;
     }
     exchanged.extend(exif.resolve(split, diagnostics));
     exchanged::resolve(split, exchanged, diagnostics);
-    split.are_sizes_known = true;
 }
 
 /// Finds images with the content of another, and compares the boxes of both, which were checked before.
@@ -216,16 +218,16 @@ pub(super) fn drop_lost(split: &mut CheckedSplit) {
 fn compare_size(
     split: &mut CheckedSplit,
     at: usize,
-    decoded: &Decoded,
+    sizes: HeaderSizes,
     diagnostics: &mut Diagnostics,
 ) {
     match split.images.entries[at].size() {
-        None => set_size(split, at, decoded.size),
-        Some(annotated) if annotated == decoded.size => {}
+        None => set_size(split, at, sizes.upright),
+        Some(annotated) if annotated == sizes.upright => {}
         Some(annotated) => {
             let detail = format!(
                 "{annotated} in the annotations, {} in the file",
-                decoded.size
+                sizes.upright
             );
             diagnostics.add(Kind::SizeDiffers, split.diagnostic_on_image(at, detail));
             split.images.drop(at);
@@ -243,20 +245,20 @@ fn set_size(split: &mut CheckedSplit, at: usize, size: ImageSize) {
 #[derive(Default)]
 struct ExifImages {
     /// The size is that before the rotation.
-    ignored: Vec<(usize, Decoded)>,
+    ignored: Vec<(usize, HeaderSizes)>,
     /// The size is that after a rotation that exchanges width and height.
-    applied: Vec<(usize, Decoded)>,
+    applied: Vec<(usize, HeaderSizes)>,
     /// The rotation leaves the size as it is: by 180 degrees, mirrored, or of a square.
-    unseen: Vec<(usize, Decoded)>,
+    unseen: Vec<(usize, HeaderSizes)>,
 }
 
 impl ExifImages {
     /// Adds an image whose annotated size is that of the upright image.
-    fn add(&mut self, at: usize, decoded: Decoded) {
-        if decoded.size != decoded.stored_size {
-            self.applied.push((at, decoded));
-        } else if decoded.orientation != Orientation::NoTransforms {
-            self.unseen.push((at, decoded));
+    fn add(&mut self, at: usize, sizes: HeaderSizes) {
+        if sizes.are_turned() {
+            self.applied.push((at, sizes));
+        } else if sizes.orientation != Orientation::NoTransforms {
+            self.unseen.push((at, sizes));
         }
     }
 
@@ -268,9 +270,9 @@ impl ExifImages {
         split: &mut CheckedSplit,
         diagnostics: &mut Diagnostics,
     ) -> Vec<(usize, ImageSize)> {
-        let sizes_of = |images: &[(usize, Decoded)]| -> Vec<(usize, ImageSize)> {
+        let sizes_of = |images: &[(usize, HeaderSizes)]| -> Vec<(usize, ImageSize)> {
             let images = images.iter();
-            images.map(|(at, decoded)| (*at, decoded.size)).collect()
+            images.map(|(at, sizes)| (*at, sizes.upright)).collect()
         };
         let applied = sizes_of(&self.applied);
         if let Shown::Rotated = exchanged::shown_by_boxes(split, &applied, FEWEST_BEYOND) {
@@ -292,20 +294,20 @@ impl ExifImages {
                     Vec::new()
                 };
                 let mut rotated = HashMap::new();
-                for (at, decoded) in self.ignored.into_iter().chain(unseen) {
-                    let Decoded {
-                        size, stored_size, ..
-                    } = decoded;
-                    let detail = if size == stored_size {
+                for (at, sizes) in self.ignored.into_iter().chain(unseen) {
+                    let HeaderSizes {
+                        stored, upright, ..
+                    } = sizes;
+                    let detail = if stored == upright {
                         "the EXIF rotation leaves the size as it is; all others of the split ignore theirs"
                             .to_owned()
                     } else {
-                        format!("{stored_size} in the annotations, {size} after the EXIF rotation")
+                        format!("{stored} in the annotations, {upright} after the EXIF rotation")
                     };
                     diagnostics.add(Kind::SizeIgnoresExif, split.diagnostic_on_image(at, detail));
                     let id = split.images.entries[at].id;
-                    rotated.extend(id.map(|id| (id, (decoded.orientation, stored_size))));
-                    set_size(split, at, size);
+                    rotated.extend(id.map(|id| (id, (sizes.orientation, stored))));
+                    set_size(split, at, upright);
                 }
                 rotate_boxes(split, &rotated);
             }
@@ -421,9 +423,9 @@ fn whole_image(inspected: &InspectedImage, name: &str, inspection: &mut Inspecti
         stored_size,
     } = inspected;
     inspection.facts.hash = DifferenceHash::of(image);
-    inspection.decoded = Some(Decoded {
-        size: ImageSize::new(image.height() as usize, image.width() as usize),
-        stored_size: *stored_size,
+    inspection.sizes = Some(HeaderSizes {
+        stored: *stored_size,
+        upright: ImageSize::new(image.height() as usize, image.width() as usize),
         orientation: *orientation,
     });
     if *orientation != Orientation::NoTransforms {

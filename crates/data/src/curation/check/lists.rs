@@ -172,8 +172,7 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
         ..found
     });
     // Of a mismatch of all boxes, these are a part.
-    let are_of_exif = split.boxes_ignore_exif > 0
-        && mismatch.is_none_or(|found| !found.is_certain && !found.is_transposed());
+    let are_of_exif = split.boxes_ignore_exif > 0 && mismatch.is_none_or(|found| !found.is_certain);
     let mismatch = mismatch.filter(|_| !are_of_exif);
     if are_of_exif {
         let images = count(split.boxes_ignore_exif, "image");
@@ -311,9 +310,9 @@ fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &m
     }
 }
 
-/// Returns how the boxes are in another convention than that of the format, if they are.
-pub(super) fn mismatch(split: &CheckedSplit) -> Option<ConventionMismatch> {
-    box_fit(split, &Places::of(split)).mismatch()
+/// Returns the number of boxes that are not within their images as the format has them.
+pub(super) fn misfits(split: &CheckedSplit) -> usize {
+    box_fit(split, &Places::of(split)).misfits()
 }
 
 /// Converts the boxes to those of the format if their convention is certain, and returns whether they are.

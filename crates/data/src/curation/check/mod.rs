@@ -366,12 +366,13 @@ impl CheckedSplit {
                 self.images.change(*at).file_name = Some(name.into());
             }
         }
-        for detail in found.notes {
+        let names = found.notes.into_iter();
+        let names = names.map(|detail| (Kind::ImageNamesRead, detail));
+        let others = found.other_images.into_iter();
+        let others = others.map(|detail| (Kind::FoundElsewhere, detail));
+        for (kind, detail) in names.chain(others) {
             let file = Some(self.annotations.display().to_string());
-            diagnostics.add(
-                Kind::ImageNamesRead,
-                self.diagnostic(file, None, None, detail),
-            );
+            diagnostics.add(kind, self.diagnostic(file, None, None, detail));
         }
         for (at, error) in found.matched.ambiguous {
             self.report_ambiguous(positions[at], &error, diagnostics);
