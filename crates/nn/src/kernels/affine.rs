@@ -252,7 +252,33 @@ impl AffineOps for Flex {
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl AffineOps for burn::backend::Cube {}
+impl AffineOps for burn::backend::Cube {
+    fn affine(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: OptionalTensor<Self>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        super::cube::elementwise::affine(&x, &scale, &shift, residual.as_ref(), relu)
+            .unwrap_or_else(|| portable_affine::<Self>(x, scale, shift, residual, relu))
+    }
+
+    fn affine_input_gradient(
+        output_gradient: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        output: OptionalTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let own = super::cube::elementwise::affine_input_gradient;
+        own(&output_gradient, &scale, output.as_ref())
+            .unwrap_or_else(|| portable_input_gradient::<Self>(output_gradient, scale, output))
+    }
+
+    fn add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        super::cube::elementwise::add_relu(&a, &b)
+            .unwrap_or_else(|| <Self as ActivationOps<Self>>::relu(Self::float_add(a, b)))
+    }
+}
 
 // ---------------------------------------------------------------------------------------------
 // Gradients

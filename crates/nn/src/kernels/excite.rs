@@ -76,7 +76,17 @@ impl ExciteOps for Flex {
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl ExciteOps for burn::backend::Cube {}
+impl ExciteOps for burn::backend::Cube {
+    fn excite_add_relu(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        use burn::backend::ops::FloatTensorOps;
+        super::cube::elementwise::excite_add_relu(&x, &gates, &residual)
+            .unwrap_or_else(|| Self::add_relu(Self::float_mul(x, gates), residual))
+    }
+}
 
 /// The inputs of the backward pass.
 #[derive(Clone, Debug)]

@@ -29,11 +29,32 @@ pub(super) fn cases(prefix: &str) -> Vec<Case> {
             name,
             bytes: bytes.clone(),
             options,
-            device: Device::flex().autodiff(),
+            device: device_under_test().autodiff(),
         })
         .collect();
     assert!(!cases.is_empty(), "no case {prefix}");
     cases
+}
+
+/// Returns the device whose operations are compared with the reference values: the CPU, or the GPU if `SEDET_TEST_DEVICE`
+/// is `wgpu`.
+pub(super) fn device_under_test() -> Device {
+    match std::env::var("SEDET_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => Device::flex(),
+        #[cfg(feature = "wgpu")]
+        Ok("wgpu") => gpu(),
+        Ok(other) => panic!("SEDET_TEST_DEVICE is {other}, which this build has not"),
+    }
+}
+
+/// Returns the GPU, or the adapter that runs on the CPU.
+#[cfg(feature = "wgpu")]
+pub(super) fn gpu() -> Device {
+    // burn refuses to initialize an adapter twice.
+    static OPENED: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
+    OPENED
+        .get_or_init(|| Device::wgpu_options().init_with_setup().unwrap().0)
+        .clone()
 }
 
 impl Case {

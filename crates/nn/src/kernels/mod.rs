@@ -14,7 +14,8 @@
 //! - [`roi_align`](roi_align::roi_align): crops of a feature map.
 //!
 //! Each operation has a kernel for the CPU backend (flex, 32-bit floats) and a portable form for
-//! every other backend, composed of burn's tensor operations (RoIAlign: computed in host memory).
+//! every other backend, composed of burn's tensor operations (RoIAlign: computed in host memory). RoIAlign, affine maps and
+//! SE gates also have kernels for GPUs, in `cube`.
 //! CPU kernels return the same bits for any number of threads: each task owns the elements it
 //! writes, and every sum has a fixed order.
 //!
@@ -25,8 +26,8 @@
 //! 1. the public function, which checks shapes and calls the operation on burn's `Dispatch`;
 //! 2. a trait `...Ops` with the forward operation and its gradients, whose default bodies are the
 //!    portable form. `#[backend_extension]` implements it for `Dispatch`;
-//! 3. `impl ...Ops for Flex`, which calls the CPU kernels, and an empty implementation for `Cube`,
-//!    the GPU backends;
+//! 3. `impl ...Ops for Flex`, which calls the CPU kernels, and one for `Cube`, the GPU backends: empty, or it calls the
+//!    kernels in `cube`;
 //! 4. `impl ...Ops for Autodiff`, which runs the forward operation on the inner backend and
 //!    records the gradient, and the `Backward` step that the recording refers to;
 //! 5. the CPU kernels and the tests.
@@ -41,6 +42,8 @@ pub mod batch_norm;
 pub mod bf16;
 pub mod conv2d;
 mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
 pub mod excite;
 #[cfg(test)]
 mod fixture;

@@ -140,7 +140,32 @@ impl RoiAlignOps for Flex {
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl RoiAlignOps for burn::backend::Cube {}
+impl RoiAlignOps for burn::backend::Cube {
+    fn roi_align(
+        features: FloatTensor<Self>,
+        rois: FloatTensor<Self>,
+        options: RoiAlignOptions,
+    ) -> FloatTensor<Self> {
+        if [features.dtype(), rois.dtype()] == [DType::F32; 2] {
+            super::cube::roi_align::forward(features, rois, options)
+        } else {
+            portable_forward::<Self>(features, rois, options)
+        }
+    }
+
+    fn roi_align_gradient(
+        rois: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+        features_shape: [usize; 4],
+        options: RoiAlignOptions,
+    ) -> FloatTensor<Self> {
+        if [rois.dtype(), output_gradient.dtype()] == [DType::F32; 2] {
+            super::cube::roi_align::gradient(rois, output_gradient, features_shape, options)
+        } else {
+            portable_gradient::<Self>(rois, output_gradient, features_shape, options)
+        }
+    }
+}
 
 // ---------------------------------------------------------------------------------------------
 // Gradients
