@@ -2109,6 +2109,17 @@ fn labelled_images_that_a_description_does_not_name_are_named_as_not_used() {
         .filter_map(|place| place["detail"].as_str())
         .collect();
     assert_eq!(details, ["images/more (YOLO)", "images/val (YOLO)"]);
+    // Copies of images have no labels of their own, and a link leads to what is known.
+    std::fs::create_dir(root.join("thumbnails")).unwrap();
+    std::fs::copy(
+        root.join("images/train/1.jpg"),
+        root.join("thumbnails/1.jpg"),
+    )
+    .unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("..", root.join("images/loop")).unwrap();
+    let checked = Checked::of(&sedet(&["data", "check", &text(&root), "--json"]));
+    assert_eq!(checked.places("annotations-not-used").len(), 2);
     // Texts that list no class of the dataset contradict nothing.
     std::fs::write(
         root.join("images/train/classes.txt"),

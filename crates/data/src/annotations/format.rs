@@ -62,9 +62,9 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         true
     }
 
-    /// Returns whether the description of a dataset, such as a list of classes, is apart from the annotations of its images,
-    /// so that images with annotations are not recognized by themselves.
-    fn describes_images_apart(&self) -> bool {
+    /// Returns whether the images in a directory have annotations of their own, although the description of the dataset,
+    /// such as a list of classes, is elsewhere. `root` is the directory of the dataset.
+    fn has_own_annotations(&self, _root: &Path, _directory: &Path) -> bool {
         false
     }
 

@@ -3,6 +3,7 @@
 //!
 //! This module is above the formats. What a format has to provide is in [`format`](super::format).
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
@@ -15,7 +16,8 @@ use crate::annotations::image_files::{
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::unread::unread_annotations;
 use crate::annotations::voc_directory::VocFormat;
-use crate::annotations::yolo::YoloFormat;
+use crate::annotations::yolo::{YoloFormat, is_class_list};
+use crate::images::decode::has_image_extension;
 use crate::text_file::{UNMARKED_UTF16, is_unmarked_utf16};
 
 /// All annotation formats. A directory that several recognize belongs to the first of them.
@@ -136,8 +138,13 @@ impl DatasetFiles {
             }
         }
         let inner = listing.directories.iter().map(|name| root.join(name));
-        let (datasets, others): (Vec<PathBuf>, Vec<PathBuf>) =
+        let (mut datasets, others): (Vec<PathBuf>, Vec<PathBuf>) =
             inner.partition(|path| matches!(recognize(path), Ok(Some(_))));
+        // `latest` may be a link to `v2`.
+        let mut seen = HashSet::new();
+        datasets.sort_by_key(|path| path.is_symlink());
+        datasets.retain(|path| path.canonicalize().map_or(true, |real| seen.insert(real)));
+        datasets.sort();
         let shown = |path: &PathBuf| path.display().to_string();
         match datasets.as_slice() {
             [] => Ok(None),
@@ -194,29 +201,40 @@ fn datasets_below(files: &DatasetFiles) -> Vec<String> {
     const DEPTH: usize = 5;
     /// A dataset with a directory for each video has more, and they are alike.
     const DIRECTORIES: usize = 200;
-    let below = |directory: &Path| {
-        let names = DirectoryListing::of(directory).directories.into_iter();
-        names
-            .map(|name| directory.join(name))
-            .collect::<Vec<PathBuf>>()
+    let inner = |listing: &DirectoryListing, directory: &Path| -> Vec<PathBuf> {
+        let names = listing.directories.iter();
+        names.map(|name| directory.join(name)).collect()
     };
+    // A link may lead to the dataset itself.
+    let mut seen: HashSet<PathBuf> = files.root.canonicalize().into_iter().collect();
     let mut unused = Vec::new();
-    let mut level = below(&files.root);
+    let mut level = inner(&DirectoryListing::of(&files.root), &files.root);
     for _ in 0..DEPTH {
         let mut next = Vec::new();
         for directory in level.into_iter().take(DIRECTORIES) {
-            match find_in(FORMATS, &directory) {
+            let real = directory.canonicalize();
+            if real.is_ok_and(|real| !seen.insert(real)) {
+                continue;
+            }
+            // Listed once: a directory of COCO has 118,000 images.
+            let listing = DirectoryListing::of(&directory);
+            let shown = directory.strip_prefix(&files.root).unwrap_or(&directory);
+            let shown = shown.display();
+            let found = if may_be_dataset(&listing) {
+                find_in(FORMATS, &directory)
+            } else {
+                Ok(None)
+            };
+            match found {
                 Ok(Some((at, found)))
                     if FORMATS[at].has_annotations(&found) && !is_part(files, &found) =>
                 {
-                    let name = directory.strip_prefix(&files.root).unwrap_or(&directory);
-                    unused.push(format!("{} ({})", name.display(), FORMATS[at]));
+                    unused.push(format!("{shown} ({})", FORMATS[at]));
                 }
-                Ok(None) if is_other_labelled(files, &directory) => {
-                    let name = directory.strip_prefix(&files.root).unwrap_or(&directory);
-                    unused.push(format!("{} ({})", name.display(), files.format));
+                Ok(None) if is_other_labelled(files, &directory, &listing) => {
+                    unused.push(format!("{shown} ({})", files.format));
                 }
-                _ => next.extend(below(&directory)),
+                _ => next.extend(inner(&listing, &directory)),
             }
         }
         level = next;
@@ -224,9 +242,18 @@ fn datasets_below(files: &DatasetFiles) -> Vec<String> {
     unused
 }
 
+/// Returns whether a directory contains anything but images and the text files of labels.
+fn may_be_dataset(listing: &DirectoryListing) -> bool {
+    let is_other = |name: &String| {
+        let path = Path::new(name);
+        !has_image_extension(path) && !has_extension(path, "txt") || is_class_list(name)
+    };
+    !listing.directories.is_empty() || listing.files.iter().any(is_other)
+}
+
 /// Returns whether a directory has images with annotations in the format of a dataset that is without a description of its
 /// own, and is no part of the dataset: further YOLO labels.
-fn is_other_labelled(files: &DatasetFiles, directory: &Path) -> bool {
+fn is_other_labelled(files: &DatasetFiles, directory: &Path, listing: &DirectoryListing) -> bool {
     let Some(first) = files.splits.first() else {
         return false;
     };
@@ -244,11 +271,10 @@ fn is_other_labelled(files: &DatasetFiles, directory: &Path) -> bool {
         .splits
         .iter()
         .flat_map(|split| &split.image_directories);
-    files.format.describes_images_apart()
-        && own.all(|place| place.is_dir())
-        && holds_images_directly(directory)
+    own.all(|place| place.is_dir())
+        && listing.images().next().is_some()
         && !is_part(files, &found)
-        && files.format.has_annotations(&found)
+        && files.format.has_own_annotations(&files.root, directory)
 }
 
 /// Returns whether splits that were found in a directory of a dataset are a part of it.

@@ -15,7 +15,7 @@
 //! These modules import in the order `layout`, [`store`], [`format`](mod@format), `locations`, the formats, `reading` and
 //! [`formats`]: a format knows neither the table nor the other formats.
 
-pub(crate) mod box_convention;
+pub mod box_convention;
 pub(crate) mod boxes_on_images;
 pub mod category_shift;
 pub mod coco;

@@ -703,9 +703,19 @@ impl Images {
         let lower = name.to_lowercase();
         let alike = self.by_lower_path.get(&lower);
         let alike = alike.or_else(|| self.by_lower_stem.get(last_part(&lower)));
+        let (same, alike): (Vec<&String>, Vec<&String>) = alike
+            .into_iter()
+            .flatten()
+            .partition(|path| last_part(without_extension(path)) == last_part(name));
+        if let [first, _, ..] = same.as_slice() {
+            let names: Vec<&str> = same.iter().map(|path| path.as_str()).collect();
+            return ImageOf {
+                contradiction: Some(format!("{} have its name", names.join(" and "))),
+                ..found(first)
+            };
+        }
         let is_free = |path: &&String| !all.names.contains(last_part(without_extension(path)));
-        let (free, taken): (Vec<&String>, Vec<&String>) =
-            alike.into_iter().flatten().partition(is_free);
+        let (free, taken): (Vec<&String>, Vec<&String>) = alike.into_iter().partition(is_free);
         let in_other_capitals = |path| ImageOf {
             is_in_other_capitals: true,
             ..found(path)

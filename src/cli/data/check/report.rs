@@ -251,7 +251,7 @@ impl Report<'_> {
         let warnings = self.diagnostics.count(Severity::Warning);
         let mut text = format!("{}, {}", count(errors, "error"), count(warnings, "warning"));
         if !self.images {
-            text += "; images were not decoded";
+            text += "; images were not decoded, and their sizes not compared";
         }
         if let Some(fixed) = self.fixed {
             return hanging("", &text, self.width) + &self.fixed_text(fixed);

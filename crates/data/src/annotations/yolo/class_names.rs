@@ -9,6 +9,11 @@ use crate::text_file::read_text;
 pub(super) const NAME_LISTS: [&str; 4] =
     ["classes.txt", "obj.names", "class.names", "_darknet.labels"];
 
+/// Returns whether a file lists the class names of a dataset, by its name.
+pub(crate) fn is_class_list(name: &str) -> bool {
+    NAME_LISTS.contains(&name)
+}
+
 /// The file in which Label Studio lists the class names beside `classes.txt`.
 pub(super) const LABEL_STUDIO_NOTES: &str = "notes.json";
 

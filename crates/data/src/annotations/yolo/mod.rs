@@ -55,6 +55,7 @@ use crate::text::count;
 use crate::text_file::read_text;
 use crate::{DataError, Remedy};
 
+pub(crate) use class_names::is_class_list;
 use directory::YoloDirectory;
 use images::SplitImages;
 use label_files::{
@@ -100,8 +101,8 @@ impl AnnotationFormat for YoloFormat {
         }))
     }
 
-    fn describes_images_apart(&self) -> bool {
-        true
+    fn has_own_annotations(&self, root: &Path, directory: &Path) -> bool {
+        has_own_labels(root, directory)
     }
 
     fn has_annotations(&self, found: &FoundSplits) -> bool {
@@ -174,6 +175,30 @@ impl AnnotationFormat for YoloFormat {
         kept.add(OUTLINES, "object", copy_outlines(files, splits, output)?);
         Ok(kept)
     }
+}
+
+/// Returns whether one of the first images in a directory has a label file beside it, or in a directory that corresponds
+/// to this one only: thumbnails and masks beside `images` have the names of the images in `labels`.
+fn has_own_labels(root: &Path, directory: &Path) -> bool {
+    const TRIED: usize = 200;
+    let is_images = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        name.eq_ignore_ascii_case("images")
+    };
+    let listing = DirectoryListing::of(directory);
+    let images = listing.images().take(TRIED);
+    let mut images = images.map(|name| directory.join(name));
+    images.any(|image| {
+        let mut places = LabelPlace::ALL.into_iter();
+        places.any(|place| {
+            let label = place.path(root, &image);
+            let around = label.parent().unwrap_or(root);
+            let is_own = around == directory
+                || around.file_name() == directory.file_name()
+                || is_images(directory) && around.parent() == directory.parent();
+            is_own && label.is_file()
+        })
+    })
 }
 
 /// Returns whether one of the first images of a split has a label file, or the images are not in directories.

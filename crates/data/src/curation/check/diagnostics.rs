@@ -286,7 +286,7 @@ kinds! {
         "no action is required if this is what you expect";
     AnnotationsNotUsed Warning "annotations-not-used"
         ["further annotations are not used" "further annotations are not used"]
-        "if they are meant, give them as the dataset, alone or joined with others in a list: a.json,b.json";
+        "if they are meant, give them as the dataset, alone or joined with others in a list (a.json,b.json), or name them in its data.yaml";
     NotUsed Warning "not-used"
         ["kind of content that is not used" "kinds of content that are not used"]
         "sedet trains on boxes of single objects in images that can be read";
@@ -304,7 +304,7 @@ kinds! {
         "duplicates are weighted accordingly";
     ImageNotListed Warning "image-not-listed"
         ["image in the directory is not listed" "images in the directory are not listed"]
-        "images that are not listed are not used; as background, list them without boxes";
+        "images that are not listed are not used; list those that are meant, and as background those without objects";
     ImageUnsupported Warning "image-unsupported"
         ["image in a format that is not supported" "images in formats that are not supported"]
         "not used; save such images as JPEG or PNG";
