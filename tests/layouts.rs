@@ -798,6 +798,24 @@ fn the_preprocessing_of_timm_s_config_is_used() {
     for text in ["{}", "[1"] {
         assert_eq!(config(text).spec.preprocess, usual, "{text}");
     }
+    // Older files have the keys at the top.
+    let old = config(
+        r#"{"architecture": "resnet14t", "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}"#,
+    );
+    assert_eq!(old.spec.preprocess.mean, [0.5, 0.4, 0.3]);
+    // Another network is refused.
+    for (stated, reason) in [
+        (r#""global_pool": "max""#, "its `global_pool` is `max`"),
+        (
+            r#""model_args": {"act_layer": "silu"}"#,
+            "its `act_layer` is `silu`",
+        ),
+    ] {
+        let text = format!(r#"{{"architecture": "resnet14t", {stated}}}"#);
+        std::fs::write(file.with_file_name("config.json"), text).unwrap();
+        let message = import(&file, None).unwrap_err().to_string();
+        assert!(message.contains(reason), "{message}");
+    }
     // What sedet cannot follow is refused.
     for (stated, reason) in [
         (r#""std": [0.2, 0.25, 0.0]"#, "states what cannot work"),

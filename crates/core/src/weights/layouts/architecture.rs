@@ -246,8 +246,12 @@ fn in_config(path: &Path) -> Option<Architecture> {
 /// It states another preprocessing; the message says which.
 pub(super) fn stated_input(path: &Path) -> Result<Option<Preprocess>, String> {
     let Some(stated) = config(path).and_then(|mut config| {
-        let stated = config.get_mut("pretrained_cfg")?;
-        Some(stated.take())
+        if let Some(stated) = config.get_mut("pretrained_cfg") {
+            return Some(stated.take());
+        }
+        // Older files have the same keys at the top.
+        let is_old = config.get("architecture").is_some() && config.get("mean").is_some();
+        is_old.then_some(config)
     }) else {
         return Ok(None);
     };
@@ -255,6 +259,26 @@ pub(super) fn stated_input(path: &Path) -> Result<Option<Preprocess>, String> {
     timm_input(&stated)
         .map(Some)
         .map_err(|reason| refused(&reason))
+}
+
+/// Returns how the network in timm's `config.json` beside the file differs from those of sedet where no tensor shows it;
+/// None if it does not, or there is no such file.
+pub(super) fn timm_difference(path: &Path) -> Option<String> {
+    const USUAL: [(&str, &str); 2] = [("global_pool", "avg"), ("act_layer", "relu")];
+    let config = config(path)?;
+    config.get("architecture")?;
+    let arguments = config.get("model_args");
+    USUAL.into_iter().find_map(|(key, usual)| {
+        let stated = arguments.and_then(|arguments| arguments.get(key));
+        let stated = stated.or_else(|| config.get(key))?.as_str()?;
+        // Without a classifier nothing is pooled.
+        let differs = !stated.is_empty() && stated != usual;
+        differs.then(|| {
+            format!(
+                "its `{key}` is `{stated}` (config.json beside the file), that of sedet's networks `{usual}`"
+            )
+        })
+    })
 }
 
 /// Returns the preprocessing of timm's `pretrained_cfg`, or why sedet has none like it. The defaults of absent keys are

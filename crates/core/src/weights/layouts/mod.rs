@@ -322,7 +322,8 @@ const ANCHORS: [(&str, Naming); 6] = [
 
 /// Networks that contain a ResNet and compute something else: a part of the name of a tensor that only they
 /// have, and what they are. The backbones of the segmentation networks are dilated, which no tensor shows.
-const OTHER_NETWORKS: [(&str, &str); 14] = [
+const OTHER_NETWORKS: [(&str, &str); 15] = [
+    ("layer1.0.conv1.paths.", "an SKNet (timm)"),
     ("layer1.0.conv2.fc1.", "a ResNeSt (timm)"),
     ("layer1.0.conv2.rsoftmax.", "a ResNeSt"),
     ("layer1.0.conv2.paths.", "an SKNet (timm)"),

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use super::architecture::{Architecture, TransformersConfig, preprocessor_input, stated_input};
+use super::architecture::{
+    Architecture, TransformersConfig, preprocessor_input, stated_input, timm_difference,
+};
 use super::{
     Form, Layout, Names, RecognizeError, Recognized, ThirdPartyTensor, Unwrapped, is_caffe_style,
 };
@@ -475,6 +477,11 @@ fn classifier(
         // The layer that the training of a classifier replaces anyway.
         None => 1,
     };
+    if layout != Layout::Transformers
+        && let Some(reason) = timm_difference(tensors.file.path())
+    {
+        return Err(RecognizeError::Other(reason));
+    }
     let (preprocess, mut assumptions) =
         input_of(&backbone, layout, num_classes, tensors.file.path())
             .map_err(RecognizeError::Preprocessing)?;
@@ -542,7 +549,7 @@ fn input_of(
 ) -> Result<(Preprocess, Vec<String>), String> {
     let may_be_timm = matches!(
         layout,
-        Layout::Torchvision | Layout::Timm | Layout::TimmAa | Layout::TimmBlur
+        Layout::Torchvision | Layout::Timm | Layout::TimmAa | Layout::TimmBlur | Layout::Cadene
     );
     let stated = match layout {
         Layout::Transformers => {
