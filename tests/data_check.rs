@@ -2132,6 +2132,58 @@ fn labelled_images_that_a_description_does_not_name_are_named_as_not_used() {
 }
 
 #[test]
+fn labelled_images_that_no_list_names_and_a_test_split_without_labels_are_said_and_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: String, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    for id in 0..8 {
+        let jpeg = encoded(&image_of(id, 64, 48), ImageFormat::Jpeg);
+        put(format!("images/all/{id}.jpg"), &jpeg);
+        put(format!("labels/all/{id}.txt"), b"0 0.5 0.5 0.4 0.4\n");
+        if id > 5 {
+            let jpeg = encoded(&image_of(20 + id, 64, 48), ImageFormat::Jpeg);
+            put(format!("images/test/{id}.jpg"), &jpeg);
+        }
+    }
+    let list = |ids: std::ops::Range<u32>| -> String {
+        let lines = ids.map(|id| format!("./images/all/{id}.jpg\n"));
+        lines.collect()
+    };
+    put("train.txt".into(), list(0..4).as_bytes());
+    put("val.txt".into(), list(4..6).as_bytes());
+    let yaml = "train: train.txt\nval: val.txt\ntest: images/test\nnames: [cat]\n";
+    put("data.yaml".into(), yaml.as_bytes());
+    let root = text(dir.path());
+    let checked = Checked::of(&sedet(&["data", "check", &root, "--json"]));
+    assert_eq!(checked.kinds("error"), BTreeMap::new());
+    assert_eq!(checked.places("test-without-labels").len(), 1);
+    let unlisted = "2 labeled images that no list names, such as images/all/6.jpg";
+    let details = checked.places("annotations-not-used");
+    assert_eq!(details[0]["detail"], unlisted);
+    let output = sedet(&["data", "stats", &root]);
+    let stderr = String::from_utf8_lossy(&output.stderr).replace("\n  ", " ");
+    assert!(stderr.contains(unlisted), "{stderr}");
+    fails_with(
+        &[
+            "data",
+            "convert",
+            &root,
+            "--to",
+            "coco",
+            "--output",
+            &format!("{root}/../out"),
+        ],
+        &[
+            "not one of 2 images of the test split has a label file",
+            "hint: name no `test`",
+        ],
+    );
+}
+
+#[test]
 fn other_images_under_the_same_names_are_noted_with_their_directory() {
     let (_, checked) = DataSet::with(|set| {
         std::fs::create_dir(set.path("images")).unwrap();

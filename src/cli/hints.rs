@@ -736,6 +736,9 @@ fn labels_hint(remedy: Remedy) -> &'static str {
         }
         Remedy::AddSplit => "add the directory, or use another --split",
         Remedy::RenameClass => "rename the directory if it is a class",
+        Remedy::LeaveTestOut => {
+            "name no `test` in the description of the dataset, or label its images"
+        }
         Remedy::AddImages => "add images, or remove the empty directories",
         Remedy::PutImages => {
             "put the images into these directories, or correct the paths in the description of the dataset"

@@ -45,6 +45,8 @@ pub enum Remedy {
     RenameClass,
     /// A class needs images.
     AddImages,
+    /// The images of test have no labels, and so are of no use but for predictions.
+    LeaveTestOut,
     /// The images are not where the dataset states.
     PutImages,
     /// Links lead in a circle.

@@ -62,6 +62,11 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         true
     }
 
+    /// Describes annotated images of a dataset that its lists of images do not name.
+    fn unlisted(&self, _files: &DatasetFiles) -> Option<String> {
+        None
+    }
+
     /// Returns whether the images in a directory have annotations of their own, although the description of the dataset,
     /// such as a list of classes, is elsewhere. `root` is the directory of the dataset.
     fn has_own_annotations(&self, _root: &Path, _directory: &Path) -> bool {

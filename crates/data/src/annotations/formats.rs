@@ -105,6 +105,7 @@ impl DatasetFiles {
             let mut files = Self::of_found(FORMATS[at], root, found);
             let others = unused_annotations(root, &FORMATS[at + 1..]);
             files.unused.extend(others);
+            files.unused.extend(files.format.unlisted(&files));
             let below = datasets_below(&files);
             files.unused.extend(below);
             return Ok(files);

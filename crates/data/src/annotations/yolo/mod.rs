@@ -101,6 +101,10 @@ impl AnnotationFormat for YoloFormat {
         }))
     }
 
+    fn unlisted(&self, files: &DatasetFiles) -> Option<String> {
+        unlisted_images(files)
+    }
+
     fn has_own_annotations(&self, root: &Path, directory: &Path) -> bool {
         has_own_labels(root, directory)
     }
@@ -175,6 +179,40 @@ impl AnnotationFormat for YoloFormat {
         kept.add(OUTLINES, "object", copy_outlines(files, splits, output)?);
         Ok(kept)
     }
+}
+
+/// Describes the labeled images in the directories of listed ones that no list names.
+fn unlisted_images(files: &DatasetFiles) -> Option<String> {
+    let mut places = files
+        .splits
+        .iter()
+        .flat_map(|split| &split.image_directories);
+    if places.all(|place| place.is_dir()) {
+        return None;
+    }
+    let mut named: HashSet<PathBuf> = HashSet::new();
+    for split in &files.splits {
+        // What is wrong with a list is reported when it is read.
+        let Ok(images) = SplitImages::of(&files.root, split) else {
+            return None;
+        };
+        named.extend(images.paths);
+    }
+    let directories: BTreeSet<&Path> = named.iter().filter_map(|path| path.parent()).collect();
+    let images = directories.into_iter().flat_map(|directory| {
+        let listing = DirectoryListing::of(directory);
+        let names = listing.images().cloned().collect::<Vec<_>>().into_iter();
+        names.map(|name| directory.join(name))
+    });
+    let is_labeled = |image: &PathBuf| {
+        let mut places = LabelPlace::ALL.into_iter();
+        !named.contains(image) && places.any(|place| place.path(&files.root, image).is_file())
+    };
+    let unlisted: Vec<PathBuf> = images.filter(is_labeled).collect();
+    let first = unlisted.first()?;
+    let first = first.strip_prefix(&files.root).unwrap_or(first).display();
+    let images = count(unlisted.len(), "labeled image");
+    Some(format!("{images} that no list names, such as {first}"))
 }
 
 /// Returns whether one of the first images in a directory has a label file beside it, or in a directory that corresponds
@@ -287,6 +325,11 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
             paths[0].with_extension("txt").display()
         );
         let error = DataError::labels(&directory.root, problem);
+        let error = if files.split == Split::Test {
+            error.with(Remedy::LeaveTestOut)
+        } else {
+            error
+        };
         let problems = &mut collected.problems;
         problems.insert(0, EntryProblem { image: 0, error });
     } else {

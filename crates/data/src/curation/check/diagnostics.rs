@@ -284,6 +284,9 @@ kinds! {
     FoundElsewhere Warning "found-elsewhere"
         ["note on how the dataset was read" "notes on how the dataset was read"]
         "no action is required if this is what you expect";
+    TestWithoutLabels Warning "test-without-labels"
+        ["test split has no labels" "test splits have no labels"]
+        "training does without it; it cannot be evaluated, converted or split";
     AnnotationsNotUsed Warning "annotations-not-used"
         ["further annotations are not used" "further annotations are not used"]
         "if they are meant, give them as the dataset, alone or joined with others in a list (a.json,b.json), or name them in its data.yaml";

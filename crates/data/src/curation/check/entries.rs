@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::DataError;
 use crate::annotations::format::{SplitEntries, SplitFiles};
 use crate::curation::check::{
     CheckedSplit, Diagnostics, Entries, Kind, RawAnnotation, RawCategory, RawImage, Verdict,
 };
+use crate::{DataError, Remedy};
 
 /// Converts the entries of a split to those of the checker; ids are those of a strict read.
 pub(super) fn read(
@@ -84,11 +84,16 @@ pub(super) fn read(
             continue;
         }
         let kind = match problem.error {
+            // Training and the evaluation of val do without it.
+            DataError::Labels {
+                remedy: Some(Remedy::LeaveTestOut),
+                ..
+            } => Kind::TestWithoutLabels,
             DataError::Contradiction { .. } => Kind::Contradiction,
             DataError::Encoding { .. } => Kind::FileEncoding,
             _ => Kind::EntryMalformed,
         };
-        if kind != Kind::Contradiction {
+        if !matches!(kind, Kind::Contradiction | Kind::TestWithoutLabels) {
             split.unread_images.insert(problem.image as u64 + 1);
         }
         let (file, detail) = match problem.error {
