@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::annotations::box_convention::{BoxFit, is_area_of, is_near};
+use crate::annotations::box_convention::{BoxFit, is_area_of, is_misfit, is_near};
 use crate::annotations::category_shift::shift_of;
 use crate::box_conventions::{BoxConvention, BoxOrder, BoxUnit, ConventionMismatch, MismatchCause};
 use crate::boxes::{EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
@@ -310,9 +310,21 @@ fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &m
     }
 }
 
-/// Returns the number of boxes that are not within their images as the format has them.
-pub(super) fn misfits(split: &CheckedSplit) -> usize {
-    box_fit(split, &Places::of(split)).misfits()
+/// Returns whether the boxes fit in the transposed images, and not as they are.
+pub(super) fn is_transposed(split: &CheckedSplit) -> bool {
+    let mismatch = box_fit(split, &Places::of(split)).mismatch();
+    mismatch.is_some_and(|found| found.is_transposed())
+}
+
+/// Returns the positions of the images with boxes that are not within them.
+pub(super) fn images_with_misfits(split: &CheckedSplit) -> BTreeSet<usize> {
+    let places = Places::of(split);
+    let misfits = split.objects.kept().filter_map(|(_, object)| {
+        let at = places.image(object)?;
+        let size = split.images.entries[at].size()?;
+        is_misfit(size, object.xywh?).then_some(at)
+    });
+    misfits.collect()
 }
 
 /// Converts the boxes to those of the format if their convention is certain, and returns whether they are.
