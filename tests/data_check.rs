@@ -2076,7 +2076,7 @@ fn a_second_dataset_below_the_first_is_named_as_not_used() {
 }
 
 #[test]
-fn labelled_images_that_a_description_does_not_name_are_named_as_not_used() {
+fn labeled_images_that_a_description_does_not_name_are_named_as_not_used() {
     let set = DataSet::new();
     let root = set.path("yolo");
     let put = |directory: &str, id: u32| {
@@ -2132,7 +2132,7 @@ fn labelled_images_that_a_description_does_not_name_are_named_as_not_used() {
 }
 
 #[test]
-fn labelled_images_that_no_list_names_and_a_test_split_without_labels_are_said_and_no_error() {
+fn labeled_images_that_no_list_names_and_a_test_split_without_labels_are_said_and_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let put = |name: String, bytes: &[u8]| {
         let path = dir.path().join(name);

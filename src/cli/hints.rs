@@ -874,7 +874,7 @@ pub(super) fn of_check(error: anyhow::Error) -> anyhow::Error {
     advise(message, hint)
 }
 
-/// Returns the way out of a dataset without train, for a training: none of its options chooses another split.
+/// Returns the hint for the training on a dataset without train: none of its options chooses another split.
 fn no_train_hint(error: &RegistryError) -> Option<String> {
     let RegistryError::Data { source, .. } = error else {
         return None;

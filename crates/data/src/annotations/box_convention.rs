@@ -549,6 +549,12 @@ pub(crate) fn is_area_of(area: f64, [_, _, w, h]: [f64; 4]) -> bool {
     is_near(area, w * h)
 }
 
+/// Returns whether boxes are those of another frame: at least `fewest` do not fit in theirs, and at most a tenth as many not
+/// in the other.
+pub(crate) fn are_of_other_frame(misfits: usize, of_other: usize, fewest: usize) -> bool {
+    misfits >= fewest && of_other * 10 <= misfits
+}
+
 /// Returns whether a box `[x, y, width, height]` in pixels has a part outside of its image, or a negative side.
 pub(crate) fn is_misfit(size: ImageSize, xywh: [f64; 4]) -> bool {
     let fit = Frame::of(size, BoxUnit::Pixels).fit(xywh);

@@ -1,11 +1,11 @@
-//! Comparison of boxes with the images themselves, where the boxes cast doubt on the annotated sizes or on the frame that they
+//! Boxes beside the headers of their images, where the boxes cast doubt on the annotated sizes or on the frame that they
 //! are in.
 
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::annotations::box_convention::{BoxFit, is_misfit, judge};
+use crate::annotations::box_convention::{BoxFit, are_of_other_frame, is_misfit, judge};
 use crate::boxes::ImageSize;
 use crate::images::decode::header_sizes;
 use crate::{DataError, SizeCause};
@@ -30,6 +30,13 @@ impl BoxesOnImage {
         };
         [self.size, self.size.transposed()].map(count)
     }
+}
+
+/// Returns whether boxes are those of the images rotated by 90 degrees, by the [`misfits`](BoxesOnImage::misfits) of each
+/// image.
+fn are_rotated(misfits: &[[usize; 2]]) -> bool {
+    let [own, rotated] = [0, 1].map(|frame| misfits.iter().map(|misfits| misfits[frame]).sum());
+    are_of_other_frame(own, rotated, FEWEST_BEYOND)
 }
 
 /// Checks that boxes are in the convention of the format. Where they cast doubt on the annotated sizes of the images, or
@@ -69,12 +76,7 @@ pub(super) fn judge_on_images(
         let found: Vec<(bool, Option<[usize; 2]>)> = found.collect();
         let exchanged: Vec<[usize; 2]> = found.iter().filter_map(|(_, found)| *found).collect();
         mismatch.turned_images = found.iter().filter(|(is_turned, _)| *is_turned).count();
-        let [annotated, of_file] = [0, 1].map(|frame| -> usize {
-            let misfits = exchanged.iter().map(|misfits| misfits[frame]);
-            misfits.sum()
-        });
-        let is_shown = annotated >= FEWEST_BEYOND && of_file * 10 <= annotated;
-        if is_shown || exchanged.len() * 2 > found.len() {
+        if are_rotated(&exchanged) || exchanged.len() * 2 > found.len() {
             return Err(DataError::ExchangedSizes {
                 path: path.to_owned(),
                 exchanged: exchanged.len(),
@@ -103,12 +105,7 @@ fn ignoring_exif(
             is_turned.then_some(misfits)
         });
         let misfits: Vec<[usize; 2]> = misfits.collect();
-        let [upright, stored] = [0, 1].map(|frame| -> usize {
-            let counts = misfits.iter().map(|misfits| misfits[frame]);
-            counts.sum()
-        });
-        let are_stored = upright >= FEWEST_BEYOND && stored * 10 <= upright;
-        are_stored.then_some(misfits.len())
+        are_rotated(&misfits).then_some(misfits.len())
     };
     of(&|misfits| misfits[0] > 0)?;
     of(&|_| true)

@@ -18,7 +18,8 @@
 //! 3. COCO JSON in `SPLIT/`
 //!
 //! Several of one kind are an error, because the one that is not used would be lost; other COCO JSON is named as not
-//! used. `train` may also be called `training`, `val` `valid` or `validation`, and `test` `testing`, in any capitals. If no split is found, the only COCO JSON file in the directory or in `annotations`,
+//! used. `train` may also be called `training`, `val` `valid` or `validation`, and `test` `testing`, in any
+//! capitals. If no split is found, the only COCO JSON file in the directory or in `annotations`,
 //! such as `result.json` (Label Studio), `instances_default.json` (CVAT) or `labels.json` (FiftyOne), is
 //! train. The images are looked for in `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`,
 //! `data/` beside the JSON file in `SPLIT/` (FiftyOne), `images/default/`, `images/`, `JPEGImages/`, `data/`,

@@ -335,6 +335,12 @@ impl DatasetFiles {
         self
     }
 
+    /// Returns the directories and lists of images of all splits.
+    pub(crate) fn image_directories(&self) -> impl Iterator<Item = &PathBuf> + Clone {
+        let splits = self.splits.iter();
+        splits.flat_map(|split| &split.image_directories)
+    }
+
     /// Returns the splits that exist.
     pub fn split_names(&self) -> Vec<Split> {
         self.splits.iter().map(|files| files.split).collect()

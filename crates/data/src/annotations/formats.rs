@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::CsvFormat;
-use crate::annotations::format::{DatasetFiles, Format, FoundSplits, SplitFiles};
+use crate::annotations::format::{DatasetFiles, Format, FoundSplits};
 use crate::annotations::image_files::{
     DirectoryListing, first_few, has_extension, holds_images, holds_images_directly,
 };
@@ -232,7 +232,7 @@ fn datasets_below(files: &DatasetFiles) -> Vec<String> {
                 {
                     unused.push(format!("{shown} ({})", FORMATS[at]));
                 }
-                Ok(None) if is_other_labelled(files, &directory, &listing) => {
+                Ok(None) if is_other_labeled(files, &directory, &listing) => {
                     unused.push(format!("{shown} ({})", files.format));
                 }
                 _ => next.extend(inner(&listing, &directory)),
@@ -254,65 +254,40 @@ fn may_be_dataset(listing: &DirectoryListing) -> bool {
 
 /// Returns whether a directory has images with annotations in the format of a dataset that is without a description of its
 /// own, and is no part of the dataset: further YOLO labels.
-fn is_other_labelled(files: &DatasetFiles, directory: &Path, listing: &DirectoryListing) -> bool {
-    let Some(first) = files.splits.first() else {
-        return false;
-    };
-    let other = SplitFiles {
-        image_directories: vec![directory.to_owned()],
-        ..first.clone()
-    };
-    let found = FoundSplits {
-        splits: vec![other],
-        reason: String::new(),
-        unused: Vec::new(),
-    };
+fn is_other_labeled(files: &DatasetFiles, directory: &Path, listing: &DirectoryListing) -> bool {
     // A list of images may lead anywhere.
-    let mut own = files
-        .splits
-        .iter()
-        .flat_map(|split| &split.image_directories);
-    own.all(|place| place.is_dir())
+    files.image_directories().all(|place| place.is_dir())
         && listing.images().next().is_some()
-        && !is_part(files, &found)
+        && !has_images_in(files, directory)
         && files.format.has_own_annotations(&files.root, directory)
 }
 
-/// Returns whether splits that were found in a directory of a dataset are a part of it.
+/// Returns whether splits that were found in a directory of a dataset are a part of it, or named as not used already.
 fn is_part(files: &DatasetFiles, found: &FoundSplits) -> bool {
-    // Or is named as not used already.
-    let is_used = |annotations: &Path| {
+    let is_known = |annotations: &Path| {
         let name = annotations.strip_prefix(&files.root).unwrap_or(annotations);
         let mut splits = files.splits.iter();
         splits.any(|split| split.annotations == annotations)
             || files.unused.contains(&name.display().to_string())
     };
-    let of_images = || {
-        let directories = files
-            .splits
-            .iter()
-            .flat_map(|split| &split.image_directories);
-        let directories: Vec<&PathBuf> = directories.collect();
-        // Most formats look for images in the whole directory at last.
-        let is_only = directories
-            .iter()
-            .all(|directory| **directory == files.root);
-        let mut within = found
-            .splits
-            .iter()
-            .flat_map(|split| &split.image_directories);
-        within.any(|inner| {
-            let mut own = directories.iter();
-            own.any(|own| (is_only || **own != files.root) && inner.starts_with(own))
-        })
-    };
+    let mut splits = found.splits.iter();
     match found.splits.first() {
-        Some(split) if split.annotations.is_file() => {
-            let mut splits = found.splits.iter();
-            splits.all(|split| is_used(&split.annotations))
+        Some(first) if first.annotations.is_file() => {
+            splits.all(|split| is_known(&split.annotations))
         }
-        _ => of_images(),
+        _ => {
+            let mut directories = splits.flat_map(|split| &split.image_directories);
+            directories.any(|directory| has_images_in(files, directory))
+        }
     }
+}
+
+/// Returns whether a directory is one of the images of a dataset, or below one.
+fn has_images_in(files: &DatasetFiles, directory: &Path) -> bool {
+    // Most formats look for images in the whole directory at last.
+    let is_only = files.image_directories().all(|own| *own == files.root);
+    let mut own = files.image_directories();
+    own.any(|own| (is_only || *own != files.root) && directory.starts_with(own))
 }
 
 /// Returns the error about a path in no format, which lists what it contains instead.

@@ -29,6 +29,7 @@ mod class_names;
 mod directory;
 mod images;
 mod label_files;
+mod labeled;
 mod line;
 #[cfg(test)]
 mod tests;
@@ -45,7 +46,7 @@ use crate::annotations::format::{
     PlacedBox, PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox,
     without_extension,
 };
-use crate::annotations::image_files::{DirectoryListing, images_within};
+use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::layout::Split;
 use crate::box_conventions::BoxConvention;
 use crate::boxes::ImageSize;
@@ -61,6 +62,7 @@ use images::SplitImages;
 use label_files::{
     CountedPair, LabelCopies, LabelFiles, LabelPlace, SameLabels, label_file_is_unclear, label_path,
 };
+use labeled::{has_label_file, has_own_labels, unlisted_images};
 use line::format_labels;
 pub use line::{Extra, YoloBox, parse_line};
 use yaml::DataYaml;
@@ -179,87 +181,6 @@ impl AnnotationFormat for YoloFormat {
         kept.add(OUTLINES, "object", copy_outlines(files, splits, output)?);
         Ok(kept)
     }
-}
-
-/// Describes the labeled images in the directories of listed ones that no list names.
-fn unlisted_images(files: &DatasetFiles) -> Option<String> {
-    let mut places = files
-        .splits
-        .iter()
-        .flat_map(|split| &split.image_directories);
-    if places.all(|place| place.is_dir()) {
-        return None;
-    }
-    let mut named: HashSet<PathBuf> = HashSet::new();
-    for split in &files.splits {
-        // What is wrong with a list is reported when it is read.
-        let Ok(images) = SplitImages::of(&files.root, split) else {
-            return None;
-        };
-        named.extend(images.paths);
-    }
-    let directories: BTreeSet<&Path> = named.iter().filter_map(|path| path.parent()).collect();
-    let images = directories.into_iter().flat_map(|directory| {
-        let listing = DirectoryListing::of(directory);
-        let names = listing.images().cloned().collect::<Vec<_>>().into_iter();
-        names.map(|name| directory.join(name))
-    });
-    let is_labeled = |image: &PathBuf| {
-        let mut places = LabelPlace::ALL.into_iter();
-        !named.contains(image) && places.any(|place| place.path(&files.root, image).is_file())
-    };
-    let unlisted: Vec<PathBuf> = images.filter(is_labeled).collect();
-    let first = unlisted.first()?;
-    let first = first.strip_prefix(&files.root).unwrap_or(first).display();
-    let images = count(unlisted.len(), "labeled image");
-    Some(format!("{images} that no list names, such as {first}"))
-}
-
-/// Returns whether one of the first images in a directory has a label file beside it, or in a directory that corresponds
-/// to this one only: thumbnails and masks beside `images` have the names of the images in `labels`.
-fn has_own_labels(root: &Path, directory: &Path) -> bool {
-    const TRIED: usize = 200;
-    let is_images = |path: &Path| {
-        let name = path.file_name().unwrap_or_default();
-        name.eq_ignore_ascii_case("images")
-    };
-    let listing = DirectoryListing::of(directory);
-    let images = listing.images().take(TRIED);
-    let mut images = images.map(|name| directory.join(name));
-    images.any(|image| {
-        let mut places = LabelPlace::ALL.into_iter();
-        places.any(|place| {
-            let label = place.path(root, &image);
-            let around = label.parent().unwrap_or(root);
-            let is_own = around == directory
-                || around.file_name() == directory.file_name()
-                || is_images(directory) && around.parent() == directory.parent();
-            is_own && label.is_file()
-        })
-    })
-}
-
-/// Returns whether one of the first images of a split has a label file, or the images are not in directories.
-fn has_label_file(split: &SplitFiles) -> bool {
-    /// Not every image has objects.
-    const TRIED: usize = 200;
-    let root = if split.annotations.is_file() {
-        split.annotations.parent().unwrap_or(Path::new(""))
-    } else {
-        &split.annotations
-    };
-    split.image_directories.iter().any(|directory| {
-        let Ok(found) = images_within(directory) else {
-            return true;
-        };
-        let images = found.iter().take(TRIED);
-        let mut images = images.map(|image| directory.join(image.path()));
-        !directory.is_dir()
-            || images.any(|image| {
-                let mut places = LabelPlace::ALL.into_iter();
-                places.any(|place| place.path(root, &image).is_file())
-            })
-    })
 }
 
 /// Collects the labels of some splits and the sizes of their images.

@@ -288,7 +288,7 @@ kinds! {
         ["test split has no labels" "test splits have no labels"]
         "training does without it; it cannot be evaluated, converted or split";
     AnnotationsNotUsed Warning "annotations-not-used"
-        ["further annotations are not used" "further annotations are not used"]
+        ["further source of annotations is not used" "further sources of annotations are not used"]
         "if they are meant, give them as the dataset, alone or joined with others in a list (a.json,b.json), or name them in its data.yaml";
     NotUsed Warning "not-used"
         ["kind of content that is not used" "kinds of content that are not used"]

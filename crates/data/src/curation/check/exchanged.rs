@@ -5,13 +5,10 @@
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
-
-use crate::annotations::box_convention::is_misfit;
+use crate::annotations::box_convention::{are_of_other_frame, is_misfit};
 use crate::boxes::ImageSize;
-use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Obstacle, RawImage, images, lists};
+use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Obstacle};
 use crate::error::exchanged_sizes;
-use crate::images::decode::{HeaderSizes, header_sizes};
 
 /// What the boxes of such images show.
 pub(super) enum Shown {
@@ -21,35 +18,6 @@ pub(super) enum Shown {
     Rotated,
     /// The boxes fit either way.
     Unclear,
-}
-
-/// Compares the sizes with the headers of the images if boxes cast doubt on them.
-///
-/// The headers of all images are read only if those of the images with boxes beyond them give a reason: COCO has 118,000
-/// images, and a few boxes beyond them.
-pub(super) fn check_headers(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
-    let Some(directory) = &split.image_directory else {
-        return;
-    };
-    let header_of = |(at, image): (usize, &RawImage)| {
-        let name = image.file_name.as_deref()?;
-        Some((at, header_sizes(&directory.join(name)).ok()?, image.size()))
-    };
-    let doubtful = lists::images_with_misfits(split);
-    let images: Vec<_> = split.images.kept().collect();
-    let first = images.par_iter().filter(|(at, _)| doubtful.contains(at));
-    let is_reason = |(_, sizes, annotated): (usize, HeaderSizes, Option<ImageSize>)| {
-        sizes.are_turned() || annotated.is_some_and(|annotated| annotated != sizes.upright)
-    };
-    let mut is_doubtful = lists::is_transposed(split);
-    is_doubtful |= first.filter_map(|image| header_of(*image)).any(is_reason);
-    if !is_doubtful {
-        return;
-    }
-    let sizes = images.into_par_iter().filter_map(header_of);
-    let sizes: Vec<_> = sizes.map(|(at, sizes, _)| (at, sizes)).collect();
-    split.are_sizes_known = sizes.len() == split.images.kept().count();
-    images::compare_sizes(split, sizes, diagnostics);
 }
 
 /// Reports images whose annotated width and height are those of the image in exchanged order, given by their positions
@@ -128,9 +96,9 @@ pub(super) fn shown_by_boxes(
             in_annotations += usize::from(is_misfit(size.transposed(), xywh));
         }
     }
-    if in_annotations >= fewest && in_file * 10 <= in_annotations {
+    if are_of_other_frame(in_annotations, in_file, fewest) {
         Shown::Exchanged
-    } else if in_file >= fewest && in_annotations * 10 <= in_file {
+    } else if are_of_other_frame(in_file, in_annotations, fewest) {
         Shown::Rotated
     } else {
         Shown::Unclear

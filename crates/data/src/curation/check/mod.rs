@@ -7,7 +7,8 @@
 //!
 //! - [`diagnostics`]: the kinds of problems, and the collection of those found.
 //! - `reading`: COCO JSON. - `entries`: the other formats.
-//! - `lists`: ids, names, boxes. - `images`: image files. - `exchanged`: width and height in exchanged order.
+//! - `lists`: ids, names, boxes. - `images`: image files. - `sizes`: their sizes and EXIF rotations.
+//! - `exchanged`: width and height in exchanged order.
 //! - `between`: checks across splits.
 //! - `fixing`: the corrected copy.
 
@@ -21,6 +22,7 @@ mod format_tests;
 mod images;
 mod lists;
 mod reading;
+mod sizes;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -277,7 +279,7 @@ fn check_entries(
     if options.images {
         images::check(&mut split, files, diagnostics, progress);
     } else {
-        exchanged::check_headers(&mut split, diagnostics);
+        sizes::check_headers(&mut split, diagnostics);
     }
     lists::drop_images_without_size(&mut split);
     lists::check_objects(&mut split, diagnostics);

@@ -123,6 +123,23 @@ fn span(
     }
 }
 
+/// Returns the horizontal and the vertical span of the region whose row of `rois` begins at `roi`.
+#[cube]
+fn spans(
+    rois: &Tensor<f32>,
+    roi: usize,
+    scale: f32,
+    bins: u32,
+    #[comptime] sampling_ratio: u32,
+    #[comptime] aligned: bool,
+) -> (Span, Span) {
+    let (x1, y1) = (rois[roi + 1], rois[roi + 2]);
+    let (x2, y2) = (rois[roi + 3], rois[roi + 4]);
+    let across = span(x1, x2, scale, bins, sampling_ratio, aligned);
+    let down = span(y1, y2, scale, bins, sampling_ratio, aligned);
+    (across, down)
+}
+
 /// Returns the position of a sample in a bin.
 #[cube]
 fn position(span: Span, bin: u32, sample: u32) -> f32 {
@@ -182,22 +199,7 @@ fn crop(
     let mut sum = 0.0f32;
     if image >= 0.0f32 && image < f32::cast_from(features.shape(0)) {
         let start = (usize::cast_from(image) * channels + channel) * (height * width) as usize;
-        let across = span(
-            rois[roi + 1],
-            rois[roi + 3],
-            scale,
-            bins,
-            sampling_ratio,
-            aligned,
-        );
-        let down = span(
-            rois[roi + 2],
-            rois[roi + 4],
-            scale,
-            bins,
-            sampling_ratio,
-            aligned,
-        );
+        let (across, down) = spans(rois, roi, scale, bins, sampling_ratio, aligned);
         for i in 0..down.samples {
             let y = taps(position(down, row, i), height);
             let low = start + (y.low * width) as usize;
@@ -279,22 +281,7 @@ fn gather(
     }
     for region in 0..rois.shape(0) {
         let roi = region * 5;
-        let across = span(
-            rois[roi + 1],
-            rois[roi + 3],
-            scale,
-            bins,
-            sampling_ratio,
-            aligned,
-        );
-        let down = span(
-            rois[roi + 2],
-            rois[roi + 4],
-            scale,
-            bins,
-            sampling_ratio,
-            aligned,
-        );
+        let (across, down) = spans(rois, roi, scale, bins, sampling_ratio, aligned);
         let is_here = rois[roi] == f32::cast_from(image)
             && may_touch(across, bins, x, width)
             && may_touch(down, bins, y, height);
