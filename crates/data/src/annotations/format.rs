@@ -73,6 +73,12 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         false
     }
 
+    /// Returns whether a directory of a dataset contains annotations, one file for each image, and no image belongs to
+    /// them.
+    fn has_annotations_without_images(&self, _root: &Path, _directory: &Path) -> bool {
+        false
+    }
+
     /// Returns the extension of the files that contain annotations: `xml`.
     fn annotation_extension(&self) -> &'static str;
 

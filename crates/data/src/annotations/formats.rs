@@ -235,6 +235,13 @@ fn datasets_below(files: &DatasetFiles) -> Vec<String> {
                 Ok(None) if is_other_labeled(files, &directory, &listing) => {
                     unused.push(format!("{shown} ({})", files.format));
                 }
+                Ok(None)
+                    if files
+                        .format
+                        .has_annotations_without_images(&files.root, &directory) =>
+                {
+                    unused.push(format!("{shown} ({} without images)", files.format));
+                }
                 _ => next.extend(inner(&listing, &directory)),
             }
         }

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use super::YoloFormat;
 use super::class_names::{ClassList, LABEL_STUDIO_NOTES, NAME_LISTS, without_numbers};
 use super::images::{FoundPath, ends_below};
+use super::label_files::IMAGES;
 use super::yaml::DataYaml;
 use crate::annotations::file_names::AnyCapitals;
 use crate::annotations::format::{DatasetFiles, Format};
 use crate::annotations::image_files::{
-    DirectoryListing, files_with_extension, has_extension, holds_images_directly,
+    DirectoryListing, files_with_extension, has_extension, holds_images, holds_images_directly,
 };
-use crate::annotations::layout::{LayoutError, Split};
+use crate::annotations::layout::{LayoutError, Split, only_part_of};
 use crate::text::{count, printable};
 use crate::text_file::read_text;
 use crate::{DataError, Remedy};
@@ -109,11 +110,7 @@ impl YoloDirectory {
             .into_iter()
             .chain(labels.clone())
             .chain(beside);
-        let mut lists = directories.flat_map(|directory| {
-            let names = NAME_LISTS.iter().chain(&["predefined_classes.txt"]);
-            names.map(|list| directory.join(list)).collect::<Vec<_>>()
-        });
-        if let Some(list) = lists.find(|path| path.is_file()) {
+        if let Some(list) = directories.into_iter().find_map(|path| name_list(&path)) {
             let ClassList { names, is_numbered } = ClassList::read(&list)?;
             let shown = list.strip_prefix(root).unwrap_or(&list).display();
             let mut found = Self {
@@ -427,7 +424,7 @@ impl YoloDirectory {
         root: &Path,
         listing: &DirectoryListing,
     ) -> Vec<(Split, Vec<PathBuf>)> {
-        let images = listing.directory(&["images", "imgs", "JPEGImages"]);
+        let images = listing.directory(&IMAGES);
         let in_images = images.as_ref().map(|path| DirectoryListing::of(path));
         let mut splits = Vec::new();
         for split in Split::ALL {
@@ -448,9 +445,12 @@ impl YoloDirectory {
             splits.extend(found.map(|path| (split, vec![path])));
         }
         if splits.is_empty() {
+            splits = splits_by_word(listing, in_images.as_ref());
+        }
+        if splits.is_empty() {
             let list = root.join("images.txt");
             let places = [
-                images,
+                images.clone(),
                 list.is_file().then_some(list),
                 listing.directory(&["obj_train_data"]),
                 listing.directory(&["data"]),
@@ -458,10 +458,56 @@ impl YoloDirectory {
             ];
             let mut places = places.into_iter().flatten();
             let place = places.find(|path| path.is_file() || holds_images_directly(path));
+            // Classes have such directories, too, but no labels.
+            let in_directories = || {
+                let labels = listing.directory(&["labels"]);
+                let has_labels = |images: &PathBuf| {
+                    holds_images(images) && first_label(root, labels.as_deref(), &[]).is_some()
+                        || has_labels_beside_images(images)
+                };
+                images.filter(has_labels).or_else(|| {
+                    let is_meant = name_list(root).is_some() && has_labels_beside_images(root);
+                    is_meant.then(|| root.to_owned())
+                })
+            };
+            let place = place.or_else(in_directories);
             splits.extend(place.map(|path| (Split::Train, vec![path])));
         }
         splits
     }
+}
+
+/// Finds the images of each split in directories that have the split as a word of their names, as `images/train2017`.
+fn splits_by_word(
+    listing: &DirectoryListing,
+    in_images: Option<&DirectoryListing>,
+) -> Vec<(Split, Vec<PathBuf>)> {
+    let of_split = |listing: &DirectoryListing, split| {
+        listing.directory(&[only_part_of(&listing.directories, split)?])
+    };
+    let find = |split| {
+        let below = in_images.and_then(|images| of_split(images, split));
+        let below = below.filter(|path| holds_images(path));
+        let above = || DirectoryListing::of(&of_split(listing, split)?).directory(&["images"]);
+        below.or_else(above)
+    };
+    let found = Split::ALL
+        .into_iter()
+        .filter_map(|split| Some((split, vec![find(split)?])));
+    found.collect()
+}
+
+/// Returns the list of class names directly in a directory.
+fn name_list(directory: &Path) -> Option<PathBuf> {
+    let names = NAME_LISTS.iter().chain(&["predefined_classes.txt"]);
+    let mut lists = names.map(|list| directory.join(list));
+    lists.find(|path| path.is_file())
+}
+
+/// Returns whether images in a directory, or in those below it, have labels beside them.
+fn has_labels_beside_images(directory: &Path) -> bool {
+    let mut all = directories_within(directory).into_iter();
+    all.any(|path| label_beside_image(&path).is_some())
 }
 
 /// Returns the note on images that are not at the place of an entry of a description, `direct`, but at the end of its path
@@ -593,30 +639,37 @@ pub(super) fn first_label(
     labels: Option<&Path>,
     splits: &[(Split, Vec<PathBuf>)],
 ) -> Option<PathBuf> {
-    /// The first files of each directory are inspected.
-    const TRIED: usize = 20;
-    let is_label = |path: &PathBuf| looks_like_labels(&read_text(path).unwrap_or_default());
     if let Some(labels) = labels {
         let files = files_with_extension(labels, "txt").unwrap_or_default();
         let files = files
             .iter()
             .take(TRIED)
             .map(|found| labels.join(found.path()));
-        if let Some(found) = files.into_iter().find(is_label) {
+        if let Some(found) = files.into_iter().find(|path| is_label(path)) {
             return Some(found);
         }
     }
     let places = splits.iter().flat_map(|(_, places)| places);
-    let places = places
+    let mut places = places
         .map(PathBuf::as_path)
         .chain([root])
         .filter(|path| path.is_dir());
-    places.into_iter().find_map(|place| {
-        let listing = DirectoryListing::of(place);
-        let images = listing.images().take(TRIED);
-        let mut labels = images.map(|name| place.join(name).with_extension("txt"));
-        labels.find(is_label)
-    })
+    places.find_map(label_beside_image)
+}
+
+/// The first files of each directory are inspected.
+const TRIED: usize = 20;
+
+fn is_label(path: &Path) -> bool {
+    looks_like_labels(&read_text(path).unwrap_or_default())
+}
+
+/// Returns a label file beside an image of a directory.
+fn label_beside_image(directory: &Path) -> Option<PathBuf> {
+    let listing = DirectoryListing::of(directory);
+    let images = listing.images().take(TRIED);
+    let mut labels = images.map(|name| directory.join(name).with_extension("txt"));
+    labels.find(|path| is_label(path))
 }
 
 /// Returns a directory and those below it.

@@ -23,6 +23,9 @@ pub(super) fn label_path(image_path: &str) -> String {
     format!("labels/{within}.txt")
 }
 
+/// The names of directories of images, in any capitals.
+pub(super) const IMAGES: [&str; 3] = ["images", "imgs", "JPEGImages"];
+
 /// The position of the label file of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LabelPlace {
@@ -89,8 +92,10 @@ impl LabelPlace {
         let mut parts: Vec<_> = within.components().collect();
         let directories = parts.len().saturating_sub(1);
         let is_images = |part: &Component| {
-            let name = part.as_os_str().to_string_lossy().to_lowercase();
-            ["images", "jpegimages", "imgs"].contains(&name.as_str())
+            let name = part.as_os_str();
+            IMAGES
+                .iter()
+                .any(|images| name.eq_ignore_ascii_case(images))
         };
         let mut directories = parts[..directories].iter();
         let labels: &std::ffi::OsStr = "labels".as_ref();

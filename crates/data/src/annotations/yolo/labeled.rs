@@ -1,13 +1,15 @@
 //! Which images have label files, before any is read.
 
 use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::images::SplitImages;
-use super::label_files::LabelPlace;
+use super::label_files::{IMAGES, LabelPlace};
 use crate::annotations::format::{DatasetFiles, SplitFiles};
-use crate::annotations::image_files::{DirectoryListing, images_within};
+use crate::annotations::image_files::{DirectoryListing, holds_images_directly, images_within};
 use crate::text::count;
+use crate::text_file::read_text;
 
 /// The first images of a directory are inspected: not every image has objects.
 const TRIED: usize = 200;
@@ -60,6 +62,56 @@ pub(super) fn has_own_labels(root: &Path, directory: &Path) -> bool {
     let images = images_in(directory);
     let mut images = images.iter().take(TRIED);
     images.any(|image| labels_of(root, image).any(is_own))
+}
+
+/// Returns whether a directory contains label files, and there are no images where those of its files would be: another
+/// version of the labels, or a split whose images were not copied.
+pub(super) fn has_labels_without_images(root: &Path, directory: &Path) -> bool {
+    /// The first files are inspected.
+    const FILES: usize = 20;
+    let listing = DirectoryListing::of(directory);
+    let is_label = |path: PathBuf| is_label_of_box(&read_text(&path).unwrap_or_default());
+    if !listing.files_with("txt").take(FILES).any(is_label) {
+        return false;
+    }
+    let Ok(within) = directory.strip_prefix(root) else {
+        return false;
+    };
+    // One directory for the labels of all images.
+    if within.as_os_str().eq_ignore_ascii_case("labels") {
+        return false;
+    }
+    !image_directories_for(root, within).any(|place| holds_images_directly(&place))
+}
+
+/// Returns the directories whose images may have their labels in a directory, which is relative to that of the dataset;
+/// the inverse of [`LabelPlace::path`].
+fn image_directories_for(root: &Path, labels: &Path) -> impl Iterator<Item = PathBuf> {
+    let parts: Vec<&OsStr> = labels.iter().collect();
+    let is_labels = |part: &OsStr| part.eq_ignore_ascii_case("labels");
+    let mut found = vec![root.join(labels)];
+    if parts.first().is_some_and(|first| is_labels(first)) {
+        found.push(root.join(parts[1..].iter().collect::<PathBuf>()));
+    }
+    for (at, _) in parts.iter().enumerate().filter(|(_, part)| is_labels(part)) {
+        let above = root.join(parts[..at].iter().collect::<PathBuf>());
+        let below: PathBuf = parts[at + 1..].iter().collect();
+        let listing = DirectoryListing::of(&above);
+        let images = IMAGES.iter().filter_map(|name| listing.directory(&[name]));
+        found.extend(images.map(|images| images.join(&below)));
+    }
+    found.into_iter()
+}
+
+/// Returns whether the first line of a file is a class number and fractions.
+fn is_label_of_box(text: &str) -> bool {
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    let mut words = line.unwrap_or_default().split_whitespace();
+    let is_class = words.next().is_some_and(|word| word.parse::<u32>().is_ok());
+    let fractions: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
+    is_class
+        && fractions
+            .is_some_and(|found| found.len() >= 4 && found.iter().all(|x| (-0.5..1.5).contains(x)))
 }
 
 /// Returns whether one of the first images of a split has a label file, or the images are not in directories.

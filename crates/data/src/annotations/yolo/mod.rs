@@ -57,12 +57,12 @@ use crate::text_file::read_text;
 use crate::{DataError, Remedy};
 
 pub(crate) use class_names::is_class_list;
-use directory::YoloDirectory;
+use directory::{YoloDirectory, looks_like_labels};
 use images::SplitImages;
 use label_files::{
     CountedPair, LabelCopies, LabelFiles, LabelPlace, SameLabels, label_file_is_unclear, label_path,
 };
-use labeled::{has_label_file, has_own_labels, unlisted_images};
+use labeled::{has_label_file, has_labels_without_images, has_own_labels, unlisted_images};
 use line::format_labels;
 pub use line::{Extra, YoloBox, parse_line};
 use yaml::DataYaml;
@@ -109,6 +109,10 @@ impl AnnotationFormat for YoloFormat {
 
     fn has_own_annotations(&self, root: &Path, directory: &Path) -> bool {
         has_own_labels(root, directory)
+    }
+
+    fn has_annotations_without_images(&self, root: &Path, directory: &Path) -> bool {
+        has_labels_without_images(root, directory)
     }
 
     fn has_annotations(&self, found: &FoundSplits) -> bool {
@@ -429,8 +433,16 @@ fn orphans(label_files: &HashSet<PathBuf>) -> Vec<PathBuf> {
             .unwrap_or_default()
             .to_string_lossy()
             .to_lowercase();
+        // An image without objects may have an empty file.
+        let is_any_text = || {
+            let text = read_text(path).unwrap_or_default();
+            !text.trim().is_empty() && !looks_like_labels(&text)
+        };
         // The strings that exporters add.
-        !LISTS.contains(&stem.as_str()) && !stem.contains("readme") && !stem.contains("license")
+        !LISTS.contains(&stem.as_str())
+            && !stem.contains("readme")
+            && !stem.contains("license")
+            && !is_any_text()
     };
     let files = directories.into_iter().flat_map(|directory| {
         let listing = DirectoryListing::of(directory);

@@ -817,3 +817,94 @@ fn a_missing_image_of_a_list_is_expected_where_the_others_are() {
     let expected = dir.path().join("obj/b.png").display().to_string();
     assert!(message.starts_with(&expected), "{message}");
 }
+
+#[test]
+fn images_in_directories_of_any_depth_are_found_by_their_labels() {
+    let label = "0 0.5 0.5 0.5 0.5\n";
+    let train = |files: &[(&str, &str)]| {
+        let dir = tempfile::tempdir().unwrap();
+        put_all(dir.path(), &[("classes.txt", "cat\n")]);
+        put_all(dir.path(), files);
+        let found = YoloDirectory::find(dir.path()).unwrap();
+        found.map(|found| {
+            let places = found.splits.into_iter().map(|(split, places)| {
+                let place = places[0].strip_prefix(dir.path()).unwrap();
+                format!("{split} {}", place.display())
+            });
+            places.collect::<Vec<_>>()
+        })
+    };
+    for (files, expected) in [
+        (
+            &[
+                ("images/train2017/a.png", ""),
+                ("labels/train2017/a.txt", label),
+                ("images/val2017/b.png", ""),
+            ][..],
+            &["train images/train2017", "val images/val2017"][..],
+        ),
+        (
+            &[
+                ("train_set/images/a.png", ""),
+                ("train_set/labels/a.txt", label),
+                ("val_set/images/b.png", ""),
+            ],
+            &["train train_set/images", "val val_set/images"],
+        ),
+        (
+            &[
+                ("images/cam1/a.png", ""),
+                ("images/cam2/b.png", ""),
+                ("labels/cam2/b.txt", label),
+            ],
+            &["train images"],
+        ),
+        (
+            &[("images/cam1/a.png", ""), ("images/cam1/a.txt", label)],
+            &["train images"],
+        ),
+        (&[("cam1/a.png", ""), ("cam1/a.txt", label)], &["train "]),
+    ] {
+        let found = train(files).unwrap_or_default();
+        assert_eq!(found, expected, "{files:?}");
+    }
+    // Directories of classes have no labels.
+    for files in [
+        [("images/cat/a.png", ""), ("images/dog/b.png", "")],
+        [("cat/a.png", ""), ("cat/a.txt", "a photo of a cat")],
+    ] {
+        assert_eq!(train(&files), None, "{files:?}");
+    }
+}
+
+#[test]
+fn labels_without_images_beside_those_of_images_are_named() {
+    let label = "0 0.5 0.5 0.5 0.5\n";
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "cat\n"),
+            ("train/images/a.png", ""),
+            ("train/images/cam1/b.png", ""),
+            ("train/labels/a.txt", label),
+            ("train/labels/cam1/b.txt", label),
+            ("train/labels/notes.txt", "by Ann\n"),
+            ("train/labels_old/a.txt", "0 0.4 0.5 0.5 0.5\n"),
+            ("val/labels/c.txt", label),
+            ("logs/times.txt", "2026 11 30 12 15\n"),
+        ],
+    );
+    let found = DatasetFiles::find(root).unwrap();
+    assert_eq!(
+        found.unused,
+        [
+            "train/labels_old (YOLO without images)",
+            "val/labels (YOLO without images)"
+        ]
+    );
+    // A text is no label file without an image.
+    let read = read_train(root).unwrap();
+    assert_eq!(read.dropped.lines().count(), 0);
+}
