@@ -52,13 +52,38 @@ fn find_in(formats: &[Format], root: &Path) -> Result<Option<(usize, FoundSplits
     Ok(None)
 }
 
-/// As [`find_in`]; a file that no format recognizes belongs to the first that reports on
+/// As [`find_in`], but where the first format has no annotations of train and another has some, that other: the annotations
+/// that the authors of a dataset add for evaluation may be in another format, and a list of classes is none.
+fn find_with_train(
+    formats: &[Format],
+    root: &Path,
+) -> Result<Option<(usize, FoundSplits)>, DataError> {
+    let has_train = |at: usize, found: &FoundSplits| {
+        let mut splits = found.splits.iter();
+        splits.any(|split| split.split == Split::Train) && formats[at].has_annotations(found)
+    };
+    let first = find_in(formats, root)?;
+    let Some((at, found)) = &first else {
+        return Ok(None);
+    };
+    if !root.is_dir() || has_train(*at, found) {
+        return Ok(first);
+    }
+    let better = (at + 1..formats.len()).find_map(|other| {
+        // What is wrong with another format is reported as not used.
+        let found = formats[other].find(root).ok()??;
+        has_train(other, &found).then_some((other, found))
+    });
+    Ok(better.or(first))
+}
+
+/// As [`find_with_train`]; a file that no format recognizes belongs to the first that reports on
 /// [damaged files](super::format::AnnotationFormat::damaged_file) like it.
 fn find_or_damaged(
     formats: &[Format],
     root: &Path,
 ) -> Result<Option<(usize, FoundSplits)>, DataError> {
-    if let Some(found) = find_in(formats, root)? {
+    if let Some(found) = find_with_train(formats, root)? {
         return Ok(Some(found));
     }
     let mut damaged = formats.iter().enumerate();
@@ -103,7 +128,7 @@ impl DatasetFiles {
         }
         if let Some((at, found)) = find_or_damaged(FORMATS, root)? {
             let mut files = Self::of_found(FORMATS[at], root, found);
-            let others = unused_annotations(root, &FORMATS[at + 1..]);
+            let others = unused_annotations(root, files.format);
             files.unused.extend(others);
             files.unused.extend(files.format.unlisted(&files));
             let below = datasets_below(&files);
@@ -175,9 +200,9 @@ impl DatasetFiles {
 }
 
 /// Describes the annotations in other formats beside those that are read: they may be the ones that were meant.
-fn unused_annotations(root: &Path, others: &[Format]) -> Vec<String> {
+fn unused_annotations(root: &Path, used: Format) -> Vec<String> {
     let mut unused = Vec::new();
-    for other in others {
+    for other in FORMATS.iter().filter(|other| **other != used) {
         match other.find(root) {
             Ok(Some(found)) if other.has_annotations(&found) => {
                 unused.push(format!("{other} annotations ({})", found.reason));
@@ -228,7 +253,8 @@ fn datasets_below(files: &DatasetFiles) -> Vec<String> {
             };
             match found {
                 Ok(Some((at, found)))
-                    if FORMATS[at].has_annotations(&found) && !is_part(files, &found) =>
+                    if FORMATS[at].has_annotations(&found)
+                        && !is_part(files, &found, FORMATS[at]) =>
                 {
                     unused.push(format!("{shown} ({})", FORMATS[at]));
                 }
@@ -270,18 +296,21 @@ fn is_other_labeled(files: &DatasetFiles, directory: &Path, listing: &DirectoryL
 }
 
 /// Returns whether splits that were found in a directory of a dataset are a part of it, or named as not used already.
-fn is_part(files: &DatasetFiles, found: &FoundSplits) -> bool {
+fn is_part(files: &DatasetFiles, found: &FoundSplits, format: Format) -> bool {
     let is_known = |annotations: &Path| {
         let name = annotations.strip_prefix(&files.root).unwrap_or(annotations);
+        let name = name.display().to_string();
         let mut splits = files.splits.iter();
         splits.any(|split| split.annotations == annotations)
-            || files.unused.contains(&name.display().to_string())
+            || files.unused.iter().any(|unused| unused.contains(&name))
     };
     let mut splits = found.splits.iter();
     match found.splits.first() {
         Some(first) if first.annotations.is_file() => {
             splits.all(|split| is_known(&split.annotations))
         }
+        // The same images with other annotations.
+        _ if format != files.format => false,
         _ => {
             let mut directories = splits.flat_map(|split| &split.image_directories);
             directories.any(|directory| has_images_in(files, directory))

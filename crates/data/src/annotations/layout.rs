@@ -174,16 +174,22 @@ pub(crate) fn are_parts(names: &[String]) -> bool {
 
 /// Returns the only one of the names that denotes a split: `training_set` for train.
 pub(crate) fn only_part_of(names: &[String], split: Split) -> Option<&str> {
+    let mut found = names_of_split(names, split);
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
+/// Returns the names that denote a split: `train2014` and `train2017` for train.
+pub(crate) fn names_of_split(names: &[String], split: Split) -> impl Iterator<Item = &str> {
     let kind = match split {
         Split::Train => PartKind::Train,
         Split::Val => PartKind::Val,
         Split::Test => PartKind::Test,
     };
-    let mut found = names
+    names
         .iter()
-        .filter(|name| PartName::of(name).is_some_and(|part| part.kind == kind));
-    let first = found.next()?;
-    found.next().is_none().then_some(first)
+        .filter(move |name| PartName::of(name).is_some_and(|part| part.kind == kind))
+        .map(String::as_str)
 }
 
 /// The reason why no validation images can be held out of a split.

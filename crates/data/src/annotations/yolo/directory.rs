@@ -6,14 +6,12 @@ use std::path::{Path, PathBuf};
 use super::YoloFormat;
 use super::class_names::{ClassList, LABEL_STUDIO_NOTES, NAME_LISTS, without_numbers};
 use super::images::{FoundPath, ends_below};
-use super::label_files::IMAGES;
+use super::places::{UsualSplits, are_classes, label_beside_image};
 use super::yaml::DataYaml;
 use crate::annotations::file_names::AnyCapitals;
 use crate::annotations::format::{DatasetFiles, Format};
-use crate::annotations::image_files::{
-    DirectoryListing, files_with_extension, has_extension, holds_images, holds_images_directly,
-};
-use crate::annotations::layout::{LayoutError, Split, only_part_of};
+use crate::annotations::image_files::{DirectoryListing, files_with_extension, has_extension};
+use crate::annotations::layout::{LayoutError, Split};
 use crate::text::{count, printable};
 use crate::text_file::read_text;
 use crate::{DataError, Remedy};
@@ -89,7 +87,7 @@ impl YoloDirectory {
         root: &Path,
         listing: &DirectoryListing,
     ) -> Result<Option<Self>, DataError> {
-        let splits = Self::usual_splits(root, listing);
+        let UsualSplits { splits, notes } = UsualSplits::find(root, listing);
         if splits.is_empty() {
             return match labels_without_images(root, listing) {
                 Some(file) => Err(LayoutError::Incomplete {
@@ -112,6 +110,11 @@ impl YoloDirectory {
             .chain(beside);
         if let Some(list) = directories.into_iter().find_map(|path| name_list(&path)) {
             let ClassList { names, is_numbered } = ClassList::read(&list)?;
+            if first_label(root, labels.as_deref(), &splits).is_none()
+                && are_classes(&names, root, &splits)
+            {
+                return Ok(None);
+            }
             let shown = list.strip_prefix(root).unwrap_or(&list).display();
             let mut found = Self {
                 root: root.to_owned(),
@@ -120,7 +123,7 @@ impl YoloDirectory {
                 reason: format!("{shown}{}", without_numbers(is_numbered)),
                 unused: Vec::new(),
                 splits,
-                notes: Vec::new(),
+                notes,
                 names_file: list,
             };
             found.check_names(root)?;
@@ -397,7 +400,9 @@ impl YoloDirectory {
             }
         }
         if splits.is_empty() {
-            splits = Self::usual_splits(root, &DirectoryListing::of(root));
+            let found = UsualSplits::find(root, &DirectoryListing::of(root));
+            splits = found.splits;
+            notes.extend(found.notes);
         }
         if splits.is_empty() {
             let problem = "no images; `train` and `val` should be directories or lists of images";
@@ -418,96 +423,13 @@ impl YoloDirectory {
             notes,
         })
     }
-
-    /// Finds the images of each split without a description; names are read in any capitals.
-    pub(super) fn usual_splits(
-        root: &Path,
-        listing: &DirectoryListing,
-    ) -> Vec<(Split, Vec<PathBuf>)> {
-        let images = listing.directory(&IMAGES);
-        let in_images = images.as_ref().map(|path| DirectoryListing::of(path));
-        let mut splits = Vec::new();
-        for split in Split::ALL {
-            let own = listing.split_directory(split);
-            let inner = own
-                .as_ref()
-                .and_then(|path| DirectoryListing::of(path).directory(&["images"]));
-            let list = split
-                .names()
-                .iter()
-                .map(|name| root.join(format!("{name}.txt")));
-            let found = in_images
-                .as_ref()
-                .and_then(|images| images.split_directory(split))
-                .or(inner)
-                .or_else(|| list.into_iter().find(|path| path.is_file()))
-                .or_else(|| own.filter(|path| holds_images_directly(path)));
-            splits.extend(found.map(|path| (split, vec![path])));
-        }
-        if splits.is_empty() {
-            splits = splits_by_word(listing, in_images.as_ref());
-        }
-        if splits.is_empty() {
-            let list = root.join("images.txt");
-            let places = [
-                images.clone(),
-                list.is_file().then_some(list),
-                listing.directory(&["obj_train_data"]),
-                listing.directory(&["data"]),
-                Some(root.to_owned()),
-            ];
-            let mut places = places.into_iter().flatten();
-            let place = places.find(|path| path.is_file() || holds_images_directly(path));
-            // Classes have such directories, too, but no labels.
-            let in_directories = || {
-                let labels = listing.directory(&["labels"]);
-                let has_labels = |images: &PathBuf| {
-                    holds_images(images) && first_label(root, labels.as_deref(), &[]).is_some()
-                        || has_labels_beside_images(images)
-                };
-                images.filter(has_labels).or_else(|| {
-                    let is_meant = name_list(root).is_some() && has_labels_beside_images(root);
-                    is_meant.then(|| root.to_owned())
-                })
-            };
-            let place = place.or_else(in_directories);
-            splits.extend(place.map(|path| (Split::Train, vec![path])));
-        }
-        splits
-    }
-}
-
-/// Finds the images of each split in directories that have the split as a word of their names, as `images/train2017`.
-fn splits_by_word(
-    listing: &DirectoryListing,
-    in_images: Option<&DirectoryListing>,
-) -> Vec<(Split, Vec<PathBuf>)> {
-    let of_split = |listing: &DirectoryListing, split| {
-        listing.directory(&[only_part_of(&listing.directories, split)?])
-    };
-    let find = |split| {
-        let below = in_images.and_then(|images| of_split(images, split));
-        let below = below.filter(|path| holds_images(path));
-        let above = || DirectoryListing::of(&of_split(listing, split)?).directory(&["images"]);
-        below.or_else(above)
-    };
-    let found = Split::ALL
-        .into_iter()
-        .filter_map(|split| Some((split, vec![find(split)?])));
-    found.collect()
 }
 
 /// Returns the list of class names directly in a directory.
-fn name_list(directory: &Path) -> Option<PathBuf> {
+pub(super) fn name_list(directory: &Path) -> Option<PathBuf> {
     let names = NAME_LISTS.iter().chain(&["predefined_classes.txt"]);
     let mut lists = names.map(|list| directory.join(list));
     lists.find(|path| path.is_file())
-}
-
-/// Returns whether images in a directory, or in those below it, have labels beside them.
-fn has_labels_beside_images(directory: &Path) -> bool {
-    let mut all = directories_within(directory).into_iter();
-    all.any(|path| label_beside_image(&path).is_some())
 }
 
 /// Returns the note on images that are not at the place of an entry of a description, `direct`, but at the end of its path
@@ -660,16 +582,8 @@ pub(super) fn first_label(
 /// The first files of each directory are inspected.
 const TRIED: usize = 20;
 
-fn is_label(path: &Path) -> bool {
+pub(super) fn is_label(path: &Path) -> bool {
     looks_like_labels(&read_text(path).unwrap_or_default())
-}
-
-/// Returns a label file beside an image of a directory.
-fn label_beside_image(directory: &Path) -> Option<PathBuf> {
-    let listing = DirectoryListing::of(directory);
-    let images = listing.images().take(TRIED);
-    let mut labels = images.map(|name| directory.join(name).with_extension("txt"));
-    labels.find(|path| is_label(path))
 }
 
 /// Returns a directory and those below it.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::directory::{is_label, looks_like_labels};
 use super::images::SplitImages;
 use super::label_files::{IMAGES, LabelPlace};
 use crate::annotations::format::{DatasetFiles, SplitFiles};
@@ -18,13 +19,27 @@ const TRIED: usize = 200;
 fn labels_of(root: &Path, image: &Path) -> impl Iterator<Item = PathBuf> {
     let places = LabelPlace::ALL.into_iter();
     let labels = places.map(move |place| place.path(root, image));
-    labels.filter(|label| label.is_file())
+    labels.filter(|label| label.is_file() && !is_other_text(label))
+}
+
+/// Returns whether a text is no label file, such as the caption of an image. An empty one is that of an image without
+/// objects.
+pub(super) fn is_other_text(path: &Path) -> bool {
+    let text = read_text(path).unwrap_or_default();
+    !text.trim().is_empty() && !looks_like_labels(&text)
+}
+
+/// Returns whether one of the first images directly in a directory has labels, wherever they may be.
+pub(super) fn has_labeled_image(root: &Path, directory: &Path) -> bool {
+    let images = images_in(directory);
+    let mut images = images.iter().take(TRIED);
+    images.any(|image| labels_of(root, image).any(|label| is_label(&label)))
 }
 
 /// Describes the labeled images in the directories of listed ones that no list names.
 pub(super) fn unlisted_images(files: &DatasetFiles) -> Option<String> {
     if files.image_directories().all(|place| place.is_dir()) {
-        return None;
+        return images_beside_splits(files);
     }
     let mut named: HashSet<PathBuf> = HashSet::new();
     for split in &files.splits {
@@ -40,6 +55,23 @@ pub(super) fn unlisted_images(files: &DatasetFiles) -> Option<String> {
     let first = first.strip_prefix(&files.root).unwrap_or(first).display();
     let images = count(unlisted.len(), "labeled image");
     Some(format!("{images} that no list names, such as {first}"))
+}
+
+/// Describes the labeled images directly in the directory of a dataset whose splits are in others.
+fn images_beside_splits(files: &DatasetFiles) -> Option<String> {
+    let is_used = files
+        .image_directories()
+        .any(|place| files.root.starts_with(place));
+    if is_used || !files.root.is_dir() {
+        return None;
+    }
+    let mut images = images_in(&files.root);
+    images.retain(|image| is_label(&image.with_extension("txt")));
+    let first = images.first()?.file_name()?.display().to_string();
+    let images = count(images.len(), "labeled image");
+    Some(format!(
+        "{images} beside the directories of the splits, such as {first}"
+    ))
 }
 
 fn images_in(directory: &Path) -> Vec<PathBuf> {
@@ -110,8 +142,10 @@ fn is_label_of_box(text: &str) -> bool {
     let is_class = words.next().is_some_and(|word| word.parse::<u32>().is_ok());
     let fractions: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
     is_class
-        && fractions
-            .is_some_and(|found| found.len() >= 4 && found.iter().all(|x| (-0.5..1.5).contains(x)))
+        && fractions.is_some_and(|found| {
+            let has_area = found.len() >= 4 && found[2] > 0.0 && found[3] > 0.0;
+            has_area && found.iter().all(|x| (-0.5..1.5).contains(x))
+        })
 }
 
 /// Returns whether one of the first images of a split has a label file, or the images are not in directories.

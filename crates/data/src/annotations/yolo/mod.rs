@@ -31,6 +31,7 @@ mod images;
 mod label_files;
 mod labeled;
 mod line;
+mod places;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -57,12 +58,14 @@ use crate::text_file::read_text;
 use crate::{DataError, Remedy};
 
 pub(crate) use class_names::is_class_list;
-use directory::{YoloDirectory, looks_like_labels};
+use directory::YoloDirectory;
 use images::SplitImages;
 use label_files::{
     CountedPair, LabelCopies, LabelFiles, LabelPlace, SameLabels, label_file_is_unclear, label_path,
 };
-use labeled::{has_label_file, has_labels_without_images, has_own_labels, unlisted_images};
+use labeled::{
+    has_label_file, has_labels_without_images, has_own_labels, is_other_text, unlisted_images,
+};
 use line::format_labels;
 pub use line::{Extra, YoloBox, parse_line};
 use yaml::DataYaml;
@@ -433,16 +436,11 @@ fn orphans(label_files: &HashSet<PathBuf>) -> Vec<PathBuf> {
             .unwrap_or_default()
             .to_string_lossy()
             .to_lowercase();
-        // An image without objects may have an empty file.
-        let is_any_text = || {
-            let text = read_text(path).unwrap_or_default();
-            !text.trim().is_empty() && !looks_like_labels(&text)
-        };
         // The strings that exporters add.
         !LISTS.contains(&stem.as_str())
             && !stem.contains("readme")
             && !stem.contains("license")
-            && !is_any_text()
+            && !is_other_text(path)
     };
     let files = directories.into_iter().flat_map(|directory| {
         let listing = DirectoryListing::of(directory);

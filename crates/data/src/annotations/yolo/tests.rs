@@ -857,13 +857,17 @@ fn images_in_directories_of_any_depth_are_found_by_their_labels() {
                 ("images/cam2/b.png", ""),
                 ("labels/cam2/b.txt", label),
             ],
-            &["train images"],
+            // The images of cam1 are named as not used.
+            &["train images/cam2"],
         ),
         (
             &[("images/cam1/a.png", ""), ("images/cam1/a.txt", label)],
-            &["train images"],
+            &["train images/cam1"],
         ),
-        (&[("cam1/a.png", ""), ("cam1/a.txt", label)], &["train "]),
+        (
+            &[("cam1/a.png", ""), ("cam1/a.txt", label)],
+            &["train cam1"],
+        ),
     ] {
         let found = train(files).unwrap_or_default();
         assert_eq!(found, expected, "{files:?}");
@@ -907,4 +911,203 @@ fn labels_without_images_beside_those_of_images_are_named() {
     // A text is no label file without an image.
     let read = read_train(root).unwrap();
     assert_eq!(read.dropped.lines().count(), 0);
+}
+
+#[test]
+fn splits_in_the_names_of_deeper_directories_are_not_joined() {
+    let label = "0 0.5 0.5 0.5 0.5\n";
+    for (files, expected) in [
+        (
+            &[
+                ("train/cam1/a.png", ""),
+                ("train/cam1/a.txt", label),
+                ("val/cam1/b.png", ""),
+                ("val/cam1/b.txt", label),
+            ][..],
+            &["train train/cam1", "val val/cam1"][..],
+        ),
+        (
+            &[
+                ("images/cam1/train/a.png", ""),
+                ("labels/cam1/train/a.txt", label),
+                ("images/cam1/val/b.png", ""),
+                ("labels/cam1/val/b.txt", label),
+                ("images/cam2/train/c.png", ""),
+                ("labels/cam2/train/c.txt", label),
+            ],
+            &[
+                "train images/cam1/train images/cam2/train",
+                "val images/cam1/val",
+            ],
+        ),
+        (
+            &[
+                ("train_set/a.png", ""),
+                ("train_set/a.txt", label),
+                ("Test/b.png", ""),
+                ("Test/b.txt", label),
+            ],
+            // One name is exact; train has another.
+            &["train train_set", "test Test"],
+        ),
+        (
+            &[
+                ("images/train2014/a.png", ""),
+                ("images/train2017/b.png", ""),
+                ("labels/train2017/b.txt", label),
+                ("images/val2017/c.png", ""),
+            ],
+            &[
+                "train images/train2014 images/train2017",
+                "val images/val2017",
+            ],
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        put_all(dir.path(), &[("classes.txt", "cat\n")]);
+        put_all(dir.path(), files);
+        let found = YoloDirectory::find(dir.path()).unwrap().unwrap();
+        let splits = found.splits.iter().map(|(split, places)| {
+            let places = places.iter();
+            let places = places.map(|place| place.strip_prefix(dir.path()).unwrap());
+            let places: Vec<String> = places.map(|path| path.display().to_string()).collect();
+            format!("{split} {}", places.join(" "))
+        });
+        assert_eq!(splits.collect::<Vec<_>>(), expected, "{files:?}");
+        let unused = DatasetFiles::find(dir.path()).unwrap().unused;
+        assert_eq!(unused, Vec::<String>::new(), "{files:?}");
+    }
+}
+
+#[test]
+fn images_without_labels_or_with_other_annotations_in_deeper_directories_are_named() {
+    let label = "0 0.5 0.5 0.5 0.5\n";
+    let xml = "<annotation><filename>b.png</filename><size><width>8</width><height>8</height></size>\
+               <object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>\
+               </object></annotation>";
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "cat\n"),
+            ("a/a.png", ""),
+            ("a/a.txt", label),
+            ("b/b.png", ""),
+            ("b/b.xml", xml),
+            ("vis/a.png", ""),
+        ],
+    );
+    let found = DatasetFiles::find(root).unwrap();
+    assert_eq!(found.unused, ["b (Pascal VOC)"]);
+    let read = found.read().unwrap();
+    assert_eq!(read.splits[0].store.image_count(), 1);
+    assert!(
+        read.splits[0]
+            .notes
+            .contains(&"no image in b, vis has a label file: these images are not used".into()),
+        "{:?}",
+        read.splits[0].notes
+    );
+    // Also where the same images have labels.
+    put_all(root, &[("b/b.txt", label)]);
+    assert_eq!(DatasetFiles::find(root).unwrap().unused, ["b (Pascal VOC)"]);
+    // Labeled images beside the directories of the splits.
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "cat\n"),
+            ("a.png", ""),
+            ("a.txt", label),
+            ("train/b.png", ""),
+            ("train/b.txt", label),
+        ],
+    );
+    assert_eq!(
+        DatasetFiles::find(root).unwrap().unused,
+        ["1 labeled image beside the directories of the splits, such as a.png"]
+    );
+}
+
+#[test]
+fn a_list_of_classes_makes_no_detection_dataset_of_class_directories_or_captions() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "1 001.Crow\n2 002.Tern\n"),
+            ("images.txt", "1 001.Crow/a.png\n2 002.Tern/b.png\n"),
+            ("images/001.Crow/a.png", ""),
+            ("images/002.Tern/b.png", ""),
+        ],
+    );
+    assert!(YoloDirectory::find(root).unwrap().is_none());
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "cat\ndog\n"),
+            ("train.txt", "train/cat/a.png 0\ntrain/dog/b.png 1\n"),
+            ("train/cat/a.png", ""),
+            ("train/dog/b.png", ""),
+        ],
+    );
+    assert!(YoloDirectory::find(root).unwrap().is_none());
+    // Captions are no labels: the boxes are those of the table.
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "cat\n"),
+            ("images/a.png", ""),
+            ("images/a.txt", "a photo of a cat\n"),
+            (
+                "annotations.csv",
+                "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,8,8,cat,1,1,5,5\n",
+            ),
+        ],
+    );
+    let found = DatasetFiles::find(root).unwrap();
+    assert_eq!(found.format.key(), "csv");
+}
+
+#[test]
+fn annotations_with_a_train_split_are_preferred_to_those_of_val_in_another_format() {
+    let label = "0 0.5 0.5 0.5 0.5\n";
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            (
+                "coco.yaml",
+                "train: train2017.txt\nval: val2017.txt\nnames: [cat]\n",
+            ),
+            ("train2017.txt", "./images/train2017/a.png\n"),
+            ("val2017.txt", "./images/val2017/b.png\n"),
+            ("images/train2017/a.png", ""),
+            ("images/val2017/b.png", ""),
+            ("labels/train2017/a.txt", label),
+            ("labels/val2017/b.txt", label),
+            (
+                "annotations/instances_val2017.json",
+                r#"{"images":[{"id":1,"file_name":"b.png","width":8,"height":8}],
+                    "categories":[{"id":1,"name":"cat"}],
+                    "annotations":[{"id":1,"image_id":1,"category_id":1,"bbox":[2,2,4,4],"area":16,"iscrowd":0}]}"#,
+            ),
+        ],
+    );
+    let found = DatasetFiles::find(root).unwrap();
+    assert_eq!(found.format.key(), "yolo");
+    let splits: Vec<Split> = found.splits.iter().map(|split| split.split).collect();
+    assert_eq!(splits, [Split::Train, Split::Val]);
+    assert_eq!(
+        found.unused,
+        ["COCO annotations (annotations/instances_val2017.json)"]
+    );
 }
