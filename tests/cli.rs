@@ -16,6 +16,45 @@ fn doctor_reports_the_cpu_and_never_fails() {
 }
 
 #[test]
+fn doctor_compares_a_network_of_a_device_with_the_cpu() {
+    let refused = |arguments: &[&str], problem: &str, code| {
+        let output = sedet(&[&["doctor"], arguments].concat());
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(problem), "{message}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    };
+    let with_cpu = ["--device", "cpu", "--model", "se-resnet20"];
+    refused(
+        &with_cpu,
+        "the CPU is what other devices are compared with",
+        2,
+    );
+    refused(
+        &["--device", "cpu"],
+        "--device has no effect without --model",
+        2,
+    );
+    refused(&["--model", "se-resnt20"], "did you mean 'se-resnet20'?", 2);
+    if cfg!(feature = "wgpu") {
+        // Of a classifier without a detector.
+        let arguments = [
+            "doctor",
+            "--json",
+            "--device",
+            "wgpu",
+            "--model",
+            "se-resnet20",
+        ];
+        let output = sedet(&arguments);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["different"], 0, "{report:#}");
+        assert_eq!(report["complete"], true);
+        assert!(report["operations"].as_array().unwrap().len() > 80);
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+#[test]
 fn wrong_usage_is_exit_code_2() {
     assert_eq!(sedet(&["trian"]).status.code(), Some(2));
     assert_eq!(sedet(&["train"]).status.code(), Some(2));

@@ -171,6 +171,11 @@ struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// Returns whether the option is given.
+    fn is_given(&self) -> bool {
+        self.device.is_some()
+    }
+
     fn resolve(&self) -> anyhow::Result<WorkingDevice> {
         Ok(resolve(self.device.unwrap_or_default())?)
     }

@@ -47,6 +47,8 @@ pub(super) enum Unit {
     Runs,
     /// Samples of a bootstrap.
     Samples,
+    /// Operations of a network.
+    Operations,
     /// Bytes.
     Bytes,
 }
@@ -55,7 +57,9 @@ impl Unit {
     /// Returns the template of a bar.
     fn style(self) -> ProgressStyle {
         let template = match self {
-            Self::Images | Self::Runs | Self::Samples => "{msg} {wide_bar} {pos}/{len} {eta}",
+            Self::Images | Self::Runs | Self::Samples | Self::Operations => {
+                "{msg} {wide_bar} {pos}/{len} {eta}"
+            }
             Self::Bytes => {
                 "{msg} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec} {wide_bar} {eta}"
             }
@@ -65,7 +69,7 @@ impl Unit {
 
     fn amount(self, number: u64) -> String {
         match self {
-            Self::Images | Self::Runs | Self::Samples => number.to_string(),
+            Self::Images | Self::Runs | Self::Samples | Self::Operations => number.to_string(),
             Self::Bytes => DecimalBytes(number).to_string(),
         }
     }
@@ -115,6 +119,7 @@ impl Phase {
             Unit::Images => " images",
             Unit::Runs => " runs",
             Unit::Samples => " samples",
+            Unit::Operations => " operations",
             Unit::Bytes => "",
         };
         let Some(total) = total else {

@@ -6,6 +6,7 @@ pub mod classification;
 pub mod config;
 pub mod detection;
 pub mod device;
+pub mod device_check;
 pub mod excitation;
 pub mod memory;
 pub mod model;

@@ -8,11 +8,14 @@ use std::fmt::Display;
 
 use burn::module::Param;
 use burn::nn::Linear;
-use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
+use burn::tensor::module::adaptive_avg_pool2d;
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Device, Tensor, s};
 use serde::Serialize;
 
 use sedet_nn::nn::branches::Branch;
-use sedet_nn::nn::conv::Conv2d;
+use sedet_nn::nn::conv::{Conv2d, forward_linear};
 use sedet_nn::nn::conv_norm::ConvNorm;
 use sedet_nn::nn::norm::Norm;
 use sedet_nn::nn::pool::Pool2d;
@@ -174,6 +177,78 @@ pub(crate) enum Operation<'a> {
     Sum,
     /// The channels of all inputs.
     Concat,
+}
+
+impl Operation<'_> {
+    /// Returns the name of its kind.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Conv(_) => LayerKind::Conv.name(),
+            Self::Norm(_) => LayerKind::Norm.name(),
+            Self::Relu => "relu",
+            Self::Pool(_) | Self::PoolTo(_) => LayerKind::Pool.name(),
+            Self::Se(_) => LayerKind::Se.name(),
+            Self::Linear(_) => LayerKind::Linear.name(),
+            Self::Subsample(_) | Self::PadChannels(_) | Self::Shuffle { .. } | Self::Shift(_) => {
+                "move"
+            }
+            Self::Scale(_) => "scale",
+            Self::Sum => "sum",
+            Self::Concat => "concat",
+        }
+    }
+
+    /// Computes the output for feature maps `[batch, channels, height, width]`. A linear layer returns its outputs as
+    /// channels of one pixel.
+    pub(crate) fn compute(&self, mut inputs: Vec<Tensor<4>>) -> Tensor<4> {
+        let combined = match *self {
+            Self::Sum => inputs.into_iter().reduce(|a, b| a + b),
+            Self::Concat => Some(Tensor::cat(inputs, 1)),
+            _ => inputs.pop().map(|x| self.compute_one(x)),
+        };
+        // A trace has no operation without an input.
+        combined.unwrap_or_else(|| Tensor::zeros([1; 4], &Device::flex()))
+    }
+
+    fn compute_one(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, channels, height, width] = x.dims();
+        match *self {
+            Self::Input | Self::Sum | Self::Concat => x,
+            Self::Conv(conv) => conv.forward(x),
+            Self::Norm(norm) => norm.forward(x, None, false),
+            Self::Relu => relu(x),
+            Self::Pool(pool) => pool.forward(x),
+            Self::PoolTo(side) => adaptive_avg_pool2d(x, [side, side]),
+            Self::Se(unit) => unit.forward(x),
+            Self::Linear(linear) => {
+                let y = forward_linear(linear, x.flatten(1, 3));
+                let [batch, units] = y.dims();
+                y.reshape([batch, units, 1, 1])
+            }
+            Self::Subsample(stride) => {
+                let step = stride as isize;
+                x.slice(s![.., .., 0..height as isize;step, 0..width as isize;step])
+            }
+            Self::PadChannels(zeros) => {
+                let device = x.device();
+                let [before, after] =
+                    zeros.map(|count| Tensor::zeros([batch, count, height, width], &device));
+                Tensor::cat(vec![before, x, after], 1)
+            }
+            Self::Shuffle { channels, groups } => x
+                .reshape([batch, groups, channels / groups, height * width])
+                .swap_dims(1, 2)
+                .reshape([batch, channels, height, width]),
+            Self::Shift(by) => x.pad((by, 0, by, 0), PadMode::Constant(0.0)).slice(s![
+                0..batch,
+                0..channels,
+                0..height,
+                0..width
+            ]),
+            Self::Scale(factor) => x * factor,
+        }
+    }
 }
 
 /// A node of a traced network.
@@ -512,102 +587,24 @@ fn count<const D: usize>(parameter: &Param<Tensor<D>>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
-
-    use burn::module::{Module, ModuleMapper};
-    use burn::tensor::activation::relu;
-    use burn::tensor::ops::PadMode;
-    use burn::tensor::{Device, TensorData, s};
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
+    use burn::module::Module;
+    use burn::tensor::Device;
     use sedet_nn::kernels::bf16::ComputePrecision;
     use sedet_nn::nn::se::SePosition;
 
     use super::*;
     use crate::backbones::{AnyBackbone, BackboneConfig, zoo};
-
-    /// Replaces every number by a random one, so that no norm is the identity.
-    ///
-    /// The generator is its own, as tests that run at the same time draw from that of the device.
-    struct Randomize(ChaCha8Rng);
-
-    impl Randomize {
-        fn numbers<const D: usize>(
-            &mut self,
-            shape: [usize; D],
-            range: Range<f32>,
-            device: &Device,
-        ) -> Tensor<D> {
-            let count = shape.iter().product();
-            let numbers = (0..count).map(|_| self.0.random_range(range.clone()));
-            let numbers: Vec<f32> = numbers.collect();
-            Tensor::from_data(TensorData::new(numbers, shape), device)
-        }
-    }
-
-    impl ModuleMapper for Randomize {
-        fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            parameter.map(|values| {
-                let (shape, device) = (values.dims(), values.device());
-                if D == 1 {
-                    // Norms begin at one or zero, and biases near zero.
-                    let mean: f32 = values.mean().into_scalar();
-                    let center = if mean == 1.0 { 1.0 } else { 0.05 };
-                    return self.numbers(shape, 0.6..1.4, &device) * center;
-                }
-                // Half the variance that keeps a signal's: in a network whose numbers grow, rounding grows with them, up to
-                // other SE gates.
-                let inputs = if D == 2 {
-                    shape[0]
-                } else {
-                    shape[1..].iter().product()
-                };
-                let bound = (3.0 / inputs as f32).sqrt();
-                self.numbers(shape, -bound..bound, &device)
-            })
-        }
-    }
+    use crate::weights::random::RandomNumbers;
 
     /// Computes the output of each operation.
     fn outputs(nodes: &[Node<'_>], pixels: &Tensor<4>) -> Vec<Tensor<4>> {
         let mut outputs: Vec<Tensor<4>> = Vec::new();
         for node in nodes {
-            let inputs: Vec<_> = node.inputs.iter().map(|&at| outputs[at].clone()).collect();
-            let x = inputs.first().unwrap_or(pixels).clone();
-            let [batch, channels, height, width] = x.dims();
-            outputs.push(match node.operation {
-                Operation::Input => x,
-                Operation::Conv(conv) => conv.forward(x),
-                Operation::Norm(norm) => norm.forward(x, None, false),
-                Operation::Relu => relu(x),
-                Operation::Pool(pool) => pool.forward(x),
-                Operation::Se(unit) => unit.forward(x),
-                Operation::Subsample(stride) => {
-                    let step = stride as isize;
-                    x.slice(s![.., .., 0..height as isize;step, 0..width as isize;step])
-                }
-                Operation::PadChannels(zeros) => {
-                    let [before, after] = zeros
-                        .map(|count| Tensor::zeros([batch, count, height, width], &x.device()));
-                    Tensor::cat(vec![before, x, after], 1)
-                }
-                Operation::Shuffle { channels, groups } => x
-                    .reshape([batch, groups, channels / groups, height * width])
-                    .swap_dims(1, 2)
-                    .reshape([batch, channels, height, width]),
-                Operation::Shift(by) => x.pad((by, 0, by, 0), PadMode::Constant(0.0)).slice(s![
-                    ..,
-                    ..,
-                    0..height,
-                    0..width
-                ]),
-                Operation::Scale(factor) => x * factor,
-                Operation::Sum => inputs.into_iter().reduce(|a, b| a + b).unwrap(),
-                Operation::Concat => Tensor::cat(inputs, 1),
-                Operation::PoolTo(_) | Operation::Linear(_) => {
-                    panic!("{channels} channels: no layer of a backbone")
-                }
-            });
+            let inputs = match node.operation {
+                Operation::Input => vec![pixels.clone()],
+                _ => node.inputs.iter().map(|&at| outputs[at].clone()).collect(),
+            };
+            outputs.push(node.operation.compute(inputs));
         }
         outputs
     }
@@ -621,10 +618,10 @@ mod tests {
             }
         }
         let device = Device::flex();
-        let mut random = Randomize(ChaCha8Rng::seed_from_u64(3));
+        let mut random = RandomNumbers::new(3);
         let network = config.init(&device).map(&mut random);
         // The smallest image of Inception-ResNet-v2, and an odd size.
-        let pixels = random.numbers([1, 3, 75, 81], -1.0..1.0, &device);
+        let pixels = random.tensor([1, 3, 75, 81], -1.0..1.0, &device);
         (network, pixels)
     }
 

@@ -21,4 +21,5 @@ pub mod named;
 pub mod onnx;
 pub mod parameters;
 pub mod progress;
+pub(crate) mod random;
 pub mod third_party;

@@ -3,7 +3,7 @@
 //!
 //! This module is above the formats. What a format has to provide is in [`format`](super::format).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
@@ -58,21 +58,28 @@ fn find_with_train(
     formats: &[Format],
     root: &Path,
 ) -> Result<Option<(usize, FoundSplits)>, DataError> {
-    let has_train = |at: usize, found: &FoundSplits| {
-        let mut splits = found.splits.iter();
-        splits.any(|split| split.split == Split::Train) && formats[at].has_annotations(found)
+    let splits_of = |found: &FoundSplits| -> BTreeSet<String> {
+        let splits = found.splits.iter();
+        splits.map(|split| split.split.to_string()).collect()
     };
     let first = find_in(formats, root)?;
     let Some((at, found)) = &first else {
         return Ok(None);
     };
-    if !root.is_dir() || has_train(*at, found) {
+    let (at, of_first, train) = (*at, splits_of(found), Split::Train.to_string());
+    let is_empty = !formats[at].has_annotations(found);
+    if !root.is_dir() || of_first.contains(&train) && !is_empty {
         return Ok(first);
     }
     let better = (at + 1..formats.len()).find_map(|other| {
         // What is wrong with another format is reported as not used.
         let found = formats[other].find(root).ok()??;
-        has_train(other, &found).then_some((other, found))
+        let splits = splits_of(&found);
+        // Images without a split are of train: these may be results.
+        let is_more = is_empty || splits.is_superset(&of_first);
+        let is_better =
+            splits.contains(&train) && is_more && formats[other].has_annotations(&found);
+        is_better.then_some((other, found))
     });
     Ok(better.or(first))
 }

@@ -100,8 +100,7 @@ impl PartName {
         let lower = name.to_lowercase();
         let mut kinds = Vec::new();
         let (mut rest, mut is_whole) = (Vec::new(), true);
-        let words = lower.split(|character: char| !character.is_alphanumeric());
-        for word in words.filter(|word| !word.is_empty()) {
+        for word in words_of(&lower) {
             let kind = part_of_word(word);
             let is_split = matches!(kind, Some(PartKind::Train | PartKind::Val | PartKind::Test));
             if !is_split {
@@ -109,6 +108,10 @@ impl PartName {
             }
             is_whole &= kind.is_some() || is_filler(word);
             kinds.extend(kind);
+        }
+        // `test-dev` is a part of test.
+        if kinds.contains(&PartKind::Test) && words_of(&lower).any(|word| word == "dev") {
+            kinds.retain(|kind| *kind != PartKind::Val);
         }
         // The split is more specific than the kind of files: `train_images` is of train.
         let kind = kinds.into_iter().min()?;
@@ -118,6 +121,11 @@ impl PartName {
             is_whole,
         })
     }
+}
+
+fn words_of(name: &str) -> impl Iterator<Item = &str> {
+    let words = name.split(|character: char| !character.is_alphanumeric());
+    words.filter(|word| !word.is_empty())
 }
 
 /// Returns whether a word does not describe the contents of a directory: `set`, `data`, a number.
@@ -174,22 +182,78 @@ pub(crate) fn are_parts(names: &[String]) -> bool {
 
 /// Returns the only one of the names that denotes a split: `training_set` for train.
 pub(crate) fn only_part_of(names: &[String], split: Split) -> Option<&str> {
-    let mut found = names_of_split(names, split);
+    let mut found = names
+        .iter()
+        .filter(|name| PartName::of(name).is_some_and(|part| part.kind.split() == Some(split)));
     let first = found.next()?;
     found.next().is_none().then_some(first)
 }
 
-/// Returns the names that denote a split: `train2014` and `train2017` for train.
-pub(crate) fn names_of_split(names: &[String], split: Split) -> impl Iterator<Item = &str> {
-    let kind = match split {
-        Split::Train => PartKind::Train,
-        Split::Val => PartKind::Val,
-        Split::Test => PartKind::Test,
-    };
-    names
+impl PartKind {
+    fn split(self) -> Option<Split> {
+        match self {
+            Self::Train => Some(Split::Train),
+            Self::Val => Some(Split::Val),
+            Self::Test => Some(Split::Test),
+            Self::Images | Self::Masks | Self::Annotations => None,
+        }
+    }
+}
+
+/// The split that the name of a directory denotes, beside the names of those around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NamedSplit {
+    /// `train2017`, `val_set`; `DET-train` beside `DET-val`, `trainA` beside `valA`.
+    Split(Split),
+    /// The name of a split is a part of another name, such as `test_track`.
+    Unclear(Split),
+    /// None.
+    None,
+}
+
+/// Returns the split of each of the directories beside each other.
+pub(crate) fn splits_of_names(names: &[String]) -> Vec<NamedSplit> {
+    let parts: Vec<Option<(Split, String, bool)>> = names
         .iter()
-        .filter(move |name| PartName::of(name).is_some_and(|part| part.kind == kind))
-        .map(String::as_str)
+        .map(|name| {
+            let of_words = PartName::of(name).and_then(|part| {
+                let split = part.kind.split()?;
+                Some((split, part.rest, part.is_whole))
+            });
+            of_words.or_else(|| {
+                let (split, rest) = split_before_capital(name)?;
+                Some((split, rest.to_lowercase(), false))
+            })
+        })
+        .collect();
+    // Names that differ by the split only: the others with the word of a split are of this kind, too.
+    let mut known = parts.iter().flatten();
+    let is_scheme = known.any(|(split, rest, is_whole)| {
+        let mut others = parts.iter().flatten();
+        !is_whole && others.any(|(other, of_other, _)| other != split && of_other == rest)
+    });
+    parts
+        .into_iter()
+        .map(|part| match part {
+            Some((split, _, true)) => NamedSplit::Split(split),
+            Some((split, ..)) if is_scheme => NamedSplit::Split(split),
+            Some((split, ..)) => NamedSplit::Unclear(split),
+            None => NamedSplit::None,
+        })
+        .collect()
+}
+
+/// Divides a name such as `trainA` into the split and the rest.
+fn split_before_capital(name: &str) -> Option<(Split, &str)> {
+    let mut all = Split::ALL.into_iter();
+    all.find_map(|split| {
+        let mut names = split.names().iter();
+        names.find_map(|prefix| {
+            let rest = name.strip_prefix(prefix)?;
+            let is_word = rest.chars().next().is_some_and(char::is_uppercase);
+            is_word.then_some((split, rest))
+        })
+    })
 }
 
 /// The reason why no validation images can be held out of a split.

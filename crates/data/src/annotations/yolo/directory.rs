@@ -87,7 +87,21 @@ impl YoloDirectory {
         root: &Path,
         listing: &DirectoryListing,
     ) -> Result<Option<Self>, DataError> {
-        let UsualSplits { splits, notes } = UsualSplits::find(root, listing);
+        let UsualSplits {
+            splits,
+            notes,
+            unclear,
+        } = UsualSplits::find(root, listing);
+        if let Some(file) = unclear {
+            return Err(LayoutError::Incomplete {
+                root: root.to_owned(),
+                file,
+                problem: "the name leaves open whether its images are of one split, and so do others",
+                missing: "a data.yaml with `train` and `val`",
+                remedy: "write a data.yaml with the directories of each split (`train: [images/a, images/b]`) and `names`",
+            }
+            .into());
+        }
         if splits.is_empty() {
             return match labels_without_images(root, listing) {
                 Some(file) => Err(LayoutError::Incomplete {

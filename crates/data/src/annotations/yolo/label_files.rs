@@ -1,6 +1,7 @@
 //! The label files of images: where they are, which of several copies counts, and their boxes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Component, Display, Path, PathBuf};
 
 use rayon::prelude::*;
@@ -185,8 +186,10 @@ impl LabelFiles {
                     labels.paths.push(path.clone());
                 }
                 (_, [only]) => {
-                    number += 1;
-                    example.get_or_insert_with(|| (image, only.clone()));
+                    if !differ_in_labels_only(path, only) {
+                        number += 1;
+                        example.get_or_insert_with(|| (image, only.clone()));
+                    }
                     labels.paths.push(only.clone());
                 }
                 _ => {
@@ -209,6 +212,14 @@ impl LabelFiles {
     pub(super) fn twins_of(&self, label_file: &Path) -> &[PathBuf] {
         self.twins.get(label_file).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Returns whether two paths differ in the capitals of the directory `labels` only.
+fn differ_in_labels_only(a: &Path, b: &Path) -> bool {
+    let is_labels = |name: &OsStr| name.eq_ignore_ascii_case("labels");
+    a.iter()
+        .zip(b)
+        .all(|(a, b)| a == b || is_labels(a) && is_labels(b))
 }
 
 /// Looks for the label file of an image.

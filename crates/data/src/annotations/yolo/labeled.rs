@@ -57,17 +57,20 @@ pub(super) fn unlisted_images(files: &DatasetFiles) -> Option<String> {
     Some(format!("{images} that no list names, such as {first}"))
 }
 
-/// Describes the labeled images directly in the directory of a dataset whose splits are in others.
+/// Describes the labeled images directly in the directories around those of the splits.
 fn images_beside_splits(files: &DatasetFiles) -> Option<String> {
-    let is_used = files
-        .image_directories()
-        .any(|place| files.root.starts_with(place));
-    if is_used || !files.root.is_dir() {
-        return None;
-    }
-    let mut images = images_in(&files.root);
-    images.retain(|image| is_label(&image.with_extension("txt")));
-    let first = images.first()?.file_name()?.display().to_string();
+    let around = files.image_directories().filter_map(|place| place.parent());
+    let around = around.filter(|directory| directory.starts_with(&files.root));
+    let mut around: BTreeSet<&Path> = around.chain([files.root.as_path()]).collect();
+    around.retain(|directory| {
+        let mut places = files.image_directories();
+        directory.is_dir() && !places.any(|place| directory.starts_with(place))
+    });
+    let images = around.into_iter().flat_map(images_in);
+    let labeled = images.filter(|image| is_label(&image.with_extension("txt")));
+    let images: Vec<PathBuf> = labeled.collect();
+    let first = images.first()?;
+    let first = first.strip_prefix(&files.root).unwrap_or(first).display();
     let images = count(images.len(), "labeled image");
     Some(format!(
         "{images} beside the directories of the splits, such as {first}"

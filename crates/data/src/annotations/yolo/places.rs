@@ -1,5 +1,6 @@
 //! The images of each split where no file describes them.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::directory::{is_label, name_list};
@@ -8,7 +9,7 @@ use super::labeled::has_labeled_image;
 use crate::annotations::image_files::{
     DirectoryListing, first_few, holds_images, holds_images_directly,
 };
-use crate::annotations::layout::{Split, names_of_split};
+use crate::annotations::layout::{NamedSplit, Split, splits_of_names};
 use crate::images::decode::has_image_extension;
 use crate::text_file::read_text;
 
@@ -16,8 +17,10 @@ use crate::text_file::read_text;
 #[derive(Debug, Default)]
 pub(super) struct UsualSplits {
     pub(super) splits: Vec<(Split, Vec<PathBuf>)>,
-    /// What was not taken, one line each.
+    /// What was not taken, and what was assumed, one line each.
     pub(super) notes: Vec<String>,
+    /// A directory whose split its name leaves open, beside one of another such split.
+    pub(super) unclear: Option<PathBuf>,
 }
 
 impl UsualSplits {
@@ -30,17 +33,22 @@ impl UsualSplits {
         ];
         let mut named = named.map(|splits| Self {
             splits,
-            notes: Vec::new(),
+            ..Self::default()
         });
         if let Some(found) = named.iter_mut().find(|found| found.has_train()) {
-            return std::mem::take(found);
+            let mut found = std::mem::take(found);
+            found
+                .notes
+                .extend(in_images.and_then(|images| found.unlabeled_beside(root, &images)));
+            return found;
         }
         // Classes have such directories, too, but no labels.
         let labeled = || {
+            let is_result = |found: &Self| found.has_train() || found.unclear.is_some();
             let below = images.as_ref().map(|images| Self::of_labeled(root, images));
-            let below = below.filter(Self::has_train);
+            let below = below.filter(is_result);
             let above = || name_list(root).map(|_| Self::of_labeled(root, root));
-            below.or_else(above).filter(Self::has_train)
+            below.or_else(above).filter(is_result)
         };
         let is_any = named.iter().any(|found| !found.splits.is_empty());
         if is_any {
@@ -60,7 +68,7 @@ impl UsualSplits {
         match place {
             Some(place) => Self {
                 splits: vec![(Split::Train, vec![place])],
-                notes: Vec::new(),
+                ..Self::default()
             },
             None => labeled().unwrap_or_default(),
         }
@@ -70,48 +78,122 @@ impl UsualSplits {
         self.splits.iter().any(|(split, _)| *split == Split::Train)
     }
 
-    /// Finds the directories within one whose images have labels. The split is a word in the names of the directories;
-    /// if no name has one, all are of train.
+    /// Describes the directories beside those of the splits, in `images`, in which no image has a label.
+    fn unlabeled_beside(&self, root: &Path, images: &DirectoryListing) -> Option<String> {
+        let directories = images.directories.iter();
+        let mut directories: Vec<PathBuf> = directories
+            .filter_map(|name| images.directory(&[name]))
+            .collect();
+        directories.retain(|directory| {
+            let mut places = self.splits.iter().flat_map(|(_, places)| places);
+            holds_images_directly(directory)
+                && !places.any(|place| place.starts_with(directory))
+                && !self.is_used(directory)
+                && !has_labeled_image(root, directory)
+        });
+        not_labeled(root, &directories)
+    }
+
+    fn is_used(&self, directory: &Path) -> bool {
+        let mut places = self.splits.iter().flat_map(|(_, places)| places);
+        places.any(|place| directory.starts_with(place))
+    }
+
+    /// Finds the directories within one whose images have labels, and their splits by the names of the directories, from the
+    /// outermost on. Those without a split are of train if no other is.
     fn of_labeled(root: &Path, within: &Path) -> Self {
         let mut directories = Vec::new();
         collect(within, 0, &mut directories);
         let (labeled, others): (Vec<PathBuf>, Vec<PathBuf>) = directories
             .into_iter()
             .partition(|directory| has_labeled_image(root, directory));
-        if labeled.is_empty() {
-            return Self::default();
-        }
-        let split_of = |directory: &PathBuf| {
-            let below = directory.strip_prefix(root).unwrap_or(directory);
-            let mut names = below.iter().rev();
-            names.find_map(|name| Split::in_name(&name.to_string_lossy()))
-        };
-        let mut splits = Vec::new();
-        for split in Split::ALL {
-            let places = labeled.iter().filter(|path| split_of(path) == Some(split));
-            let places = outermost(places.cloned().collect());
-            if !places.is_empty() {
-                splits.push((split, places));
+        let mut names = NamesAround::default();
+        let (mut of_splits, mut rest, mut unclear) = (Vec::new(), Vec::new(), Vec::new());
+        for directory in labeled {
+            match names.split_of(root, &directory) {
+                NamedSplit::Split(split) => of_splits.push((split, directory)),
+                NamedSplit::Unclear(split) => {
+                    unclear.push((split, directory.clone()));
+                    rest.push(directory);
+                }
+                NamedSplit::None => rest.push(directory),
             }
         }
-        if splits.is_empty() {
-            splits.push((Split::Train, outermost(labeled)));
+        let mut found = Self::default();
+        if of_splits.is_empty()
+            && let Some((first, path)) = unclear.first()
+            && unclear.iter().any(|(split, _)| split != first)
+        {
+            found.unclear = Some(path.clone());
+            return found;
         }
-        let is_used = |directory: &&PathBuf| {
-            let mut places = splits.iter().flat_map(|(_, places)| places);
-            places.any(|place| directory.starts_with(place))
-        };
-        let unused = others.iter().filter(|directory| !is_used(directory));
-        let unused = unused.map(|path| path.strip_prefix(root).unwrap_or(path).display());
-        let unused: Vec<String> = unused.map(|path| path.to_string()).collect();
-        let notes = (!unused.is_empty()).then(|| {
-            let shown = first_few(unused.iter().map(String::as_str));
-            format!("no image in {shown} has a label file: these images are not used")
-        });
-        Self {
-            splits,
-            notes: notes.into_iter().collect(),
+        let of_train = of_splits.iter().any(|(split, _)| *split == Split::Train);
+        if !of_train && (!of_splits.is_empty() || !unclear.is_empty()) && !rest.is_empty() {
+            let shown = shown_below(root, &rest);
+            found.notes.push(format!(
+                "the names of {shown} are those of no split: these images are of train"
+            ));
         }
+        for split in Split::ALL {
+            let places = of_splits.iter().filter(|(of, _)| *of == split);
+            let mut places: Vec<PathBuf> = places.map(|(_, path)| path.clone()).collect();
+            if split == Split::Train && !of_train {
+                places.append(&mut rest);
+            }
+            let places = outermost(places);
+            if !places.is_empty() {
+                found.splits.push((split, places));
+            }
+        }
+        if found.splits.is_empty() {
+            return found;
+        }
+        let mut unused = others;
+        unused.retain(|directory| !found.is_used(directory));
+        found.notes.extend(not_labeled(root, &unused));
+        found
+    }
+}
+
+/// Describes directories in which no image has a label.
+fn not_labeled(root: &Path, directories: &[PathBuf]) -> Option<String> {
+    (!directories.is_empty()).then(|| {
+        let shown = shown_below(root, directories);
+        format!("no image in {shown} has a label file: these images are not used")
+    })
+}
+
+fn shown_below(root: &Path, directories: &[PathBuf]) -> String {
+    let names = directories.iter();
+    let names = names.map(|path| path.strip_prefix(root).unwrap_or(path).display());
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
+    first_few(names.iter().map(String::as_str))
+}
+
+/// The splits by the names of directories; those beside each other are read together.
+#[derive(Default)]
+struct NamesAround(HashMap<PathBuf, HashMap<String, NamedSplit>>);
+
+impl NamesAround {
+    /// Returns the split that the outermost name denotes, or one that is unclear.
+    fn split_of(&mut self, root: &Path, directory: &Path) -> NamedSplit {
+        let below = directory.strip_prefix(root).unwrap_or(directory);
+        let mut around = root.to_owned();
+        let mut last = NamedSplit::None;
+        for name in below {
+            let known = self.0.entry(around.clone()).or_insert_with(|| {
+                let names = DirectoryListing::of(&around).directories;
+                let splits = splits_of_names(&names);
+                names.into_iter().zip(splits).collect()
+            });
+            match known.get(&*name.to_string_lossy()) {
+                Some(found @ NamedSplit::Split(_)) => return *found,
+                Some(found @ NamedSplit::Unclear(_)) => last = *found,
+                _ => {}
+            }
+            around.push(name);
+        }
+        last
     }
 }
 
@@ -148,9 +230,13 @@ fn by_word(
     in_images: Option<&DirectoryListing>,
 ) -> Vec<(Split, Vec<PathBuf>)> {
     let of_split = |listing: &DirectoryListing, split| -> Vec<PathBuf> {
-        let names = names_of_split(&listing.directories, split);
+        let names = listing.directories.iter();
+        let splits = splits_of_names(&listing.directories);
+        let names = names
+            .zip(splits)
+            .filter(|(_, of)| *of == NamedSplit::Split(split));
         names
-            .filter_map(|name| listing.directory(&[name]))
+            .filter_map(|(name, _)| listing.directory(&[name]))
             .collect()
     };
     let find = |split| {

@@ -379,7 +379,8 @@ fn label_files_in_other_capitals_are_found_and_counted() {
                 ("Labels/a.txt", label),
                 ("Labels/B.TXT", label),
             ],
-            "2 label files found by",
+            // That of a.png differs in the capitals of the directory only.
+            "1 label file found by",
         ),
         (
             &[
@@ -950,6 +951,57 @@ fn splits_in_the_names_of_deeper_directories_are_not_joined() {
             // One name is exact; train has another.
             &["train train_set", "test Test"],
         ),
+        // The outermost name decides.
+        (
+            &[
+                ("train/test_track/a.png", ""),
+                ("train/test_track/a.txt", label),
+                ("val/train_station/b.png", ""),
+                ("val/train_station/b.txt", label),
+            ],
+            &["train train/test_track", "val val/train_station"],
+        ),
+        (
+            &[
+                ("A-train/images/a.png", ""),
+                ("A-val/images/b.png", ""),
+                ("A-test-dev/images/c.png", ""),
+                ("A-train/labels/a.txt", label),
+            ],
+            &[
+                "train A-train/images",
+                "val A-val/images",
+                "test A-test-dev/images",
+            ],
+        ),
+        (
+            &[
+                ("trainA/a.png", ""),
+                ("trainA/a.txt", label),
+                ("valA/b.png", ""),
+                ("valA/b.txt", label),
+            ],
+            &["train trainA", "val valA"],
+        ),
+        // A name without a split beside that of val.
+        (
+            &[
+                ("batch1/a.png", ""),
+                ("batch1/a.txt", label),
+                ("val/b.png", ""),
+                ("val/b.txt", label),
+            ],
+            &["train batch1", "val val"],
+        ),
+        (
+            &[
+                ("cam_test/a.png", ""),
+                ("cam_test/a.txt", label),
+                ("cam_front/b.png", ""),
+                ("cam_front/b.txt", label),
+            ],
+            &["train cam_front cam_test"],
+        ),
         (
             &[
                 ("images/train2014/a.png", ""),
@@ -1012,6 +1064,37 @@ fn images_without_labels_or_with_other_annotations_in_deeper_directories_are_nam
     // Also where the same images have labels.
     put_all(root, &[("b/b.txt", label)]);
     assert_eq!(DatasetFiles::find(root).unwrap().unused, ["b (Pascal VOC)"]);
+    let dir = tempfile::tempdir().unwrap();
+    put_all(
+        dir.path(),
+        &[
+            ("classes.txt", "cat\n"),
+            ("images/train/a.png", ""),
+            ("labels/train/a.txt", label),
+            ("images/unlabeled/b.png", ""),
+        ],
+    );
+    assert_eq!(
+        read_train(dir.path()).unwrap().notes,
+        ["no image in images/unlabeled has a label file: these images are not used"]
+    );
+    // Several names that may be those of splits.
+    let dir = tempfile::tempdir().unwrap();
+    put_all(
+        dir.path(),
+        &[
+            ("classes.txt", "cat\n"),
+            ("train_station/a.png", ""),
+            ("train_station/a.txt", label),
+            ("test_tube/b.png", ""),
+            ("test_tube/b.txt", label),
+        ],
+    );
+    let message = read_train(dir.path()).unwrap_err();
+    assert!(
+        message.contains("test_tube: the name leaves open whether its images are of one split"),
+        "{message}"
+    );
     // Labeled images beside the directories of the splits.
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
@@ -1029,6 +1112,25 @@ fn images_without_labels_or_with_other_annotations_in_deeper_directories_are_nam
         DatasetFiles::find(root).unwrap().unused,
         ["1 labeled image beside the directories of the splits, such as a.png"]
     );
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "cat\n"),
+            ("Train/a.png", ""),
+            ("Train/a.txt", label),
+            ("Train/Images/b.png", ""),
+            ("Train/Labels/b.txt", label),
+        ],
+    );
+    let found = DatasetFiles::find(root).unwrap();
+    assert_eq!(
+        found.unused,
+        ["1 labeled image beside the directories of the splits, such as Train/a.png"]
+    );
+    // The capitals of the directory are no difference of names.
+    assert_eq!(found.read().unwrap().splits[0].notes, Vec::<String>::new());
 }
 
 #[test]
@@ -1110,4 +1212,12 @@ fn annotations_with_a_train_split_are_preferred_to_those_of_val_in_another_forma
         found.unused,
         ["COCO annotations (annotations/instances_val2017.json)"]
     );
+    // Without splits they may be predictions.
+    std::fs::remove_file(root.join("coco.yaml")).unwrap();
+    for name in ["images/train2017", "labels/train2017"] {
+        std::fs::remove_dir_all(root.join(name)).unwrap();
+    }
+    put_all(root, &[("classes.txt", "cat\n")]);
+    let found = DatasetFiles::find(root).unwrap();
+    assert_eq!(found.format.key(), "coco");
 }
