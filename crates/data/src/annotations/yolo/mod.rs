@@ -195,7 +195,7 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
     let directory = YoloDirectory::of_dataset(files)?;
     let mut collected: Vec<SplitEntries> = wanted
         .iter()
-        .map(|split| collect_split(&directory, files.split(*split)?))
+        .map(|split| collect_split(&directory, files.split(*split)?, files))
         .collect::<Result<_, _>>()?;
     // The class names are those of all splits.
     if let Some(first) = collected.first_mut() {
@@ -204,7 +204,31 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
     Ok(collected)
 }
 
-fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitEntries, DataError> {
+/// Returns the images of the other splits by their label files, where those of all images are in one directory. An image
+/// that is in both splits is not among them.
+fn images_of_other_splits(
+    directory: &YoloDirectory,
+    files: &SplitFiles,
+    dataset: &DatasetFiles,
+    own: &[PathBuf],
+) -> HashMap<PathBuf, PathBuf> {
+    let own: HashSet<&PathBuf> = own.iter().collect();
+    let others = dataset.splits.iter();
+    let others = others.filter(|other| other.split != files.split);
+    // What is wrong with another split is reported with it.
+    let images = others.filter_map(|other| SplitImages::of(&directory.root, other).ok());
+    let images = images.flat_map(|images| images.paths);
+    let images = images.filter(|image| !own.contains(image));
+    images
+        .map(|image| (LabelPlace::InLabels.path(&directory.root, &image), image))
+        .collect()
+}
+
+fn collect_split(
+    directory: &YoloDirectory,
+    files: &SplitFiles,
+    dataset: &DatasetFiles,
+) -> Result<SplitEntries, DataError> {
     let SplitImages {
         paths,
         mut notes,
@@ -236,7 +260,16 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         image_root: common_root(paths.iter().filter_map(|path| path.parent())),
         ..CollectedSplit::default()
     };
+    let others = match place {
+        LabelPlace::InLabels => images_of_other_splits(directory, files, dataset, &paths),
+        _ => HashMap::new(),
+    };
     for image in read {
+        if image.labels.is_some()
+            && let Some(other) = others.get(image.label_file)
+        {
+            collected.add_problem(of_two_images(image.label_file, image.path, other));
+        }
         // Before the problems of the same image, which follow from it.
         if let Some(error) = ambiguous.remove(image.path) {
             collected.add_problem(error);
@@ -287,6 +320,12 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         dropped: collected.dropped,
         notes,
     })
+}
+
+fn of_two_images(label_file: &Path, first: &Path, second: &Path) -> DataError {
+    let (first, second) = (first.display(), second.display());
+    let both = format!("the label file of two images, {first} and {second}");
+    DataError::contradiction(label_file, both)
 }
 
 /// What was read of an image and its label file.
@@ -352,9 +391,7 @@ impl<'a> CollectedSplit<'a> {
         let boxes = if let Some(labels) = image.labels {
             self.label_files.insert(label_file.to_owned());
             if let Some(first) = self.image_of.insert(label_file, path) {
-                let (first, second) = (first.display(), path.display());
-                let both = format!("the label file of two images, {first} and {second}");
-                self.add_problem(DataError::contradiction(label_file, both));
+                self.add_problem(of_two_images(label_file, first, path));
             }
             self.boxes(labels, size)
         } else {

@@ -25,6 +25,21 @@ pub(super) struct UsualSplits {
 
 impl UsualSplits {
     pub(super) fn find(root: &Path, listing: &DirectoryListing) -> Self {
+        let mut found = Self::find_images(root, listing);
+        if !found.splits.is_empty() {
+            let names = Split::ALL.into_iter().flat_map(Split::names);
+            let lists = names.map(|name| format!("{name}.txt"));
+            let others = lists.filter(|name| {
+                let path = root.join(name);
+                path.is_file() && !is_image_list(&path)
+            });
+            let notes = others.map(|name| format!("{name} names no image files: it is not used"));
+            found.notes.extend(notes);
+        }
+        found
+    }
+
+    fn find_images(root: &Path, listing: &DirectoryListing) -> Self {
         let images = listing.directory(&IMAGES);
         let in_images = images.as_ref().map(|path| DirectoryListing::of(path));
         let named = [
@@ -50,10 +65,13 @@ impl UsualSplits {
             let above = || name_list(root).map(|_| Self::of_labeled(root, root));
             below.or_else(above).filter(is_result)
         };
-        let is_any = named.iter().any(|found| !found.splits.is_empty());
-        if is_any {
-            let first = named.into_iter().find(|found| !found.splits.is_empty());
-            return labeled().or(first).unwrap_or_default();
+        if let Some(first) = named.into_iter().find(|found| !found.splits.is_empty()) {
+            let of_first: Vec<Split> = first.splits.iter().map(|(split, _)| *split).collect();
+            let has_all = |found: &Self| {
+                let mut splits = of_first.iter();
+                splits.all(|wanted| found.splits.iter().any(|(split, _)| split == wanted))
+            };
+            return labeled().filter(has_all).unwrap_or(first);
         }
         let list = root.join("images.txt");
         let places = [
@@ -127,6 +145,8 @@ impl UsualSplits {
             found.unclear = Some(path.clone());
             return found;
         }
+        // Images are looked for at any depth, so a directory around those of a split would have their images, too.
+        rest.retain(|outer: &PathBuf| !of_splits.iter().any(|(_, place)| place.starts_with(outer)));
         let of_train = of_splits.iter().any(|(split, _)| *split == Split::Train);
         if !of_train && (!of_splits.is_empty() || !unclear.is_empty()) && !rest.is_empty() {
             let shown = shown_below(root, &rest);

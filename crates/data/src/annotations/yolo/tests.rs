@@ -983,6 +983,27 @@ fn splits_in_the_names_of_deeper_directories_are_not_joined() {
             ],
             &["train trainA", "val valA"],
         ),
+        // Labeled images around the directory of a split are no split of their own.
+        (
+            &[
+                ("images/a.png", ""),
+                ("labels/a.txt", label),
+                ("images/val2017/b.png", ""),
+                ("labels/val2017/b.txt", label),
+            ],
+            &["val images/val2017"],
+        ),
+        // Nor are those that a list of another split names.
+        (
+            &[
+                ("images/a.png", ""),
+                ("images/b.png", ""),
+                ("labels/a.txt", label),
+                ("labels/b.txt", label),
+                ("val.txt", "images/b.png\n"),
+            ],
+            &["val val.txt"],
+        ),
         // A name without a split beside that of val.
         (
             &[
@@ -1027,7 +1048,8 @@ fn splits_in_the_names_of_deeper_directories_are_not_joined() {
         });
         assert_eq!(splits.collect::<Vec<_>>(), expected, "{files:?}");
         let unused = DatasetFiles::find(dir.path()).unwrap().unused;
-        assert_eq!(unused, Vec::<String>::new(), "{files:?}");
+        let is_whole = !files.contains(&("images/a.png", ""));
+        assert_eq!(unused.is_empty(), is_whole, "{files:?}: {unused:?}");
     }
 }
 
@@ -1220,4 +1242,29 @@ fn annotations_with_a_train_split_are_preferred_to_those_of_val_in_another_forma
     put_all(root, &[("classes.txt", "cat\n")]);
     let found = DatasetFiles::find(root).unwrap();
     assert_eq!(found.format.key(), "coco");
+}
+
+#[test]
+fn one_label_file_for_images_of_two_splits_is_an_error() {
+    let label = "0 0.5 0.5 0.5 0.5\n";
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "cat\n"),
+            ("images/train/a.png", ""),
+            ("images/val/b.png", ""),
+            ("labels/a.txt", label),
+            ("labels/b.txt", label),
+        ],
+    );
+    assert!(read_train(root).is_ok());
+    put_all(root, &[("images/val/a.png", "")]);
+    let message = read_train(root).unwrap_err();
+    assert!(
+        message.contains("labels/a.txt: the label file of two images")
+            && message.contains("val/a.png"),
+        "{message}"
+    );
 }
