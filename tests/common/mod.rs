@@ -12,11 +12,13 @@ pub mod torchvision;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensors};
-use sedet::weights::parameters::{ModulePath, load_named_tensors, named_shapes, named_tensors};
+use sedet::weights::parameters::{
+    load_named_tensors, named_gradients, named_shapes, named_tensors,
+};
 
 /// Returns the device under test: the CPU, or the one that `SEDET_TEST_DEVICE` names.
 pub fn device() -> Device {
@@ -153,13 +155,9 @@ pub fn gradients_by_name<M: Module>(
     model: &M,
     gradients: &Gradients,
 ) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
-    let mut collect = CollectGradients {
-        gradients,
-        path: ModulePath::default(),
-        found: BTreeMap::new(),
-    };
-    model.visit(&mut collect);
-    collect.found
+    let found = named_gradients(model, gradients).into_iter();
+    let parts = found.map(|(name, data)| (name, (data.shape().to_vec(), data.iter().collect())));
+    parts.collect()
 }
 
 /// Returns whether a tensor is transposed in fixtures with native names: torch's linear layers, and the
@@ -225,26 +223,4 @@ pub fn parameter_count<M: Module>(network: &M) -> u64 {
         .filter(|(name, _)| !name.contains("running"))
         .map(|(_, shape)| shape.iter().product::<usize>() as u64)
         .sum()
-}
-
-struct CollectGradients<'a> {
-    gradients: &'a Gradients,
-    path: ModulePath,
-    found: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-}
-
-impl ModuleVisitor for CollectGradients<'_> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-    fn exit_module(&mut self, _: &str, container: &str) {
-        self.path.exit(container);
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            let shape = gradient.dims().to_vec();
-            self.found
-                .insert(self.path.name(), (shape, values(gradient)));
-        }
-    }
 }

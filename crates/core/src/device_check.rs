@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use serde::Serialize;
 
@@ -14,11 +14,12 @@ use crate::backbones::summary::{Node, Operation, Tracer};
 use crate::backbones::zoo::{self, ZooError};
 use crate::classification::classifier::{Classifier, ClassifierConfig};
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig, Preset};
+use crate::detection::host;
 use crate::detection::roi_heads::{BoxHeadOutput, TrainingSample, roi_losses};
 use crate::detection::rpn::{RpnOutput, rpn_losses};
 use crate::detection::sampler::SampleOrder;
 use crate::device::Backend;
-use crate::weights::parameters::ModulePath;
+use crate::weights::parameters::{NamedTensors, named_gradients};
 use crate::weights::random::RandomNumbers;
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_nn::nn::norm::NormKind;
@@ -243,8 +244,15 @@ impl Value {
 
     fn of_any(tensor: &AnyTensor) -> Self {
         Self {
-            numbers: crate::detection::host(tensor.flat.clone()),
+            numbers: host(tensor.flat.clone()),
             shape: tensor.shape.clone(),
+        }
+    }
+
+    fn of_data(data: TensorData) -> Self {
+        Self {
+            shape: data.shape().to_vec(),
+            numbers: data.iter().collect(),
         }
     }
 
@@ -272,7 +280,7 @@ impl Value {
 }
 
 type Run<'a> = Box<dyn Fn(&[AnyTensor]) -> Vec<AnyTensor> + 'a>;
-type Visit<'a> = Box<dyn Fn(&mut GradientReader<'_>) + 'a>;
+type ReadGradients<'a> = Box<dyn Fn(&Gradients) -> NamedTensors + 'a>;
 
 /// An operation of a network on one device.
 struct Subject<'a> {
@@ -280,8 +288,8 @@ struct Subject<'a> {
     kind: &'static str,
     inputs: Vec<Source>,
     run: Run<'a>,
-    /// Visits the parameters.
-    parameters: Visit<'a>,
+    /// Returns the gradients of the parameters.
+    parameters: ReadGradients<'a>,
     /// Whether gradients are compared. Where a ReLU comes after another operation, rounding decides about the gradient of
     /// some units; such operations are compared one by one, too.
     has_gradients: bool,
@@ -294,29 +302,6 @@ enum Source {
     External(usize),
     /// An output of an operation.
     Output { operation: usize, output: usize },
-}
-
-/// Reads the gradients of a module's parameters.
-struct GradientReader<'g> {
-    gradients: &'g Gradients,
-    path: ModulePath,
-    found: Vec<(String, Value)>,
-}
-
-impl ModuleVisitor for GradientReader<'_> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _: &str, container: &str) {
-        self.path.exit(container);
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            self.found.push((self.path.name(), Value::of(gradient)));
-        }
-    }
 }
 
 /// The outputs of an operation in training, and its gradients by the name of input or parameter.
@@ -363,24 +348,22 @@ impl Subject<'_> {
             };
         };
         let gradients = sum.backward();
-        let mut reader = GradientReader {
-            gradients: &gradients,
-            path: ModulePath::default(),
-            found: Vec::new(),
-        };
+        let of_parameters = (self.parameters)(&gradients).into_iter();
+        let mut found: Vec<(String, Value)> = of_parameters
+            .map(|(name, gradient)| (name, Value::of_data(gradient)))
+            .collect();
         for (index, input) in inputs.iter().enumerate() {
             if let Some(gradient) = input.flat.grad(&gradients) {
                 let name = match inputs.len() {
                     1 => "the input".to_string(),
                     _ => format!("input {index}"),
                 };
-                reader.found.push((name, Value::of(gradient)));
+                found.push((name, Value::of(gradient)));
             }
         }
-        (self.parameters)(&mut reader);
         Trained {
             outputs,
-            gradients: reader.found,
+            gradients: found,
         }
     }
 }
@@ -470,12 +453,12 @@ fn of_node<'a>(node: &Node<'a>) -> Subject<'a> {
             let inputs = inputs.iter().map(AnyTensor::shaped).collect();
             vec![AnyTensor::of(operation.compute(inputs))]
         }),
-        parameters: Box::new(move |reader| match operation {
-            Operation::Conv(layer) => layer.visit(reader),
-            Operation::Norm(layer) => layer.visit(reader),
-            Operation::Se(layer) => layer.visit(reader),
-            Operation::Linear(layer) => layer.visit(reader),
-            _ => {}
+        parameters: Box::new(move |gradients| match operation {
+            Operation::Conv(layer) => named_gradients(layer, gradients),
+            Operation::Norm(layer) => named_gradients(layer, gradients),
+            Operation::Se(layer) => named_gradients(layer, gradients),
+            Operation::Linear(layer) => named_gradients(layer, gradients),
+            _ => NamedTensors::new(),
         }),
         has_gradients: true,
     }
@@ -566,7 +549,7 @@ fn of_detector<'a>(network: &'a FasterRcnn, plan: &'a DetectionPlan) -> Vec<Subj
     let maps =
         |inputs: &[AnyTensor]| -> Vec<Tensor<4>> { inputs.iter().map(AnyTensor::shaped).collect() };
     let levels = config.anchors.sizes.len();
-    let without_parameters = || -> Visit<'a> { Box::new(|_| {}) };
+    let without_parameters = || -> ReadGradients<'a> { Box::new(|_| NamedTensors::new()) };
     vec![
         Subject {
             name: "fpn".into(),
@@ -576,7 +559,7 @@ fn of_detector<'a>(network: &'a FasterRcnn, plan: &'a DetectionPlan) -> Vec<Subj
                 let levels = network.fpn.forward(maps(inputs)).into_iter();
                 levels.map(AnyTensor::of).collect()
             }),
-            parameters: Box::new(|reader| network.fpn.visit(reader)),
+            parameters: Box::new(|gradients| named_gradients(&network.fpn, gradients)),
             has_gradients: true,
         },
         Subject {
@@ -794,7 +777,7 @@ mod tests {
                     shape: inputs[0].shape.clone(),
                 }]
             }),
-            parameters: Box::new(|_| {}),
+            parameters: Box::new(|_| NamedTensors::new()),
             has_gradients: true,
         }]
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor, TensorData};
 
 /// Float tensors by their path in the module: `backbone.layer1.0.convs.0.weight`. Includes the
 /// running statistics of batch norms.
@@ -76,6 +76,39 @@ impl ModuleVisitor for Collector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.tensors
             .insert(self.path.name(), param.val().into_data());
+    }
+}
+
+/// Returns the gradients of all parameters of a module that have one.
+pub fn named_gradients<M: Module>(model: &M, gradients: &Gradients) -> NamedTensors {
+    let mut collector = GradientCollector {
+        gradients,
+        path: ModulePath::default(),
+        tensors: NamedTensors::default(),
+    };
+    model.visit(&mut collector);
+    collector.tensors
+}
+
+struct GradientCollector<'g> {
+    gradients: &'g Gradients,
+    path: ModulePath,
+    tensors: NamedTensors,
+}
+
+impl ModuleVisitor for GradientCollector<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            self.tensors.insert(self.path.name(), gradient.into_data());
+        }
     }
 }
 

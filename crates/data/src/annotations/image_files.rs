@@ -214,7 +214,7 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
 }
 
 /// Limit of nested directories; links can lead in circles.
-const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// A file below a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -313,17 +313,20 @@ impl YoloDirectory {
     /// Returns the lists of class names in a directory, other than that of the dataset.
     pub(super) fn name_lists(&self, root: &Path) -> Vec<PathBuf> {
         let places = self.splits.iter().flat_map(|(_, places)| places);
-        // In the directories of the images and of the labels, those around them, and `data`, where darknet has them.
+        // In the directories of the images and of the labels, those around them, and `data`, where darknet has them. Many
+        // directories of images are in one.
         let around = places.clone().filter_map(|place| place.parent());
         let around = around.filter(|directory| directory.starts_with(root));
+        let around: BTreeSet<&Path> = around.collect();
         let labels = around
-            .clone()
+            .iter()
+            .copied()
             .chain([root])
             .filter_map(|directory| DirectoryListing::of(directory).directory(&["labels"]));
         let within = places.cloned().chain(labels);
         let directories: BTreeSet<PathBuf> = within
             .flat_map(|directory| directories_within(&directory))
-            .chain(around.map(Path::to_owned))
+            .chain(around.iter().map(|directory| directory.to_path_buf()))
             .chain([root.to_owned(), root.join("data")])
             .collect();
         let lists = directories.iter().flat_map(|directory| {

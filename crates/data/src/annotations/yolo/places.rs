@@ -7,7 +7,7 @@ use super::directory::{is_label, name_list};
 use super::label_files::IMAGES;
 use super::labeled::has_labeled_image;
 use crate::annotations::image_files::{
-    DirectoryListing, first_few, holds_images, holds_images_directly,
+    DirectoryListing, MAX_DEPTH, first_few, holds_images, holds_images_directly,
 };
 use crate::annotations::layout::{NamedSplit, Split, splits_of_names};
 use crate::images::decode::has_image_extension;
@@ -120,11 +120,9 @@ impl UsualSplits {
     /// Finds the directories within one whose images have labels, and their splits by the names of the directories, from the
     /// outermost on. Those without a split are of train if no other is.
     fn of_labeled(root: &Path, within: &Path) -> Self {
-        let mut directories = Vec::new();
-        collect(within, 0, &mut directories);
-        let (labeled, others): (Vec<PathBuf>, Vec<PathBuf>) = directories
-            .into_iter()
-            .partition(|directory| has_labeled_image(root, directory));
+        let mut directories = ImageDirectories::default();
+        directories.collect(root, within, 0);
+        let ImageDirectories { labeled, others } = directories;
         let mut names = NamesAround::default();
         let (mut of_splits, mut rest, mut unclear) = (Vec::new(), Vec::new(), Vec::new());
         for directory in labeled {
@@ -284,36 +282,45 @@ fn is_image_list(path: &Path) -> bool {
     path.is_file() && line.is_none_or(|line| has_image_extension(Path::new(line)))
 }
 
-/// Collects the directories that contain images. Where none of many has labels, they are classes.
-fn collect(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    /// Directories of directories of videos have no deeper ones.
-    const DEPTH: usize = 5;
-    /// A dataset of scenes or videos has fewer, or its first ones have labels.
-    const MOST: usize = 2000;
-    if found.len() >= MOST {
-        return;
-    }
-    let listing = DirectoryListing::of(directory);
-    if listing.images().next().is_some() {
-        found.push(directory.to_owned());
-    }
-    if depth < DEPTH {
-        for name in &listing.directories {
-            collect(&directory.join(name), depth + 1, found);
+/// The directories directly in which there are images.
+#[derive(Default)]
+struct ImageDirectories {
+    /// Those with a labeled image.
+    labeled: Vec<PathBuf>,
+    others: Vec<PathBuf>,
+}
+
+impl ImageDirectories {
+    /// Adds a directory and those below it.
+    fn collect(&mut self, root: &Path, directory: &Path, depth: usize) {
+        /// As many without labels before the first with one are those of classes.
+        const MOST: usize = 2000;
+        if self.labeled.is_empty() && self.others.len() >= MOST {
+            return;
+        }
+        let listing = DirectoryListing::of(directory);
+        if listing.images().next().is_some() {
+            let list = if has_labeled_image(root, directory) {
+                &mut self.labeled
+            } else {
+                &mut self.others
+            };
+            list.push(directory.to_owned());
+        }
+        if depth < MAX_DEPTH {
+            for name in &listing.directories {
+                self.collect(root, &directory.join(name), depth + 1);
+            }
         }
     }
 }
 
 /// Returns the directories that are in no other of them: their images are found from above.
 fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
+    // Paths are ordered by their parts, so those within a directory follow it.
     directories.sort();
-    let mut kept: Vec<PathBuf> = Vec::new();
-    for directory in directories {
-        if !kept.iter().any(|outer| directory.starts_with(outer)) {
-            kept.push(directory);
-        }
-    }
-    kept
+    directories.dedup_by(|inner, outer| inner.starts_with(outer));
+    directories
 }
 
 /// Returns whether the directories that hold the images are named after the classes: a dataset for classification.

@@ -216,6 +216,13 @@ fn put_all(root: &Path, files: &[(&str, &str)]) {
     }
 }
 
+/// Returns a new directory with these files.
+fn directory_of(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    put_all(dir.path(), files);
+    dir
+}
+
 fn read_train(root: &Path) -> Result<crate::annotations::format::SplitAnnotations, String> {
     let read = DatasetFiles::find(root).and_then(|files| files.read());
     let read = read.map_err(|error| error.to_string())?;
@@ -885,22 +892,18 @@ fn images_in_directories_of_any_depth_are_found_by_their_labels() {
 #[test]
 fn labels_without_images_beside_those_of_images_are_named() {
     let label = "0 0.5 0.5 0.5 0.5\n";
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory_of(&[
+        ("classes.txt", "cat\n"),
+        ("train/images/a.png", ""),
+        ("train/images/cam1/b.png", ""),
+        ("train/labels/a.txt", label),
+        ("train/labels/cam1/b.txt", label),
+        ("train/labels/notes.txt", "by Ann\n"),
+        ("train/labels_old/a.txt", "0 0.4 0.5 0.5 0.5\n"),
+        ("val/labels/c.txt", label),
+        ("logs/times.txt", "2026 11 30 12 15\n"),
+    ]);
     let root = dir.path();
-    put_all(
-        root,
-        &[
-            ("classes.txt", "cat\n"),
-            ("train/images/a.png", ""),
-            ("train/images/cam1/b.png", ""),
-            ("train/labels/a.txt", label),
-            ("train/labels/cam1/b.txt", label),
-            ("train/labels/notes.txt", "by Ann\n"),
-            ("train/labels_old/a.txt", "0 0.4 0.5 0.5 0.5\n"),
-            ("val/labels/c.txt", label),
-            ("logs/times.txt", "2026 11 30 12 15\n"),
-        ],
-    );
     let found = DatasetFiles::find(root).unwrap();
     assert_eq!(
         found.unused,
@@ -1059,19 +1062,15 @@ fn images_without_labels_or_with_other_annotations_in_deeper_directories_are_nam
     let xml = "<annotation><filename>b.png</filename><size><width>8</width><height>8</height></size>\
                <object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>\
                </object></annotation>";
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory_of(&[
+        ("classes.txt", "cat\n"),
+        ("a/a.png", ""),
+        ("a/a.txt", label),
+        ("b/b.png", ""),
+        ("b/b.xml", xml),
+        ("vis/a.png", ""),
+    ]);
     let root = dir.path();
-    put_all(
-        root,
-        &[
-            ("classes.txt", "cat\n"),
-            ("a/a.png", ""),
-            ("a/a.txt", label),
-            ("b/b.png", ""),
-            ("b/b.xml", xml),
-            ("vis/a.png", ""),
-        ],
-    );
     let found = DatasetFiles::find(root).unwrap();
     assert_eq!(found.unused, ["b (Pascal VOC)"]);
     let read = found.read().unwrap();
@@ -1086,66 +1085,50 @@ fn images_without_labels_or_with_other_annotations_in_deeper_directories_are_nam
     // Also where the same images have labels.
     put_all(root, &[("b/b.txt", label)]);
     assert_eq!(DatasetFiles::find(root).unwrap().unused, ["b (Pascal VOC)"]);
-    let dir = tempfile::tempdir().unwrap();
-    put_all(
-        dir.path(),
-        &[
-            ("classes.txt", "cat\n"),
-            ("images/train/a.png", ""),
-            ("labels/train/a.txt", label),
-            ("images/unlabeled/b.png", ""),
-        ],
-    );
+    let dir = directory_of(&[
+        ("classes.txt", "cat\n"),
+        ("images/train/a.png", ""),
+        ("labels/train/a.txt", label),
+        ("images/unlabeled/b.png", ""),
+    ]);
     assert_eq!(
         read_train(dir.path()).unwrap().notes,
         ["no image in images/unlabeled has a label file: these images are not used"]
     );
     // Several names that may be those of splits.
-    let dir = tempfile::tempdir().unwrap();
-    put_all(
-        dir.path(),
-        &[
-            ("classes.txt", "cat\n"),
-            ("train_station/a.png", ""),
-            ("train_station/a.txt", label),
-            ("test_tube/b.png", ""),
-            ("test_tube/b.txt", label),
-        ],
-    );
+    let dir = directory_of(&[
+        ("classes.txt", "cat\n"),
+        ("train_station/a.png", ""),
+        ("train_station/a.txt", label),
+        ("test_tube/b.png", ""),
+        ("test_tube/b.txt", label),
+    ]);
     let message = read_train(dir.path()).unwrap_err();
     assert!(
         message.contains("test_tube: the name leaves open whether its images are of one split"),
         "{message}"
     );
     // Labeled images beside the directories of the splits.
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory_of(&[
+        ("classes.txt", "cat\n"),
+        ("a.png", ""),
+        ("a.txt", label),
+        ("train/b.png", ""),
+        ("train/b.txt", label),
+    ]);
     let root = dir.path();
-    put_all(
-        root,
-        &[
-            ("classes.txt", "cat\n"),
-            ("a.png", ""),
-            ("a.txt", label),
-            ("train/b.png", ""),
-            ("train/b.txt", label),
-        ],
-    );
     assert_eq!(
         DatasetFiles::find(root).unwrap().unused,
         ["1 labeled image beside the directories of the splits, such as a.png"]
     );
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory_of(&[
+        ("classes.txt", "cat\n"),
+        ("Train/a.png", ""),
+        ("Train/a.txt", label),
+        ("Train/Images/b.png", ""),
+        ("Train/Labels/b.txt", label),
+    ]);
     let root = dir.path();
-    put_all(
-        root,
-        &[
-            ("classes.txt", "cat\n"),
-            ("Train/a.png", ""),
-            ("Train/a.txt", label),
-            ("Train/Images/b.png", ""),
-            ("Train/Labels/b.txt", label),
-        ],
-    );
     let found = DatasetFiles::find(root).unwrap();
     assert_eq!(
         found.unused,
@@ -1157,45 +1140,33 @@ fn images_without_labels_or_with_other_annotations_in_deeper_directories_are_nam
 
 #[test]
 fn a_list_of_classes_makes_no_detection_dataset_of_class_directories_or_captions() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory_of(&[
+        ("classes.txt", "1 001.Crow\n2 002.Tern\n"),
+        ("images.txt", "1 001.Crow/a.png\n2 002.Tern/b.png\n"),
+        ("images/001.Crow/a.png", ""),
+        ("images/002.Tern/b.png", ""),
+    ]);
     let root = dir.path();
-    put_all(
-        root,
-        &[
-            ("classes.txt", "1 001.Crow\n2 002.Tern\n"),
-            ("images.txt", "1 001.Crow/a.png\n2 002.Tern/b.png\n"),
-            ("images/001.Crow/a.png", ""),
-            ("images/002.Tern/b.png", ""),
-        ],
-    );
     assert!(YoloDirectory::find(root).unwrap().is_none());
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory_of(&[
+        ("classes.txt", "cat\ndog\n"),
+        ("train.txt", "train/cat/a.png 0\ntrain/dog/b.png 1\n"),
+        ("train/cat/a.png", ""),
+        ("train/dog/b.png", ""),
+    ]);
     let root = dir.path();
-    put_all(
-        root,
-        &[
-            ("classes.txt", "cat\ndog\n"),
-            ("train.txt", "train/cat/a.png 0\ntrain/dog/b.png 1\n"),
-            ("train/cat/a.png", ""),
-            ("train/dog/b.png", ""),
-        ],
-    );
     assert!(YoloDirectory::find(root).unwrap().is_none());
     // Captions are no labels: the boxes are those of the table.
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory_of(&[
+        ("classes.txt", "cat\n"),
+        ("images/a.png", ""),
+        ("images/a.txt", "a photo of a cat\n"),
+        (
+            "annotations.csv",
+            "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,8,8,cat,1,1,5,5\n",
+        ),
+    ]);
     let root = dir.path();
-    put_all(
-        root,
-        &[
-            ("classes.txt", "cat\n"),
-            ("images/a.png", ""),
-            ("images/a.txt", "a photo of a cat\n"),
-            (
-                "annotations.csv",
-                "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,8,8,cat,1,1,5,5\n",
-            ),
-        ],
-    );
     let found = DatasetFiles::find(root).unwrap();
     assert_eq!(found.format.key(), "csv");
 }
@@ -1203,29 +1174,25 @@ fn a_list_of_classes_makes_no_detection_dataset_of_class_directories_or_captions
 #[test]
 fn annotations_with_a_train_split_are_preferred_to_those_of_val_in_another_format() {
     let label = "0 0.5 0.5 0.5 0.5\n";
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory_of(&[
+        (
+            "coco.yaml",
+            "train: train2017.txt\nval: val2017.txt\nnames: [cat]\n",
+        ),
+        ("train2017.txt", "./images/train2017/a.png\n"),
+        ("val2017.txt", "./images/val2017/b.png\n"),
+        ("images/train2017/a.png", ""),
+        ("images/val2017/b.png", ""),
+        ("labels/train2017/a.txt", label),
+        ("labels/val2017/b.txt", label),
+        (
+            "annotations/instances_val2017.json",
+            r#"{"images":[{"id":1,"file_name":"b.png","width":8,"height":8}],
+                "categories":[{"id":1,"name":"cat"}],
+                "annotations":[{"id":1,"image_id":1,"category_id":1,"bbox":[2,2,4,4],"area":16,"iscrowd":0}]}"#,
+        ),
+    ]);
     let root = dir.path();
-    put_all(
-        root,
-        &[
-            (
-                "coco.yaml",
-                "train: train2017.txt\nval: val2017.txt\nnames: [cat]\n",
-            ),
-            ("train2017.txt", "./images/train2017/a.png\n"),
-            ("val2017.txt", "./images/val2017/b.png\n"),
-            ("images/train2017/a.png", ""),
-            ("images/val2017/b.png", ""),
-            ("labels/train2017/a.txt", label),
-            ("labels/val2017/b.txt", label),
-            (
-                "annotations/instances_val2017.json",
-                r#"{"images":[{"id":1,"file_name":"b.png","width":8,"height":8}],
-                    "categories":[{"id":1,"name":"cat"}],
-                    "annotations":[{"id":1,"image_id":1,"category_id":1,"bbox":[2,2,4,4],"area":16,"iscrowd":0}]}"#,
-            ),
-        ],
-    );
     let found = DatasetFiles::find(root).unwrap();
     assert_eq!(found.format.key(), "yolo");
     let splits: Vec<Split> = found.splits.iter().map(|split| split.split).collect();
@@ -1247,18 +1214,14 @@ fn annotations_with_a_train_split_are_preferred_to_those_of_val_in_another_forma
 #[test]
 fn one_label_file_for_images_of_two_splits_is_an_error() {
     let label = "0 0.5 0.5 0.5 0.5\n";
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory_of(&[
+        ("classes.txt", "cat\n"),
+        ("images/train/a.png", ""),
+        ("images/val/b.png", ""),
+        ("labels/a.txt", label),
+        ("labels/b.txt", label),
+    ]);
     let root = dir.path();
-    put_all(
-        root,
-        &[
-            ("classes.txt", "cat\n"),
-            ("images/train/a.png", ""),
-            ("images/val/b.png", ""),
-            ("labels/a.txt", label),
-            ("labels/b.txt", label),
-        ],
-    );
     assert!(read_train(root).is_ok());
     put_all(root, &[("images/val/a.png", "")]);
     let message = read_train(root).unwrap_err();
@@ -1267,4 +1230,24 @@ fn one_label_file_for_images_of_two_splits_is_an_error() {
             && message.contains("val/a.png"),
         "{message}"
     );
+}
+
+#[test]
+fn a_dataset_with_a_directory_for_each_of_many_videos_is_read_whole() {
+    let dir = directory_of(&[("classes.txt", "cat\n"), ("images/0000/a.png", "")]);
+    let root = dir.path();
+    let image = std::fs::read(root.join("images/0000/a.png")).unwrap();
+    for number in 0..2100 {
+        for (name, content) in [
+            (format!("images/{number:04}/a.png"), &image[..]),
+            (format!("labels/{number:04}/a.txt"), b"0 0.5 0.5 0.5 0.5\n"),
+        ] {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+    }
+    let read = read_train(root).unwrap();
+    assert_eq!(read.store.image_count(), 2100);
+    assert_eq!(read.store.annotation_count(), 2100);
 }
