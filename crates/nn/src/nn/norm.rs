@@ -2,7 +2,9 @@
 //!
 //! Both are one module, so that a checkpoint has the same tensors for either.
 
-use burn::module::{Initializer, Module, Param, RunningState};
+use std::cell::RefCell;
+
+use burn::module::{Initializer, Module, Param, ParamId, RunningState};
 use burn::tensor::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -159,18 +161,111 @@ impl Norm {
         let count = (batch * height * width) as f64;
         let out = batch_norm_train(x, self.weight.val(), self.bias.val(), self.config.epsilon);
         let unbiased = out.variance * (count / (count - 1.0).max(1.0));
-        let blend = |old: Tensor<1>, new: Tensor<1>| {
-            (old * (1.0 - self.config.momentum) + new.detach() * self.config.momentum).detach()
-        };
-        self.running_mean
-            .update(blend(self.running_mean.value_sync(), out.mean));
-        self.running_var
-            .update(blend(self.running_var.value_sync(), unbiased));
+        self.follow(BatchStatistics {
+            norm: self.weight.id,
+            momentum: self.config.momentum,
+            mean: out.mean,
+            variance: unbiased,
+        });
         match (residual, with_relu) {
             (None, false) => out.y,
             (None, true) => relu(out.y),
             (Some(residual), false) => out.y + residual,
             (Some(residual), true) => add_relu(out.y, residual),
         }
+    }
+
+    /// Adds a batch to the running statistics, or keeps it for [`keeping_statistics`].
+    fn follow(&self, batch: BatchStatistics) {
+        let batch = KEPT.with_borrow_mut(|kept| match kept {
+            Some(kept) => {
+                kept.push(batch);
+                None
+            }
+            None => Some(batch),
+        });
+        let Some(batch) = batch else { return };
+        let follow = |running: &RunningState<Tensor<1>>, batch_value| {
+            running.update(blend(running.value_sync(), batch_value, batch.momentum));
+            // burn keeps an update for its thread and averages those of several threads later. The passes of one
+            // network run on the threads of a pool in turn: without this, each would begin at a value that lacks
+            // the last batches.
+            running.value_sync();
+        };
+        follow(&self.running_mean, batch.mean);
+        follow(&self.running_var, batch.variance);
+    }
+}
+
+/// Returns running statistics after a batch.
+///
+/// # Shapes
+/// All: `[channels]`
+pub fn blend(old: Tensor<1>, batch: Tensor<1>, momentum: f64) -> Tensor<1> {
+    (old * (1.0 - momentum) + batch.detach() * momentum).detach()
+}
+
+/// The statistics of a batch at one norm, which training adds to the running ones.
+#[derive(Debug, Clone)]
+pub struct BatchStatistics {
+    /// The id of the norm's scale.
+    pub norm: ParamId,
+    /// The weight of the batch; see [`blend`].
+    pub momentum: f64,
+    /// The mean, `[channels]`.
+    pub mean: Tensor<1>,
+    /// The unbiased variance, `[channels]`.
+    pub variance: Tensor<1>,
+}
+
+thread_local! {
+    /// What the batches of [`keeping_statistics`] would have added.
+    static KEPT: RefCell<Option<Vec<BatchStatistics>>> = const { RefCell::new(None) };
+}
+
+/// Runs a forward pass on this thread that leaves the running statistics as they are, and returns what it would have
+/// added to them, in its order. Several processes that each compute some of the batches need it to add all of them
+/// in one order.
+pub fn keeping_statistics<T>(work: impl FnOnce() -> T) -> (T, Vec<BatchStatistics>) {
+    let outer = replace_kept(Some(Vec::new()));
+    let result = work();
+    (result, replace_kept(outer).unwrap_or_default())
+}
+
+/// Replaces what this thread keeps, for a pass that goes on on another thread.
+pub(super) fn replace_kept(kept: Option<Vec<BatchStatistics>>) -> Option<Vec<BatchStatistics>> {
+    KEPT.replace(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::TensorData;
+
+    #[test]
+    fn running_statistics_do_not_depend_on_the_threads_of_the_passes() {
+        let device = Device::flex().autodiff();
+        let pass = |norm: &Norm, batch: usize| {
+            let values = (0..24).map(|at| ((at * 7 + batch * 13) as f32).sin());
+            let x = TensorData::new(values.collect::<Vec<f32>>(), [2, 3, 2, 2]);
+            norm.forward(Tensor::from_data(x, &device), None, false);
+        };
+        let statistics = |norm: &Norm| {
+            let tensors = [&norm.running_mean, &norm.running_var];
+            tensors.map(|running| running.value().into_data())
+        };
+        let [one, several] = [(); 2].map(|()| NormConfig::new(NormKind::Batch).init(3, &device));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
+        let pool = pool.unwrap();
+        for batch in 0..7 {
+            pass(&one, batch);
+            // Each thread of the pool in turn.
+            pool.broadcast(|context| {
+                if context.index() == batch % 3 {
+                    pass(&several, batch);
+                }
+            });
+        }
+        assert_eq!(statistics(&several), statistics(&one));
     }
 }

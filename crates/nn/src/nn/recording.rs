@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 
+use super::norm::replace_kept;
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::bf16::{ComputePrecision, autocast};
@@ -85,8 +86,8 @@ pub fn record<T>(depth: Depth, work: impl FnOnce() -> T) -> (T, Vec<RecordedUnit
     (result, session.end())
 }
 
-/// Runs a forward pass on a thread of rayon's pool, where the CPU kernels compute, with the recording and the
-/// [`autocast`] of this thread. On other devices than the CPU, `work` runs on this thread.
+/// Runs a forward pass on a thread of rayon's pool, where the CPU kernels compute, with the recording, the
+/// [`autocast`] and the [`keeping_statistics`](super::norm::keeping_statistics) of this thread. On other devices than the CPU, `work` runs on this thread.
 ///
 /// A kernel that is called from outside of the pool wakes a thread of the pool and is woken by it: 20 us for
 /// each of the hundred kernels of a classifier, measured with two threads.
@@ -95,14 +96,16 @@ pub fn on_thread_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send)
         return work();
     }
     let recorder = RECORDER.take();
+    let kept = replace_kept(None);
     let precision = ComputePrecision::of_autocast();
-    let (result, recorder) = rayon::scope(|_| {
+    let (result, recorder, kept) = rayon::scope(|_| {
         // This may be the calling thread, or one that waits inside of another recording or autocast.
-        let outer = RECORDER.replace(recorder);
+        let outer = (RECORDER.replace(recorder), replace_kept(kept));
         let result = autocast(precision, work);
-        (result, RECORDER.replace(outer))
+        (result, RECORDER.replace(outer.0), replace_kept(outer.1))
     });
     RECORDER.set(recorder);
+    replace_kept(kept);
     result
 }
 
