@@ -54,6 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         recipe,
         device: resolve_device(DeviceChoice::Auto)?,
         // Setting this flag from another thread stops the run after the current step; `Start::Resume` continues it.
+        ranks: sedet::distributed::Ranks::alone(),
         stop: Default::default(),
     };
     let report = run(&request, &mut Printer)?;

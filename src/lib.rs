@@ -47,11 +47,12 @@
 //! - [`eval`]: COCO and classification metrics. [`shapes`]: the generator of scenes. [`boxes`]: box types.
 //! - [`images`]: image decoding and the sources of images.
 //!
-//! Features: `viewer` (default) builds the viewer, `wgpu` and `cuda` build GPU support.
+//! Features: `viewer` (default) builds the viewer, `wgpu` and `cuda` build GPU support, `mpi` training by
+//! several processes.
 
 pub use sedet_core::{
-    backbones, bench, classification, config, detection, device, excitation, memory, model, render,
-    report, train, weights,
+    backbones, bench, classification, config, detection, device, distributed, excitation, memory,
+    model, render, report, train, weights,
 };
 pub use sedet_data::{
     DataError, annotations, atomic, boxes, curation, datasets, eval, images, loading, pickle,

@@ -15,7 +15,8 @@ use sedet::DataError;
 use sedet::classification::losses::{soft_cross_entropy, soft_targets};
 use sedet::config::{ClassificationConfig, Recipe as _};
 use sedet::datasets::labeled::LabeledDataset;
-use sedet::eval::classification::ClassificationScores;
+use sedet::distributed::Ranks;
+use sedet::eval::classification::{ClassificationScores, ImageScore};
 use sedet::images::ImageSource;
 use sedet::loading::{LabeledLoader, LoaderOptions, Views};
 use sedet::model::{Model, ModelSpec};
@@ -66,7 +67,7 @@ fn accuracy_confusion_and_calibration_equal_the_references() {
     let labels = fixture.ints("metrics.labels");
     let mut scores = ClassificationScores::new(12);
     for (row, &label) in logits.chunks(12).zip(&labels) {
-        scores.add(row, label as usize);
+        scores.add(&ImageScore::of(row, label as usize));
     }
     let names: Vec<String> = (0..12).map(|class| format!("class, {class}")).collect();
     let found = scores.evaluation(&names);
@@ -158,6 +159,7 @@ fn task(config: &ClassificationConfig) -> ClassificationTask {
         label_smoothing: config.loss.label_smoothing,
         evaluation: options,
         device: device(),
+        ranks: Ranks::alone(),
     }
 }
 
@@ -237,6 +239,7 @@ fn train(config: &ClassificationConfig, directory: &Path, pause: Option<usize>) 
         run: RunDir::create(directory).unwrap(),
         device: task.device.clone().autodiff(),
         stop: &stop,
+        ranks: Ranks::alone(),
     };
     let untrained = || {
         engine.device.seed(config.train.seed);

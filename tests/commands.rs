@@ -6,6 +6,9 @@ mod common;
 
 mod cli;
 mod cli_classification;
+// Needs mpirun.
+#[cfg(feature = "mpi")]
+mod distributed;
 mod eval_command;
 mod faults;
 mod licenses;

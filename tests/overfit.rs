@@ -11,9 +11,10 @@ use sedet::config::training::OptimizerConfig;
 use sedet::config::{DetectionConfig, Recipe as _};
 use sedet::datasets::detection::TargetFilter;
 use sedet::datasets::registry::{OpenedSplit, shapes_dataset};
+use sedet::distributed::Ranks;
 use sedet::images::OnBadImage;
 use sedet::loading::transforms::Augmentation;
-use sedet::loading::{DetectionLoader, LoaderOptions, TrainingImages};
+use sedet::loading::{DetectionLoader, LoaderOptions, Shard, TrainingImages};
 use sedet::model::{ModelSpec, ground_truth};
 use sedet::shapes::ShapesConfig;
 use sedet::train::detection::DetectionTask;
@@ -72,6 +73,7 @@ fn overfit(settings: &[&str], precision: ComputePrecision) -> f64 {
         on_bad_image: OnBadImage::Error,
         recompute: false,
         device: Device::flex(),
+        ranks: Ranks::alone(),
     };
     let adamw = OptimizerConfig::Adamw {
         betas: [0.9, 0.999],
@@ -80,7 +82,8 @@ fn overfit(settings: &[&str], precision: ComputePrecision) -> f64 {
     };
     let mut optimizer = Optimizer::new(adamw, true);
     for step in 0..200 {
-        let batch = task.batches(step, 0).unwrap().next().unwrap().unwrap();
+        let mut batches = task.batches(step, 0, Shard::WHOLE).unwrap();
+        let batch = batches.next().unwrap().unwrap().unwrap();
         let losses = autocast(precision, || task.losses(&model, batch, step as u64));
         let gradients = GradientsParams::from_grads(losses.total.backward(), &model);
         let rate = if step < 150 { 2e-3 } else { 4e-4 };

@@ -14,6 +14,8 @@ use rand_chacha::ChaCha8Rng;
 use sedet::backbones::zoo::network;
 use sedet::classification::classifier::ClassifierConfig;
 use sedet::config::training::{Decay, EngineConfig, OptimizerConfig, ScheduleConfig};
+use sedet::distributed::Ranks;
+use sedet::loading::Shard;
 use sedet::loading::transforms::Preprocess;
 use sedet::model::{ModelSpec, NetworkConfig};
 use sedet::train::engine::{Batches, Engine, Losses, Outcome, TrainError, TrainTask};
@@ -113,29 +115,16 @@ struct Toy {
 }
 
 struct Epoch {
-    batches: std::vec::IntoIter<Result<Batch, Unplugged>>,
-    next: usize,
-}
-
-impl Iterator for Epoch {
-    type Item = Result<Batch, Unplugged>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.batches.next();
-        if let Some(Ok(batch)) = &batch {
-            self.next = batch.index + 1;
-        }
-        batch
-    }
+    batches: std::vec::IntoIter<Result<Option<Batch>, Unplugged>>,
 }
 
 impl Batches<Batch, Unplugged> for Epoch {
-    fn waited(&self) -> Duration {
-        Duration::ZERO
+    fn next(&mut self) -> Option<Result<Option<Batch>, Unplugged>> {
+        self.batches.next()
     }
 
-    fn next_batch(&self) -> usize {
-        self.next
+    fn waited(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -152,10 +141,14 @@ impl TrainTask for Toy {
         &self,
         epoch: usize,
         first: usize,
+        shard: Shard,
     ) -> Result<Box<dyn Batches<Batch, Unplugged>>, Unplugged> {
         let batches: Vec<_> = (first..BATCHES)
-            .filter(|index| !self.vanished.contains(index))
+            .filter(|index| shard.has(*index))
             .map(|index| {
+                if self.vanished.contains(&index) {
+                    return Ok(None);
+                }
                 if self.dies_at.get() == Some((epoch, index)) {
                     return Err(Unplugged);
                 }
@@ -163,12 +156,11 @@ impl TrainTask for Toy {
                 if epoch == 1 && self.poisoned == Some(index) {
                     batch.targets = TensorData::new(vec![f32::NAN; 8], [4, 2]);
                 }
-                Ok(batch)
+                Ok(Some(batch))
             })
             .collect();
         Ok(Box::new(Epoch {
             batches: batches.into_iter(),
-            next: first,
         }))
     }
 
@@ -361,6 +353,7 @@ fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<us
         run,
         device: device(),
         stop: &stop,
+        ranks: Ranks::alone(),
     };
     let mut watcher = Watcher {
         stop: &stop,

@@ -3,6 +3,7 @@
 use std::fmt::Arguments;
 use std::io::Write as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sedet_data::system_errors::plain;
@@ -26,13 +27,32 @@ pub(in crate::cli) fn set_verbosity(verbosity: Verbosity) {
     CONSOLE.get_or_init(|| (verbosity, Instant::now()));
 }
 
+/// Whether nothing is printed: another process prints for this one.
+static IS_MUTED: AtomicBool = AtomicBool::new(false);
+
+/// Prints nothing from now on.
+#[cfg(feature = "mpi")]
+pub(in crate::cli) fn mute() {
+    IS_MUTED.store(true, Ordering::Relaxed);
+}
+
+/// Prints again.
+#[cfg(feature = "mpi")]
+pub(in crate::cli) fn unmute() {
+    IS_MUTED.store(false, Ordering::Relaxed);
+}
+
+fn is_muted() -> bool {
+    IS_MUTED.load(Ordering::Relaxed)
+}
+
 fn console() -> (Verbosity, Instant) {
     *CONSOLE.get_or_init(|| (Verbosity::Normal, Instant::now()))
 }
 
 /// Returns whether status lines and progress are printed.
 pub(in crate::cli) fn shows_status() -> bool {
-    console().0 >= Verbosity::Normal
+    console().0 >= Verbosity::Normal && !is_muted()
 }
 
 /// Returns the time since the start of the process.
@@ -68,7 +88,7 @@ pub(in crate::cli) use {debug, problem, status};
 /// Prints a line if the verbosity is at least `least`. Implements [`status!`], [`problem!`] and [`debug!`].
 pub(in crate::cli) fn line(least: Verbosity, words: Arguments<'_>) {
     let (verbosity, start) = console();
-    if verbosity < least {
+    if verbosity < least || is_muted() {
         return;
     }
     let words = plain(&words.to_string());

@@ -1,11 +1,12 @@
 //! The environment variables that sedet and its libraries read.
 
+use super::ranks::RANK_TIMEOUT;
 use super::terminal::wrapped;
 use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
 use sedet_nn::kernels::vectorized::MAX_CPU_ISA_VARIABLE;
 
 /// Name and meaning of each variable.
-pub(super) const VARIABLES: [(&str, &str); 9] = [
+pub(super) const VARIABLES: [(&str, &str); 10] = [
     (
         DATA_DIR_VARIABLE,
         "Directory of named datasets (if --data-dir is not given) and weights",
@@ -34,6 +35,10 @@ pub(super) const VARIABLES: [(&str, &str); 9] = [
     (
         "CUDA_VISIBLE_DEVICES",
         "GPUs that `--device cuda:N` can select, in this order",
+    ),
+    (
+        RANK_TIMEOUT,
+        "Seconds after which a process of a run on several that does not answer counts as lost",
     ),
     ("DISPLAY", "Display for the viewer; also WAYLAND_DISPLAY"),
 ];

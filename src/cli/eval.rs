@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::hints::{cause_hint, hint_for, usage_with_hint};
 use super::model::ModelArgs;
 use super::progress::{Unit, with_bar, with_bar_of};
+use super::ranks::{self, ranks};
 use super::report::{metrics_text, report_skipped};
 use super::{check_data_dir, output_directory, print_out, problem, status, whole_number_within};
 use sedet_core::model::{DatasetDetections, Task, ground_truth, without_skipped};
@@ -137,6 +138,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
             results,
             annotations,
         } => {
+            ranks::need_one()?;
             check_is_file("--results", results)?;
             check_is_file("--annotations", annotations)?;
             let truth = GroundTruth::from_file(annotations)?;
@@ -148,6 +150,9 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
             dataset,
         } => detect(&args, checkpoint, dataset)?,
     };
+    if !ranks().is_first() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let evaluation = evaluate_or_explain(&truth, &rows, is_results_file)?;
     // They include those about the ground truth.
     for warning in &evaluation.warnings {
@@ -515,6 +520,7 @@ fn detect(
         status!("note: {note}");
     }
     status!("{} on {}", count(dataset.len(), "image"), device.name);
+    let model = model.on_ranks(ranks());
     let found = with_bar("evaluating", |progress| {
         model.detect_dataset(dataset, args.on_bad_image(), progress)
     })??;
@@ -553,12 +559,16 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
     } else {
         Views::One
     };
+    let model = model.on_ranks(ranks());
     let found = with_bar("evaluating", |progress| {
         model.classify_dataset(&images, views, &options, progress)
     })??;
     let Some((evaluation, skipped)) = found else {
         bail!("interrupted before all images were evaluated");
     };
+    if !ranks().is_first() {
+        return Ok(ExitCode::SUCCESS);
+    }
     report_not_evaluated(&skipped);
     let bootstrap = args.bootstrap_config().map(|config| {
         let diagonal = evaluation.confusion.iter().enumerate();

@@ -19,6 +19,7 @@ use sedet_core::backbones::summary::TooSmall;
 use sedet_core::backbones::zoo::ZooError;
 use sedet_core::config::ConfigError;
 use sedet_core::device::{Backend, DeviceError};
+use sedet_core::distributed::DistributedError;
 use sedet_core::excitation::ExcitationError;
 use sedet_core::excitation::selection::SelectionError;
 use sedet_core::model::{ModelError, Task};
@@ -161,6 +162,12 @@ fn run(error: &RunError) -> Option<String> {
             "give its new path: sedet train --resume {} --dataset PATH (--data-dir DIR for a named dataset)",
             quoted(run.display())
         )),
+        RunError::SharedDevice { .. } => {
+            Some("list a device for each process of a machine, such as --devices cuda:0,1".into())
+        }
+        RunError::Ranks(DistributedError::Different { .. }) => Some(
+            "all processes need the same sedet, the same command and the same files".to_string(),
+        ),
         RunError::PrecisionOfDevice { .. } => {
             Some("--device cpu, or --set train.precision=f32".to_string())
         }
@@ -1253,6 +1260,7 @@ mod tests {
             let error = NotEnoughMemory {
                 need: 2,
                 free: 1,
+                processes: 1,
                 batch_size,
                 inputs,
             };

@@ -16,12 +16,14 @@ mod eval;
 mod excite;
 mod hints;
 mod inputs;
+mod launch;
 mod man;
 mod model;
 mod models;
 mod named;
 mod predict;
 mod progress;
+mod ranks;
 mod report;
 mod terminal;
 mod train;
@@ -45,6 +47,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 use console::{Verbosity, debug, problem, status};
+use ranks::ranks;
 use sedet_data::system_errors::plain;
 
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
@@ -177,7 +180,11 @@ impl DeviceArgs {
     }
 
     fn resolve(&self) -> anyhow::Result<WorkingDevice> {
-        Ok(resolve(self.device.unwrap_or_default())?)
+        Self::open(self.device.unwrap_or_default())
+    }
+
+    fn open(choice: DeviceChoice) -> anyhow::Result<WorkingDevice> {
+        Ok(resolve(choice)?)
     }
 }
 
@@ -237,36 +244,65 @@ fn on_bad_image() -> impl TypedValueParser<Value = OnBadImage> {
 
 /// Parses the arguments, runs the subcommand and prints an error with its hint.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let done = cli.global.apply().and_then(|()| match cli.command {
-        Command::Train(args) => train::run(args),
-        Command::Ablate(args) => ablate::run(args),
-        Command::Eval(args) => eval::run(args),
-        Command::Excite(args) => excite::run(args),
-        #[cfg(feature = "viewer")]
-        Command::View(args) => view::run(args),
-        Command::Predict(args) => predict::run(args),
-        Command::Weights(args) => weights::run(args),
-        Command::Data(args) => data::run(args),
-        Command::Models(args) => models::run(args),
-        Command::Config(args) => config::run(args),
-        Command::Bench(args) => bench::run(args),
-        Command::Doctor(args) => doctor::run(args),
-        Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => man::run(&args),
-    });
+    let connection = match ranks::connect() {
+        Ok(connection) => connection,
+        Err(error) => return failed(&error),
+    };
+    let code = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) => {
+            // All ranks have the same arguments.
+            if ranks().is_first() {
+                let _ = error.print();
+            }
+            u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+    };
+    drop(connection);
+    code
+}
+
+/// Runs the subcommand. If one of several ranks fails, all do, and rank 0 prints the error.
+fn run(cli: Cli) -> ExitCode {
+    let one = match &cli.command {
+        Command::Train(_) | Command::Eval(_) => Ok(()),
+        _ => ranks::need_one(),
+    };
+    let done = one
+        .and_then(|()| cli.global.apply())
+        .and_then(|()| match cli.command {
+            Command::Train(args) => train::run(args),
+            Command::Ablate(args) => ablate::run(args),
+            Command::Eval(args) => eval::run(args),
+            Command::Excite(args) => excite::run(args),
+            #[cfg(feature = "viewer")]
+            Command::View(args) => view::run(args),
+            Command::Predict(args) => predict::run(args),
+            Command::Weights(args) => weights::run(args),
+            Command::Data(args) => data::run(args),
+            Command::Models(args) => models::run(args),
+            Command::Config(args) => config::run(args),
+            Command::Bench(args) => bench::run(args),
+            Command::Doctor(args) => doctor::run(args),
+            Command::Completions(args) => completions::run(&args),
+            Command::Man(args) => man::run(&args),
+        });
     debug!("total: {:.3} s", console::elapsed().as_secs_f64());
+    let done = ranks::conclude(done);
     match done {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            problem!("error: {}", message(&error));
-            if let Some(hint) = hints::hint_for(&error) {
-                problem!("hint: {hint}");
-            }
-            hints::exit_code(&error)
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Prints an error with its hint and returns its exit code.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    problem!("error: {}", message(error));
+    if let Some(hint) = hints::hint_for(error) {
+        problem!("hint: {hint}");
+    }
+    hints::exit_code(error)
 }
 
 /// Formats the error and its causes in one line, without causes that an outer message already quotes.

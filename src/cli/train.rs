@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::console::shows_status;
 use super::hints::usage_with_hint;
+use super::launch::DeviceList;
 use super::progress::ConsoleProgress;
+use super::ranks::ranks;
 use super::report::metrics_text;
 use super::weights::ThirdPartyArgs;
 use super::{
@@ -59,6 +61,15 @@ pub(super) struct TrainArgs {
         "config", "set", "backbone", "weights", "lr", "batch_size", "seed", "output"
     ])]
     resume: Option<PathBuf>,
+    /// Devices to train on together, such as cuda:0,1,2,3: mpirun starts a process for each. A step has as many times
+    /// the batches
+    #[arg(
+        long,
+        value_name = "LIST",
+        help_heading = "Device",
+        conflicts_with = "device"
+    )]
+    devices: Option<DeviceList>,
     #[command(flatten)]
     recipe: RecipeArgs,
 }
@@ -134,6 +145,10 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             format!("omit {option}"),
         ));
     }
+    let device = match &args.devices {
+        Some(devices) => Some(devices.of_this_process()?),
+        None => args.recipe.device.device,
+    };
     let recipe = args.recipe.options()?;
     let data_dir = args.recipe.data_dir.as_deref();
     let start = match args.resume {
@@ -167,13 +182,22 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let request = TrainRequest {
         start,
         recipe,
-        device: args.recipe.device.resolve()?,
+        device: DeviceArgs::open(device.unwrap_or_default())?,
         stop: stop_on_ctrl_c()?,
+        ranks: ranks(),
     };
     let mut progress = ConsoleProgress::default();
     let report = train::run(&request, &mut progress);
     drop(progress);
     let report = report?;
+    if !ranks().is_first() {
+        let is_done = report.result.is_some();
+        return Ok(if is_done {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
     let resume = format!("sedet train --resume {}", quoted(report.run.path.display()));
     if report.outcome == Outcome::TimeUp {
         status!("resume with: {resume}");

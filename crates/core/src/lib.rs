@@ -7,6 +7,7 @@ pub mod config;
 pub mod detection;
 pub mod device;
 pub mod device_check;
+pub mod distributed;
 pub mod excitation;
 pub mod memory;
 pub mod model;

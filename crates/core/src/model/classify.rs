@@ -6,14 +6,17 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 
-use super::{Model, ModelError, ProgressFn, Task, to_device};
+use super::{Model, ModelError, ProgressFn, Task, all_skipped, to_device};
 use crate::classification::classifier::Classifier;
 use crate::device::Backend;
+use crate::distributed::{DistributedError, Ranks, SharedWork};
 use sedet_data::datasets::labeled::LabeledDataset;
-use sedet_data::eval::classification::{ClassificationEvaluation, ClassificationScores};
+use sedet_data::eval::classification::{
+    ClassificationEvaluation, ClassificationScores, ImageScore,
+};
 use sedet_data::loading::batch::pad_images;
 use sedet_data::loading::transforms::{PreparedImage, prepare};
-use sedet_data::loading::{LabeledViews, LoaderOptions, SkippedImage, Views, evaluation_batches};
+use sedet_data::loading::{LoaderOptions, Shard, SkippedImage, Views, evaluation_batches};
 
 /// Number of classes that [`Model::predict`] returns.
 pub const DEFAULT_TOP: usize = 5;
@@ -132,9 +135,23 @@ impl Model {
         let total = dataset.len();
         let mut scores = ClassificationScores::new(self.spec.num_classes());
         let preprocess = self.spec.preprocess;
-        let mut batches = evaluation_batches(dataset.clone(), preprocess, views, options)?;
-        for batch in batches.by_ref() {
-            let batch: Vec<LabeledViews> = batch?;
+        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        let shard = Shard {
+            rank,
+            size,
+            group: size,
+        };
+        let count = total.div_ceil(options.batch_size.max(1)).div_ceil(size);
+        let mut work = SharedWork::new(&self.ranks, count);
+        let mut own: Vec<(usize, ImageScore)> = Vec::new();
+        let mut batches = evaluation_batches(dataset.clone(), preprocess, views, options, shard)?;
+        while let Some(batch) = batches.next_or_skipped() {
+            let Some(batch) = batch? else {
+                if !work.goes_on(false)? {
+                    return Ok(None);
+                }
+                continue;
+            };
             let images: Vec<PreparedImage> = batch.iter().flat_map(|p| p.views.clone()).collect();
             let logits = forward_each(network, &images, &self.device);
             let mut logits = logits.into_iter();
@@ -142,13 +159,20 @@ impl Model {
                 let views: Vec<Vec<f32>> = logits.by_ref().take(image.views.len()).collect();
                 let logits = mean(&views);
                 let logits: Vec<f32> = order.iter().map(|&label| logits[label]).collect();
-                scores.add(&logits, image.label);
+                own.push((image.index, ImageScore::of(&logits, image.label)));
             }
-            if progress(scores.images(), total).is_break() {
+            let is_stopped = progress((size * own.len()).min(total), total).is_break();
+            if !work.goes_on(is_stopped)? {
                 return Ok(None);
             }
         }
-        let skipped = batches.skipped();
+        if !work.finish()? {
+            return Ok(None);
+        }
+        for score in all_scores(&self.ranks, own)? {
+            scores.add(&score);
+        }
+        let skipped = all_skipped(&self.ranks, batches.skipped())?;
         if scores.images() == 0
             && let Some(first) = skipped.first()
         {
@@ -159,6 +183,38 @@ impl Model {
         }
         Ok(Some((scores.evaluation(&names), skipped)))
     }
+}
+
+/// Returns the scores of all ranks, in the order of the images.
+fn all_scores(
+    ranks: &Ranks,
+    own: Vec<(usize, ImageScore)>,
+) -> Result<Vec<ImageScore>, DistributedError> {
+    let own = own.into_iter().map(|(index, score)| {
+        // Bits instead of numbers: text would round them.
+        let [loss, confidence] = [score.loss, score.confidence].map(f64::to_bits);
+        (
+            index,
+            score.label,
+            score.predicted,
+            score.is_among_five,
+            loss,
+            confidence,
+        )
+    });
+    let mut all = ranks.gather(own.collect::<Vec<_>>())?.concat();
+    all.sort();
+    let scores =
+        all.into_iter().map(
+            |(_, label, predicted, is_among_five, loss, confidence)| ImageScore {
+                label,
+                predicted,
+                is_among_five,
+                loss: f64::from_bits(loss),
+                confidence: f64::from_bits(confidence),
+            },
+        );
+    Ok(scores.collect())
 }
 
 /// Returns the logits of each image. Consecutive images of one size are batched; nothing is padded,

@@ -5,6 +5,7 @@ use image::RgbImage;
 use super::{Model, ModelError, ProgressFn, to_device};
 use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::FasterRcnn;
+use crate::distributed::{DistributedError, Ranks, SharedWork};
 use sedet_data::boxes::BoxXyxy;
 use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::eval::ResultRow;
@@ -88,20 +89,28 @@ impl Model {
         let names: Vec<String> = wanted.iter().map(|class| class.name.clone()).collect();
         let classes = self.match_classes(&names)?.classes();
         let total = dataset.len();
-        let load = |index| dataset.load_image(index);
+        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        let own: Vec<usize> = (rank..total).step_by(size).collect();
+        let load = |at: usize| dataset.load_image(own[at]);
         let mut found = DatasetDetections::default();
-        let is_finished =
-            with_prefetch(total, PrefetchLimits::AHEAD_OF_NETWORK, load, |images| {
-                for (index, image) in images.enumerate() {
+        let mut rows: Vec<(usize, ResultRow)> = Vec::new();
+        let mut work = SharedWork::new(&self.ranks, total.div_ceil(size));
+        let goes_on = with_prefetch(
+            own.len(),
+            PrefetchLimits::AHEAD_OF_NETWORK,
+            load,
+            |images| -> Result<bool, ModelError> {
+                for (at, image) in images.enumerate() {
+                    let index = own[at];
                     match image {
                         Ok(image) => {
                             let image_id = dataset.store().image(index).id;
                             let detections = self.detect_with(network, &image);
-                            found.rows.extend(detections.into_iter().filter_map(|d| {
+                            rows.extend(detections.into_iter().filter_map(|d| {
                                 let category = wanted[classes[d.label]?].id;
                                 let row =
                                     ResultRow::new(image_id, category, d.box_in_image, d.score);
-                                Some(row)
+                                Some((index, row))
                             }));
                         }
                         Err(error)
@@ -112,14 +121,21 @@ impl Model {
                                 reason: error.to_string(),
                             });
                         }
-                        Err(error) => return Err(error),
+                        Err(error) => return Err(error.into()),
                     }
-                    if progress(index + 1, total).is_break() {
+                    let is_stopped = progress((size * (at + 1)).min(total), total).is_break();
+                    if !work.goes_on(is_stopped)? {
                         return Ok(false);
                     }
                 }
-                Ok(true)
-            })??;
+                Ok(work.finish()?)
+            },
+        )??;
+        if !goes_on {
+            return Ok(None);
+        }
+        found.rows = all_rows(&self.ranks, rows, |index| dataset.store().image(index).id)?;
+        found.skipped = all_skipped(&self.ranks, found.skipped)?;
         if let Some(first) = found
             .skipped
             .first()
@@ -130,6 +146,66 @@ impl Model {
                 first: first.reason.clone(),
             });
         }
-        Ok(is_finished.then_some(found))
+        Ok(Some(found))
     }
+}
+
+/// Numbers that a row is sent as.
+const ROW: usize = 7;
+
+/// Returns the rows of all ranks, in the order of the images. Each row has the index of its image in the dataset.
+fn all_rows(
+    ranks: &Ranks,
+    own: Vec<(usize, ResultRow)>,
+    image_id: impl Fn(usize) -> u64,
+) -> Result<Vec<ResultRow>, DistributedError> {
+    if ranks.is_alone() {
+        return Ok(own.into_iter().map(|(_, row)| row).collect());
+    }
+    let numbers = own.iter().flat_map(|(index, row)| {
+        let [x, y, width, height] = row.bbox.map(f64::to_bits);
+        let score = row.score.to_bits();
+        [*index as u64, row.category_id, x, y, width, height, score]
+    });
+    let numbers: Vec<u64> = numbers.collect();
+    let all = ranks.gather_bytes(bytemuck::cast_slice(&numbers))?;
+    let mut rows: Vec<(usize, ResultRow)> = Vec::new();
+    for bytes in all {
+        let numbers = bytemuck::pod_collect_to_vec::<u8, u64>(&bytes);
+        let (found, _) = numbers.as_chunks::<ROW>();
+        rows.extend(
+            found
+                .iter()
+                .map(|&[index, category_id, x, y, w, h, score]| {
+                    let row = ResultRow {
+                        image_id: image_id(index as usize),
+                        category_id,
+                        bbox: [x, y, w, h].map(f64::from_bits),
+                        score: f64::from_bits(score),
+                    };
+                    (index as usize, row)
+                }),
+        );
+    }
+    // Stable: those of one image stay in their order.
+    rows.sort_by_key(|(index, _)| *index);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// Returns the skipped images of all ranks, in the order of the dataset.
+pub(crate) fn all_skipped(
+    ranks: &Ranks,
+    own: Vec<SkippedImage>,
+) -> Result<Vec<SkippedImage>, DistributedError> {
+    let own: Vec<_> = own
+        .into_iter()
+        .map(|image| (image.dataset_index, image.reason))
+        .collect();
+    let mut all = ranks.gather(own)?.concat();
+    all.sort();
+    let skipped = all.into_iter().map(|(dataset_index, reason)| SkippedImage {
+        dataset_index,
+        reason,
+    });
+    Ok(skipped.collect())
 }

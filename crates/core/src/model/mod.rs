@@ -33,6 +33,7 @@ use image::RgbImage;
 pub use classes::ClassMatch;
 pub use classify::{DEFAULT_TOP, RankedClass};
 pub use dataset::{Dataset, ground_truth, without_skipped};
+pub(crate) use detect::all_skipped;
 pub use detect::{DatasetDetections, ImageDetection};
 pub use excitation::{ImageChoice, MeasuredGates};
 pub use recording::{BlockRecording, Recording, gates_csv};
@@ -45,6 +46,7 @@ use sedet_nn::kernels::bf16::ComputePrecision;
 use crate::backbones::summary::{TooSmall, Tracer};
 use crate::classification::classifier::Classifier;
 use crate::detection::faster_rcnn::FasterRcnn;
+use crate::distributed::{DistributedError, Ranks};
 use crate::excitation::ExcitationError;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load::{LoadError, LoadedWeights, load_weights, weights_file};
@@ -131,6 +133,9 @@ pub enum ModelError {
         /// The problem.
         source: TooSmall,
     },
+    /// The processes that work together.
+    #[error(transparent)]
+    Ranks(#[from] DistributedError),
     /// An empty split.
     #[error("the dataset has no images in {split}")]
     NoImages {
@@ -232,6 +237,8 @@ pub struct Model {
     /// The file that it comes from, for messages.
     path: PathBuf,
     device: Device,
+    /// The processes between which the images of a dataset are divided.
+    ranks: Ranks,
 }
 
 impl Model {
@@ -288,7 +295,15 @@ impl Model {
             spec,
             path: path.to_path_buf(),
             device: device.clone(),
+            ranks: Ranks::alone(),
         }
+    }
+
+    /// Returns the model with the images of datasets divided between processes, which all have to evaluate the
+    /// same dataset. Each returns the whole result.
+    #[must_use]
+    pub fn on_ranks(self, ranks: Ranks) -> Self {
+        Self { ranks, ..self }
     }
 
     /// Returns the model with multiplications in this precision, or in 32-bit floats where it is not

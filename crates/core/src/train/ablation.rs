@@ -15,6 +15,7 @@ use super::run::{
 };
 use super::run_dir::{ENVIRONMENT, Environment, RunDir};
 use crate::device::WorkingDevice;
+use crate::distributed::Ranks;
 use crate::render::RenderError;
 use crate::report::write_text;
 use crate::weights::load::weights_file;
@@ -352,6 +353,7 @@ fn request_of(
         recipe,
         device: request.device.clone(),
         stop: request.stop.clone(),
+        ranks: Ranks::alone(),
     }
 }
 

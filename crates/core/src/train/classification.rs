@@ -11,10 +11,11 @@ use super::engine::{Losses, OpenedEpoch, TrainTask, goes_on};
 use super::progress::EpochEvaluation;
 use crate::classification::classifier::Classifier;
 use crate::classification::losses::{soft_cross_entropy, soft_targets};
+use crate::distributed::Ranks;
 use crate::model::{Model, ModelError, ModelSpec, Network, to_device};
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::eval::classification::ClassificationEvaluation;
-use sedet_data::loading::{LabeledBatch, LabeledLoader, LoaderOptions, SkippedImage, Views};
+use sedet_data::loading::{LabeledBatch, LabeledLoader, LoaderOptions, Shard, SkippedImage, Views};
 
 /// A classifier with its data and evaluation settings.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct ClassificationTask {
     pub evaluation: LoaderOptions,
     /// The device of the tensors.
     pub device: Device,
+    /// The processes that train together.
+    pub ranks: Ranks,
 }
 
 impl ClassificationTask {
@@ -63,8 +66,13 @@ impl TrainTask for ClassificationTask {
         self.train.batches_per_epoch()
     }
 
-    fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<LabeledBatch, ModelError> {
-        let batches = self.train.epoch(epoch as u64, first)?;
+    fn batches(
+        &self,
+        epoch: usize,
+        first: usize,
+        shard: Shard,
+    ) -> OpenedEpoch<LabeledBatch, ModelError> {
+        let batches = self.train.share_of_epoch(epoch as u64, first, shard)?;
         Ok(Box::new(LoaderBatches(batches)))
     }
 
@@ -97,7 +105,8 @@ impl TrainTask for ClassificationTask {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<EpochEvaluation>, ModelError> {
         let network = Network::Classifier(model.clone());
-        let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
+        let model = Model::new(network, self.spec.clone(), &self.results, &self.device)
+            .on_ranks(self.ranks.clone());
         let Some((found, _)) = self.measure(&model, stop, progress)? else {
             return Ok(None);
         };

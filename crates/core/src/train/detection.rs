@@ -13,6 +13,7 @@ use super::progress::EpochEvaluation;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
 use crate::detection::sampler::SampleOrder;
 use crate::detection::{ImageBatch, Target, recompute};
+use crate::distributed::Ranks;
 use crate::model::{
     DatasetDetections, Model, ModelError, ModelSpec, Network, to_device, without_skipped,
 };
@@ -20,7 +21,7 @@ use sedet_data::datasets::registry::OpenedSplit;
 use sedet_data::eval::{CocoEvaluation, GroundTruth, evaluate, write_results};
 use sedet_data::images::OnBadImage;
 use sedet_data::loading::batch::DetectionBatch;
-use sedet_data::loading::{DetectionLoader, SkippedImage};
+use sedet_data::loading::{DetectionLoader, Shard, SkippedImage};
 
 /// A detector with its data and evaluation settings.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct DetectionTask {
     pub on_bad_image: OnBadImage,
     /// The device of the tensors.
     pub device: Device,
+    /// The processes that train together.
+    pub ranks: Ranks,
     /// Whether the backward pass recomputes the backbone instead of keeping its feature maps; see
     /// [`recompute`].
     pub recompute: bool,
@@ -80,7 +83,9 @@ impl DetectionTask {
         let Some(DatasetDetections { rows, skipped }) = found else {
             return Ok(None);
         };
-        write_results(&self.results.join("detections.json"), &rows)?;
+        if self.ranks.is_first() {
+            write_results(&self.results.join("detections.json"), &rows)?;
+        }
         let store = self.val.dataset.store();
         let evaluation = if skipped.is_empty() {
             evaluate(&self.ground_truth, &rows)?
@@ -109,8 +114,13 @@ impl TrainTask for DetectionTask {
         self.train.batches_per_epoch()
     }
 
-    fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<DetectionBatch, ModelError> {
-        let batches = self.train.epoch(epoch as u64, first)?;
+    fn batches(
+        &self,
+        epoch: usize,
+        first: usize,
+        shard: Shard,
+    ) -> OpenedEpoch<DetectionBatch, ModelError> {
+        let batches = self.train.share_of_epoch(epoch as u64, first, shard)?;
         Ok(Box::new(LoaderBatches(batches)))
     }
 
@@ -158,7 +168,8 @@ impl TrainTask for DetectionTask {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<EpochEvaluation>, ModelError> {
         let network = Network::Detector(model.clone().folded(ComputePrecision::F32));
-        let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
+        let model = Model::new(network, self.spec.clone(), &self.results, &self.device)
+            .on_ranks(self.ranks.clone());
         let Some((evaluation, _)) = self.measure(&model, stop, progress)? else {
             return Ok(None);
         };

@@ -5,14 +5,15 @@
 //! never interrupted, bit for bit on the CPU.
 
 use std::ops::ControlFlow;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ema::Ema;
 use super::events::{EventKind, EventLog};
@@ -21,12 +22,16 @@ use super::optimizer::{Optimizer, average_and_clip};
 use super::progress::{EpochEvaluation, EpochReport, StepReport};
 use super::run_dir::{RunDir, RunDirError};
 use crate::config::training::EngineConfig;
+use crate::distributed::gradients::GradientSum;
+use crate::distributed::norms::add_statistics;
+use crate::distributed::{DistributedError, Ranks};
 use crate::spec::{ModelSpec, TrainingFacts};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
-use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
+use crate::weights::parameters::{ParameterError, checksums, load_named_tensors, named_tensors};
 use crate::weights::progress::TrainingProgress;
-use sedet_data::loading::SkippedImage;
+use sedet_data::loading::{Shard, SkippedImage};
 use sedet_nn::kernels::bf16::autocast;
+use sedet_nn::nn::norm::keeping_statistics;
 
 /// The losses of one batch.
 #[derive(Debug, Clone)]
@@ -45,12 +50,12 @@ impl Losses {
     }
 }
 
-/// The batches of one epoch, and the time spent waiting for them.
-pub trait Batches<B, E>: Iterator<Item = Result<B, E>> {
+/// The batches of one epoch that are of one process, and the time spent waiting for them.
+pub trait Batches<B, E> {
+    /// Returns the next batch, or `None` in its place if all its images were skipped.
+    fn next(&mut self) -> Option<Result<Option<B>, E>>;
     /// Returns the time spent waiting for data so far.
     fn waited(&self) -> Duration;
-    /// Returns the number of the next batch, counting skipped batches (all images bad).
-    fn next_batch(&self) -> usize;
 }
 
 /// The batches of an epoch, or an error.
@@ -70,11 +75,16 @@ pub trait TrainTask {
 
     /// Returns the number of batches per epoch.
     fn batches_per_epoch(&self) -> usize;
-    /// Returns the batches of an epoch from `first` on.
+    /// Returns the batches of a share of an epoch from number `first` on.
     ///
     /// # Errors
     /// The error of the task.
-    fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<Self::Batch, Self::Error>;
+    fn batches(
+        &self,
+        epoch: usize,
+        first: usize,
+        shard: Shard,
+    ) -> OpenedEpoch<Self::Batch, Self::Error>;
     /// Returns the number of images in a batch.
     fn batch_len(&self, batch: &Self::Batch) -> usize;
     /// Returns the images of a batch, for messages.
@@ -161,6 +171,9 @@ pub enum TrainError<E: std::error::Error + 'static> {
         /// The system error.
         source: std::io::Error,
     },
+    /// The processes that train together.
+    #[error(transparent)]
+    Ranks(#[from] DistributedError),
     /// The checkpoint has no training state.
     #[error("{}: has no training state; resuming requires the run's last.safetensors", path.display())]
     NotResumable {
@@ -194,21 +207,26 @@ pub enum TrainError<E: std::error::Error + 'static> {
 impl<E: std::error::Error + 'static> TrainError<E> {
     /// Returns whether the run can be resumed from its last checkpoint after the cause is fixed.
     pub fn can_be_resumed(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Task(_)
-                | Self::NothingToLearnFrom { .. }
-                | Self::Checkpoint(CheckpointError::Write { .. })
-                | Self::RunDir(RunDirError::Io { .. })
-                | Self::Events { .. }
-        )
+            | Self::NothingToLearnFrom { .. }
+            | Self::Checkpoint(CheckpointError::Write { .. })
+            | Self::RunDir(RunDirError::Io { .. })
+            | Self::Events { .. } => true,
+            Self::Ranks(DistributedError::Closed { failure, .. }) => failure.can_be_resumed,
+            _ => false,
+        }
     }
 }
 
 impl<E: std::error::Error + 'static> TrainError<E> {
     /// Returns whether the run could continue without one image.
     pub fn is_about_one_image<T: TrainTask<Error = E>>(&self) -> bool {
-        matches!(self, Self::Task(error) if T::is_about_one_image(error))
+        match self {
+            Self::Task(error) => T::is_about_one_image(error),
+            Self::Ranks(DistributedError::Closed { failure, .. }) => failure.is_about_one_image,
+            _ => false,
+        }
     }
 }
 
@@ -226,7 +244,7 @@ pub enum Outcome {
 }
 
 /// The reason why training paused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stretch {
     EpochDone,
     IterationsDone,
@@ -293,6 +311,8 @@ pub struct Engine<'a, T: TrainTask> {
     pub device: Device,
     /// Stops training at the next step when set.
     pub stop: &'a AtomicBool,
+    /// The processes that train together. Rank 0 writes to the directory.
+    pub ranks: Ranks,
 }
 
 struct State<M> {
@@ -300,6 +320,24 @@ struct State<M> {
     optimizer: Optimizer,
     ema: Option<Ema>,
     progress: TrainingProgress,
+}
+
+/// What a rank has found out about one of its batches.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct PartFacts {
+    /// Whether there was a batch.
+    is_present: bool,
+    /// The losses by name, as bits: text would round them.
+    losses: Vec<(String, u64)>,
+    /// The images.
+    images: Vec<String>,
+}
+
+impl PartFacts {
+    fn losses(&self) -> impl Iterator<Item = (String, f64)> {
+        let losses = self.losses.iter();
+        losses.map(|(name, bits)| (name.clone(), f64::from_bits(*bits)))
+    }
 }
 
 /// The gradients of one optimizer step.
@@ -310,6 +348,13 @@ struct Step {
     norm: f64,
     gradients: GradientsParams,
 }
+
+/// Why training should stop, the batches of a process for one optimizer step, and the number of images of all
+/// processes in it.
+type Loaded<B> = (Option<Stretch>, Vec<Option<B>>, usize);
+
+/// Optimizer steps between two comparisons of the weights of all ranks.
+const STEPS_BETWEEN_CHECKS: usize = 200;
 
 /// The state after a part of training, and the reason why it ended.
 type Stretched<M, E> = Result<(State<M>, Stretch), TrainError<E>>;
@@ -331,6 +376,7 @@ impl<T: TrainTask> Engine<'_, T> {
             progress: TrainingProgress::default(),
         };
         self.check_config()?;
+        self.check_same_weights(&state.model)?;
         self.save(&state)?;
         self.run(state, observer)
     }
@@ -365,6 +411,7 @@ impl<T: TrainTask> Engine<'_, T> {
             ema.import(progress.ema_updates, &checkpoint.ema, &plain);
             ema
         });
+        self.check_same_weights(&model)?;
         if progress.epoch >= self.config.epochs {
             observer.notice(&Notice::AlreadyTrained {
                 run: self.run.path.clone(),
@@ -398,7 +445,9 @@ impl<T: TrainTask> Engine<'_, T> {
                         from: previous.clone(),
                     });
                     // A damaged checkpoint must not become the previous one.
-                    checkpoint.save(&last, Precision::Full)?;
+                    if self.ranks.is_first() {
+                        checkpoint.save(&last, Precision::Full)?;
+                    }
                     Ok((previous, checkpoint))
                 }
                 Err(_) => Err(damage),
@@ -441,9 +490,13 @@ impl<T: TrainTask> Engine<'_, T> {
         let is_done = state.progress.epoch >= self.config.epochs;
         // Of a run without epochs left, the final evaluation needs the best weights.
         let is_evaluated = state.progress.evaluated_at == Some(state.progress.iteration)
-            && (!is_done || self.run.best_checkpoint().exists());
-        let mut log = EventLog::open(&self.run.path, state.progress.iteration, is_evaluated)
-            .map_err(|e| self.events_error(e))?;
+            && (!is_done || self.has_best()?);
+        let mut log = if self.ranks.is_first() {
+            let log = EventLog::open(&self.run.path, state.progress.iteration, is_evaluated);
+            Some(log.map_err(|e| self.events_error(e))?)
+        } else {
+            None
+        };
         // A run that was shortened to the epochs that it has finished ends like one that was as short from the
         // beginning: with an evaluation.
         if is_done && !is_evaluated {
@@ -470,7 +523,12 @@ impl<T: TrainTask> Engine<'_, T> {
                 // saved.
                 self.save(&state)?;
             }
-            if end == Stretch::Interrupted || (due && self.stop.load(Ordering::Relaxed)) {
+            if due {
+                self.check_same_weights(&state.model)?;
+            }
+            if end == Stretch::Interrupted
+                || (due && self.ranks.any(self.stop.load(Ordering::Relaxed))?)
+            {
                 return Ok(Outcome::Interrupted);
             }
             let mut stop_early = false;
@@ -513,19 +571,15 @@ impl<T: TrainTask> Engine<'_, T> {
         &self,
         state: &mut State<T::Model>,
         epoch: usize,
-        log: &mut EventLog,
+        log: &mut Option<EventLog>,
         observer: &mut dyn Observer,
     ) -> Result<Option<(EpochEvaluation, bool)>, TrainError<T::Error>> {
         observer.evaluating(epoch);
         let Some((evaluation, is_best)) = self.evaluate(state, observer)? else {
             return Ok(None);
         };
-        log.write(
-            EventKind::Eval,
-            state.progress.iteration,
-            &evaluation.metrics,
-        )
-        .map_err(|e| self.events_error(e))?;
+        let iteration = state.progress.iteration;
+        self.write_event(log, EventKind::Eval, iteration, &evaluation.metrics)?;
         observer.evaluated(epoch, &evaluation, is_best);
         state.progress.plateau.observe(
             evaluation.loss.unwrap_or(-evaluation.score),
@@ -556,13 +610,22 @@ impl<T: TrainTask> Engine<'_, T> {
         }
     }
 
+    /// Returns the share of the batches that this process computes.
+    fn shard(&self) -> Shard {
+        Shard {
+            rank: self.ranks.rank(),
+            size: self.ranks.size(),
+            group: self.config.accumulate,
+        }
+    }
+
     /// Trains to the end of the epoch, or until a limit or an interruption.
     fn epoch(
         &self,
         mut state: State<T::Model>,
         session: Instant,
         sums: &mut EpochSums,
-        log: &mut EventLog,
+        log: &mut Option<EventLog>,
         observer: &mut dyn Observer,
     ) -> Stretched<T::Model, T::Error> {
         let total = self.total_iterations();
@@ -571,52 +634,40 @@ impl<T: TrainTask> Engine<'_, T> {
             // The process was killed while this epoch was evaluated.
             return Ok((state, Stretch::EpochDone));
         }
+        let shard = self.shard();
         let mut batches = self
             .task
-            .batches(state.progress.epoch, state.progress.batch)
+            .batches(state.progress.epoch, state.progress.batch, shard)
             .map_err(TrainError::Task)?;
         let mut last_save = Instant::now();
         let mut meter = Meter::new();
         let (first_batch, first_iteration) = (state.progress.batch, state.progress.iteration);
         while state.progress.batch < batch_count {
-            if let Some(reason) = self.stop_reason(&state.progress, total, session) {
-                return Ok((state, reason));
-            }
+            let reason = self.stop_reason(&state.progress, total, session);
             let started = Instant::now();
-            let group = self
-                .config
-                .accumulate
-                .min(batch_count - state.progress.batch);
-            // All batches are loaded before any is used: the forward pass updates running
-            // statistics, and a checkpoint must not be taken within a step.
-            let group: Vec<T::Batch> = match batches.by_ref().take(group).collect() {
-                Ok(group) => group,
+            let group = state.progress.batch
+                ..batch_count.min(state.progress.batch + self.config.accumulate);
+            let loaded = self.load_and_agree(batches.as_mut(), group.clone(), reason);
+            let (reason, own, images) = match loaded {
+                Ok(loaded) => loaded,
                 Err(error) => {
                     // The steps since the last save are complete and must not be lost because of a
                     // bad image.
                     self.save(&state)?;
-                    return Err(TrainError::Task(error));
+                    return Err(error);
                 }
             };
-            let images = group.iter().map(|b| self.task.batch_len(b)).sum::<usize>();
+            if let Some(reason) = reason {
+                return Ok((state, reason));
+            }
+            if images == 0 {
+                // All images of the group were skipped.
+                state.progress.batch = group.end;
+                continue;
+            }
             meter.images += images;
             let learning_rate = self.learning_rate(&state.progress, total);
-            let Some(step) = self.gradients(&state, group, learning_rate)? else {
-                if first_batch == 0 && state.progress.iteration == first_iteration {
-                    return Err(TrainError::NothingToLearnFrom {
-                        epoch: state.progress.epoch + 1,
-                        first: self
-                            .task
-                            .skipped()
-                            .into_iter()
-                            .next()
-                            .map(|image| image.reason),
-                    });
-                }
-                // Bad images were skipped, and this epoch has no batches left.
-                state.progress.batch = batch_count;
-                break;
-            };
+            let step = self.gradients(&state, own, group.len(), learning_rate)?;
             state.model = state
                 .optimizer
                 .step(state.model, step.gradients, learning_rate);
@@ -624,7 +675,7 @@ impl<T: TrainTask> Engine<'_, T> {
                 ema.update(&state.model);
             }
             state.progress.iteration += 1;
-            state.progress.batch = batches.next_batch();
+            state.progress.batch = group.end;
             let seconds = started.elapsed().as_secs_f64();
             state.progress.seconds += seconds;
             sums.add(&step.losses, learning_rate, seconds, images);
@@ -642,12 +693,50 @@ impl<T: TrainTask> Engine<'_, T> {
                 self.log_step(log, &report, step.norm)?;
                 meter = Meter::after(batches.waited());
             }
+            if state.progress.iteration % STEPS_BETWEEN_CHECKS == 0 {
+                self.check_same_weights(&state.model)?;
+            }
             if last_save.elapsed().as_secs_f64() > self.config.save_minutes * 60.0 {
                 self.save(&state)?;
                 last_save = Instant::now();
             }
         }
+        if first_batch == 0 && state.progress.iteration == first_iteration {
+            return Err(TrainError::NothingToLearnFrom {
+                epoch: state.progress.epoch + 1,
+                first: self
+                    .task
+                    .skipped()
+                    .into_iter()
+                    .next()
+                    .map(|image| image.reason),
+            });
+        }
         Ok((state, Stretch::EpochDone))
+    }
+
+    /// Loads the batches of this process in a group, unless there is a `reason` to stop, and agrees with the other
+    /// ranks whether to stop. Returns the reason of the first of them that has one, the batches, none where all images
+    /// were skipped, and the number of images of all ranks.
+    ///
+    /// All batches are loaded before any is used: a checkpoint must not be taken within a step.
+    fn load_and_agree(
+        &self,
+        batches: &mut dyn Batches<T::Batch, T::Error>,
+        group: Range<usize>,
+        reason: Option<Stretch>,
+    ) -> Result<Loaded<T::Batch>, TrainError<T::Error>> {
+        let shard = self.shard();
+        let count = group.filter(|number| shard.has(*number)).count();
+        let count = if reason.is_some() { 0 } else { count };
+        let own: Result<Vec<Option<T::Batch>>, T::Error> =
+            std::iter::from_fn(|| batches.next()).take(count).collect();
+        let own = own.map_err(TrainError::Task)?;
+        let images = own.iter().flatten().map(|b| self.task.batch_len(b)).sum();
+        let all: Vec<(Option<Stretch>, usize)> = self.ranks.gather((reason, images))?;
+        let reason = all.iter().find_map(|(reason, _)| *reason);
+        let images = all.iter().map(|(_, images)| images).sum();
+        Ok((reason, own, images))
     }
 
     fn learning_rate(&self, progress: &TrainingProgress, total: usize) -> f64 {
@@ -657,72 +746,138 @@ impl<T: TrainTask> Engine<'_, T> {
         self.config.learning_rate * schedule.factor(progress.iteration, per_epoch, total, drops)
     }
 
-    /// Computes the mean gradients of the batches of one optimizer step. Returns `None` without a
-    /// batch.
+    /// Computes the mean gradients of the batches of one optimizer step. `own` has those of this process, of `group`
+    /// in all.
     ///
     /// # Errors
-    /// A loss or a gradient that is not finite.
+    /// A loss or a gradient that is not finite, or a rank that failed.
     fn gradients(
         &self,
         state: &State<T::Model>,
-        group: Vec<T::Batch>,
+        own: Vec<Option<T::Batch>>,
+        group: usize,
         learning_rate: f64,
-    ) -> Result<Option<Step>, TrainError<T::Error>> {
-        let batches = group.len();
-        if batches == 0 {
-            return Ok(None);
-        }
-        let mut accumulator = GradientsAccumulator::new();
+    ) -> Result<Step, TrainError<T::Error>> {
+        let mut sum = GradientSum::new(&self.ranks);
         let mut losses: Vec<(String, f64)> = Vec::new();
         let mut images = Vec::new();
-        for (part, batch) in group.into_iter().enumerate() {
-            images.extend(self.task.describe(&batch));
-            let seed = mix(
-                self.config.seed,
-                state.progress.iteration as u64,
-                part as u64,
-            );
-            let precision = self.config.precision;
-            let (found, backward) = autocast(precision, || {
-                self.task.losses_and_backward(&state.model, batch, seed)
-            });
-            let values = loss_values(&found);
-            if losses.is_empty() {
-                losses = values.iter().map(|(n, _)| (n.clone(), 0.0)).collect();
+        let mut batches = 0;
+        let mut own = own.into_iter();
+        for first in (0..group).step_by(self.ranks.size()) {
+            let part = first + self.ranks.rank();
+            let batch = if part < group {
+                own.next().flatten()
+            } else {
+                None
+            };
+            let (facts, gradients) = self.part(state, batch, part)?;
+            for (rank, facts) in self.ranks.gather(facts)?.into_iter().enumerate() {
+                if !facts.is_present {
+                    continue;
+                }
+                batches += 1;
+                images.extend(facts.images.iter().map(|image| {
+                    if self.ranks.is_alone() {
+                        image.clone()
+                    } else {
+                        format!("{image} on rank {rank}")
+                    }
+                }));
+                if losses.is_empty() {
+                    losses = facts.losses().map(|(name, _)| (name, 0.0)).collect();
+                }
+                for (sum, (_, value)) in losses.iter_mut().zip(facts.losses()) {
+                    sum.1 += value;
+                }
+                if facts.losses().any(|(_, value)| !value.is_finite()) {
+                    let values: Vec<_> = facts.losses().collect();
+                    return Err(self.non_finite(state, &values, learning_rate, f64::NAN, images));
+                }
             }
-            for (sum, (_, value)) in losses.iter_mut().zip(&values) {
-                sum.1 += value;
-            }
-            if values.iter().any(|(_, v)| !v.is_finite()) {
-                return Err(self.non_finite(state, &values, learning_rate, f64::NAN, images));
-            }
-            // The backward pass owns the graph of the losses and frees it.
-            drop(found);
-            // A backward pass may compute parts of the forward pass again.
-            accumulator.accumulate(&state.model, autocast(precision, backward));
+            sum.add(&state.model, gradients)?;
         }
         for (_, sum) in &mut losses {
-            *sum /= batches as f64;
+            *sum /= batches.max(1) as f64;
         }
         let (norm, gradients) = average_and_clip(
             &state.model,
-            accumulator.grads(),
+            sum.finish(&state.model)?,
             batches,
             self.config.clip_norm,
         );
         if !norm.is_finite() {
             return Err(self.non_finite(state, &losses, learning_rate, norm, images));
         }
-        Ok(Some(Step {
+        Ok(Step {
             losses,
             norm,
             gradients,
-        }))
+        })
+    }
+
+    /// Computes losses and gradients of the batch with number `part` in its step, if there is one. Gradients are not
+    /// computed if a loss is not finite.
+    fn part(
+        &self,
+        state: &State<T::Model>,
+        batch: Option<T::Batch>,
+        part: usize,
+    ) -> Result<(PartFacts, Option<GradientsParams>), TrainError<T::Error>> {
+        let precision = self.config.precision;
+        let Some(batch) = batch else {
+            add_statistics(&self.ranks, &state.model, &[])?;
+            return Ok((PartFacts::default(), None));
+        };
+        let images = self.task.describe(&batch);
+        let seed = mix(
+            self.config.seed,
+            state.progress.iteration as u64,
+            part as u64,
+        );
+        let forward = || {
+            autocast(precision, || {
+                self.task.losses_and_backward(&state.model, batch, seed)
+            })
+        };
+        let (found, backward) = if self.ranks.is_alone() {
+            forward()
+        } else {
+            let (found, statistics) = keeping_statistics(forward);
+            add_statistics(&self.ranks, &state.model, &statistics)?;
+            found
+        };
+        let values = loss_values(&found);
+        let is_finite = values.iter().all(|(_, value)| value.is_finite());
+        let losses = values.into_iter();
+        let facts = PartFacts {
+            is_present: true,
+            losses: losses.map(|(name, v)| (name, v.to_bits())).collect(),
+            images,
+        };
+        // The backward pass owns the graph of the losses and frees it.
+        drop(found);
+        // A backward pass may compute parts of the forward pass again.
+        let gradients = is_finite.then(|| autocast(precision, backward));
+        Ok((facts, gradients))
+    }
+
+    /// Checks that all ranks have the same weights.
+    fn check_same_weights(&self, model: &T::Model) -> Result<(), TrainError<T::Error>> {
+        if !self.ranks.is_alone() {
+            let checksums = checksums(&named_tensors(model));
+            self.ranks.check_same("tensor (checksum)", checksums)?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether rank 0 sees a best checkpoint; files appear later elsewhere on some network file systems.
+    fn has_best(&self) -> Result<bool, DistributedError> {
+        self.ranks.of_first(self.run.best_checkpoint().exists())
     }
 
     fn log_step(
         &self,
-        log: &mut EventLog,
+        log: &mut Option<EventLog>,
         report: &StepReport<'_>,
         gradient_norm: f64,
     ) -> Result<(), TrainError<T::Error>> {
@@ -731,8 +886,23 @@ impl<T: TrainTask> Engine<'_, T> {
         values.push(("gradient_norm".into(), gradient_norm));
         values.push(("images_per_second".into(), report.images_per_second));
         values.push(("data_wait".into(), report.data_wait));
-        log.write(EventKind::Train, report.iteration, &values)
-            .map_err(|e| self.events_error(e))
+        self.write_event(log, EventKind::Train, report.iteration, &values)
+    }
+
+    /// Writes an event where this process has the logs.
+    fn write_event(
+        &self,
+        log: &mut Option<EventLog>,
+        kind: EventKind,
+        iteration: usize,
+        values: &[(String, f64)],
+    ) -> Result<(), TrainError<T::Error>> {
+        match log {
+            Some(log) => log
+                .write(kind, iteration, values)
+                .map_err(|e| self.events_error(e)),
+            None => Ok(()),
+        }
     }
 
     /// Evaluates (the EMA weights if there are any) and saves the weights if they are the best so
@@ -761,11 +931,13 @@ impl<T: TrainTask> Engine<'_, T> {
         };
         state.progress.evaluated_at = Some(state.progress.iteration);
         // A score whose weights are gone is not comparable with anything.
-        let best_score = state.progress.best_score;
-        let best = best_score.filter(|_| self.run.best_checkpoint().exists());
+        let has_best = self.has_best()?;
+        let best = state.progress.best_score.filter(|_| has_best);
         let is_best = evaluation.score > best.unwrap_or(f64::NEG_INFINITY);
         if is_best {
             state.progress.best_score = Some(evaluation.score);
+        }
+        if is_best && self.ranks.is_first() {
             let epochs = state.progress.epoch as f64
                 + state.progress.batch as f64 / self.task.batches_per_epoch().max(1) as f64;
             let finite = |value: f64| value.is_finite().then_some(value);
@@ -795,6 +967,9 @@ impl<T: TrainTask> Engine<'_, T> {
     }
 
     fn save(&self, state: &State<T::Model>) -> Result<(), TrainError<T::Error>> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let (ema_updates, ema) = state.ema.as_ref().map(Ema::export).unwrap_or_default();
         let progress = TrainingProgress {
             ema_updates,
@@ -840,8 +1015,10 @@ impl<T: TrainTask> Engine<'_, T> {
             gradient_norm: gradient_norm.to_string(),
             images: &images,
         };
-        // The run has already failed; a second error must not hide the first.
-        let _ = self.run.write_json("nonfinite.json", &record);
+        if self.ranks.is_first() {
+            // The run has already failed; a second error must not hide the first.
+            let _ = self.run.write_json("nonfinite.json", &record);
+        }
         TrainError::NonFinite {
             iteration: state.progress.iteration,
             epoch: state.progress.epoch + 1,

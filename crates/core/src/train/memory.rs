@@ -20,14 +20,17 @@ use sedet_nn::nn::norm::{NormConfig, NormKind};
 /// A training step that needs more memory than is available.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "a training step needs about {:.1} GB of memory and {:.1} GB are free",
-    *need as f64 / 1e9, *free as f64 / 1e9
+    "a training step needs about {:.1} GB of memory and {:.1} GB are free{}",
+    *need as f64 / 1e9, *free as f64 / 1e9,
+    if *processes > 1 { format!(" for each of {processes} processes") } else { String::new() }
 )]
 pub struct NotEnoughMemory {
     /// Estimated memory in bytes.
     pub need: u64,
-    /// Available memory in bytes.
+    /// Available memory in bytes, for each process.
     pub free: u64,
+    /// The processes of this run on this machine.
+    pub processes: usize,
     /// Images in a batch.
     pub batch_size: usize,
     /// The inputs of the network.
@@ -170,21 +173,28 @@ impl StepMemory {
     ///
     /// # Errors
     /// The available memory is far from enough.
-    pub fn check(&self, config: &EngineConfig) -> Result<(), NotEnoughMemory> {
+    pub fn check(&self, config: &EngineConfig, processes: usize) -> Result<(), NotEnoughMemory> {
         match free_memory() {
-            Some(free) => self.check_against(config, free),
+            Some(free) => self.check_against(config, free, processes),
             None => Ok(()),
         }
     }
 
-    fn check_against(&self, config: &EngineConfig, free: u64) -> Result<(), NotEnoughMemory> {
+    fn check_against(
+        &self,
+        config: &EngineConfig,
+        free: u64,
+        processes: usize,
+    ) -> Result<(), NotEnoughMemory> {
         let need = self.bytes(config);
+        let free = free / processes as u64;
         if !config.check_memory || need as f64 <= free as f64 * DOUBT {
             return Ok(());
         }
         Err(NotEnoughMemory {
             need,
             free,
+            processes,
             batch_size: self.images,
             inputs: self.inputs,
         })
@@ -313,15 +323,25 @@ mod tests {
             inputs,
         };
         let gigabytes = |n: u64| n << 30;
-        assert_eq!(step.check_against(&config(&[]), gigabytes(24)), Ok(()));
-        let refused = step.check_against(&config(&[]), gigabytes(8)).unwrap_err();
+        assert_eq!(step.check_against(&config(&[]), gigabytes(24), 1), Ok(()));
+        let refused = step
+            .check_against(&config(&[]), gigabytes(24), 4)
+            .unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .ends_with("6.4 GB are free for each of 4 processes")
+        );
+        let refused = step
+            .check_against(&config(&[]), gigabytes(8), 1)
+            .unwrap_err();
         assert_eq!((refused.batch_size, refused.inputs), (16, inputs));
         let message = refused.to_string();
         for part in ["about 24.1", "8.6 GB are free"] {
             assert!(message.contains(part), "{message}");
         }
         let unchecked = config(&["train.check_memory=false"]);
-        assert_eq!(step.check_against(&unchecked, gigabytes(8)), Ok(()));
+        assert_eq!(step.check_against(&unchecked, gigabytes(8), 1), Ok(()));
     }
 
     #[test]

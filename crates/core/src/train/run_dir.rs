@@ -93,6 +93,8 @@ pub struct RunDir {
     pub path: PathBuf,
     /// The lock of the process that trains here. The system releases it when the process ends.
     lock: Option<Arc<File>>,
+    /// Whether another process writes here, so that this one does not.
+    is_of_another: bool,
 }
 
 /// The subdirectories of a run.
@@ -113,7 +115,21 @@ impl RunDir {
         Self {
             path: path.to_path_buf(),
             lock: None,
+            is_of_another: false,
         }
+    }
+
+    /// Returns the paths in a directory in which only another process of this run writes.
+    pub(crate) fn of_another_rank(path: &Path) -> Self {
+        Self {
+            is_of_another: true,
+            ..Self::at(path)
+        }
+    }
+
+    /// Returns whether this process writes in the directory.
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.is_of_another
     }
 
     /// Returns whether a directory is that of a run, which may not have a checkpoint yet.
@@ -370,11 +386,14 @@ impl RunDir {
         self.write(name, &format!("{text}\n"))
     }
 
-    /// Writes a small file of the run.
+    /// Writes a small file of the run, unless another process writes here.
     ///
     /// # Errors
     /// The system error, with the path.
     pub fn write(&self, name: &str, text: &str) -> Result<(), RunDirError> {
+        if self.is_of_another {
+            return Ok(());
+        }
         let path = self.path.join(name);
         write_atomically(&path, |out| out.write_all(text.as_bytes()))
             .map_err(|source| RunDirError::Io { path, source })

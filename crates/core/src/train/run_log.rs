@@ -53,6 +53,9 @@ impl<'a> LogObserver<'a> {
 
     /// Begins to write to the directory of a run, after the lines of earlier sessions.
     pub(super) fn open(&mut self, run: &RunDir) {
+        if !run.is_writable() {
+            return;
+        }
         let arguments = std::env::args_os();
         let command: Vec<String> = arguments
             .map(|argument| argument.to_string_lossy().into_owned())

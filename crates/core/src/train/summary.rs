@@ -35,6 +35,8 @@ pub struct RunSummary {
     pub training: EngineConfig,
     /// The name of the device.
     pub device: String,
+    /// Number of processes that train together.
+    pub ranks: usize,
     /// Estimated memory of a step in bytes, and the free memory where it is known.
     pub memory: Option<(u64, Option<u64>)>,
     /// The directory of the run.
@@ -158,6 +160,9 @@ impl RunSummary {
         rows.push(("optimizer", self.optimizer()));
         let precision = self.training.precision.or_f32();
         rows.push(("device", format!("{}, {precision}", self.device)));
+        if self.ranks > 1 {
+            rows.push(("ranks", format!("{}, each on such a device", self.ranks)));
+        }
         if let Some((need, free)) = self.memory {
             let free = match free {
                 Some(free) => format!(" ({} free)", gigabytes(free)),
@@ -340,6 +345,7 @@ mod tests {
                 ..config.train
             },
             device: "cpu (2 threads)".into(),
+            ranks: 1,
             memory: Some((800_000_000, Some(5_100_000_000))),
             run: "runs/cells".into(),
         }

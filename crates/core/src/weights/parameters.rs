@@ -79,6 +79,14 @@ impl ModuleVisitor for Collector {
     }
 }
 
+/// Returns a line for each tensor with its name and a checksum of its values.
+pub(crate) fn checksums(tensors: &NamedTensors) -> String {
+    let lines = tensors
+        .iter()
+        .map(|(name, data)| format!("{name} {:08x}\n", crc32c::crc32c(data.as_bytes())));
+    lines.collect()
+}
+
 /// Returns the gradients of all parameters of a module that have one.
 pub fn named_gradients<M: Module>(model: &M, gradients: &Gradients) -> NamedTensors {
     let mut collector = GradientCollector {

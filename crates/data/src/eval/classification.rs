@@ -92,6 +92,61 @@ pub struct ReliabilityBin {
     pub accuracy: f64,
 }
 
+/// What the metrics need of one image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImageScore {
+    /// The label.
+    pub label: usize,
+    /// The class of the best score, the first on ties, as in an argmax; none if a score is NaN, which counts as wrong.
+    pub predicted: Option<usize>,
+    /// Whether the label is among the five best classes.
+    pub is_among_five: bool,
+    /// The cross entropy, in nats; NaN if a score is NaN.
+    pub loss: f64,
+    /// The probability of the predicted class.
+    pub confidence: f64,
+}
+
+impl ImageScore {
+    /// Scores an image by the logits of all classes and its label.
+    ///
+    /// # Panics
+    /// The label is out of range.
+    pub fn of(logits: &[f32], label: usize) -> Self {
+        if logits.iter().any(|score| score.is_nan()) {
+            return Self {
+                label,
+                predicted: None,
+                is_among_five: false,
+                loss: f64::NAN,
+                confidence: 0.0,
+            };
+        }
+        let rank = |class: usize| {
+            let own = logits[class];
+            let better =
+                |&(other, &score): &(usize, &f32)| score > own || (score == own && other < class);
+            logits.iter().enumerate().filter(better).count()
+        };
+        let predicted = (1..logits.len()).fold(0, |best, class| {
+            if logits[class] > logits[best] {
+                class
+            } else {
+                best
+            }
+        });
+        let highest = f64::from(logits[predicted]);
+        let exp_sum: f64 = logits.iter().map(|&s| (f64::from(s) - highest).exp()).sum();
+        Self {
+            label,
+            predicted: Some(predicted),
+            is_among_five: rank(label) < SECOND_RANK,
+            loss: exp_sum.ln() + highest - f64::from(logits[label]),
+            confidence: 1.0 / exp_sum,
+        }
+    }
+}
+
 impl ClassificationScores {
     /// Creates counts of zero.
     pub fn new(classes: usize) -> Self {
@@ -105,42 +160,24 @@ impl ClassificationScores {
         }
     }
 
-    /// Adds an image with the logits of all classes and its label. Ties are resolved in favor of
-    /// the first class, as in an argmax.
+    /// Adds an image.
     ///
     /// # Panics
-    /// The number of logits is not the number of classes, or the label is out of range.
-    pub fn add(&mut self, logits: &[f32], label: usize) {
-        assert_eq!(logits.len(), self.classes);
-        if logits.iter().any(|score| score.is_nan()) {
+    /// A class is out of range.
+    pub fn add(&mut self, image: &ImageScore) {
+        let label = image.label;
+        self.loss += image.loss;
+        let Some(predicted) = image.predicted else {
             self.without_scores[label] += 1;
-            self.loss = f64::NAN;
             return;
-        }
-        let rank = |class: usize| {
-            let own = logits[class];
-            let better =
-                |&(other, &score): &(usize, &f32)| score > own || (score == own && other < class);
-            logits.iter().enumerate().filter(better).count()
         };
-        let predicted = (1..self.classes).fold(0, |best, class| {
-            if logits[class] > logits[best] {
-                class
-            } else {
-                best
-            }
-        });
         self.confusion[label * self.classes + predicted] += 1;
-        self.among_five[label] += u32::from(rank(label) < SECOND_RANK);
-        let highest = f64::from(logits[predicted]);
-        let exp_sum: f64 = logits.iter().map(|&s| (f64::from(s) - highest).exp()).sum();
-        self.loss += exp_sum.ln() + highest - f64::from(logits[label]);
-        let confidence = 1.0 / exp_sum;
-        let bin = (confidence * BINS as f64).ceil() as usize;
+        self.among_five[label] += u32::from(image.is_among_five);
+        let bin = (image.confidence * BINS as f64).ceil() as usize;
         let bin = &mut self.bins[bin.clamp(1, BINS) - 1];
         bin.images += 1;
         bin.right += usize::from(predicted == label);
-        bin.confidence += confidence;
+        bin.confidence += image.confidence;
     }
 
     /// Returns the number of images added.
@@ -270,9 +307,9 @@ mod tests {
     fn a_label_counts_by_its_rank() {
         let mut scores = ClassificationScores::new(7);
         let logits = [0.1, 0.9, 0.3, 0.2, 0.4, 0.5, 0.6];
-        scores.add(&logits, 1);
-        scores.add(&logits, 4);
-        scores.add(&logits, 0);
+        scores.add(&ImageScore::of(&logits, 1));
+        scores.add(&ImageScore::of(&logits, 4));
+        scores.add(&ImageScore::of(&logits, 0));
         let found = scores.evaluation(&names(7));
         assert_eq!(found.images, 3);
         assert!((found.top1 - 100.0 / 3.0).abs() < 1e-9);
@@ -287,7 +324,7 @@ mod tests {
     fn top_5_is_shown_for_more_than_five_classes() {
         for (classes, shown) in [(5, false), (6, true)] {
             let mut scores = ClassificationScores::new(classes);
-            scores.add(&vec![0.5; classes], 0);
+            scores.add(&ImageScore::of(&vec![0.5; classes], 0));
             let summary = scores.evaluation(&names(classes)).summary();
             assert_eq!(summary.contains("top-5"), shown, "{summary}");
             assert!(summary.starts_with("1 image: top-1 100.00 %"), "{summary}");
@@ -297,8 +334,8 @@ mod tests {
     #[test]
     fn of_equal_scores_the_first_is_predicted_and_nan_is_wrong() {
         let mut scores = ClassificationScores::new(2);
-        scores.add(&[1.0, 1.0], 1);
-        scores.add(&[f32::NAN, 1.0], 0);
+        scores.add(&ImageScore::of(&[1.0, 1.0], 1));
+        scores.add(&ImageScore::of(&[f32::NAN, 1.0], 0));
         let found = scores.evaluation(&names(2));
         assert_eq!((found.images, found.top1), (2, 0.0));
         assert!(found.loss.is_nan(), "a loss of NaN must not be hidden");

@@ -9,7 +9,7 @@ use crate::DataError;
 use crate::boxes::ImageSize;
 use crate::datasets::detection::{DetectionDataset, FilterSummary, TargetFilter};
 use crate::loading::batch::{BatchImage, DetectionBatch, UnpreparedImage, collate};
-use crate::loading::epoch::{BatchRecipe, EpochBatches};
+use crate::loading::epoch::{BatchRecipe, EpochBatches, Shard};
 use crate::loading::transforms::preprocess::ratios;
 use crate::loading::transforms::{Augmentation, Preprocess, Sample};
 use crate::loading::{BadImages, LoaderOptions, Purpose, SkippedImage, random_numbers};
@@ -180,6 +180,19 @@ impl DetectionLoader {
         epoch: u64,
         first_batch: usize,
     ) -> Result<EpochBatches<DetectionBatch>, DataError> {
+        self.share_of_epoch(epoch, first_batch, Shard::WHOLE)
+    }
+
+    /// Returns the batches of an epoch that are of a share, from number `first_batch` on.
+    ///
+    /// # Errors
+    /// See [`epoch`](Self::epoch).
+    pub fn share_of_epoch(
+        &self,
+        epoch: u64,
+        first_batch: usize,
+        shard: Shard,
+    ) -> Result<EpochBatches<DetectionBatch>, DataError> {
         let recipe = self.recipe.clone();
         EpochBatches::start(
             recipe,
@@ -187,6 +200,7 @@ impl DetectionLoader {
             epoch,
             self.plan(epoch),
             first_batch,
+            shard,
         )
     }
 }
@@ -446,10 +460,21 @@ mod tests {
         for first in 0..=whole.len() {
             assert_eq!(all(&loader, 2, first), whole[first..]);
         }
-        let mut interrupted = loader.epoch(2, 0).unwrap();
-        interrupted.next().unwrap().unwrap();
-        interrupted.next().unwrap().unwrap();
-        assert_eq!(interrupted.next_batch(), 2);
+        // The shares of two processes for steps of three batches are the epoch, also from its second step on.
+        let share = |rank, first| {
+            let shard = Shard {
+                rank,
+                size: 2,
+                group: 3,
+            };
+            let batches = loader.share_of_epoch(2, first, shard).unwrap();
+            batches.collect::<Result<Vec<_>, _>>().unwrap()
+        };
+        let of =
+            |numbers: &[usize]| -> Vec<_> { numbers.iter().map(|at| whole[*at].clone()).collect() };
+        assert_eq!(share(0, 0), of(&[0, 2, 3, 5]));
+        assert_eq!(share(1, 0), of(&[1, 4]));
+        assert_eq!(share(0, 3), of(&[3, 5]));
         let message = loader.epoch(2, 99).unwrap_err().to_string();
         assert!(message.contains("beyond the 6 batches"), "{message}");
     }

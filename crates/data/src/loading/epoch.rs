@@ -28,6 +28,32 @@ pub(crate) trait BatchRecipe: Debug + Send + Sync + 'static {
     ) -> Result<Option<Self::Batch>, DataError>;
 }
 
+/// The share of an epoch's batches that one process prepares: of every group of batches, each `size`-th from
+/// number `rank` on. A group holds the batches of one optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// The number of this process, from 0.
+    pub rank: usize,
+    /// The number of processes.
+    pub size: usize,
+    /// The number of batches in a group.
+    pub group: usize,
+}
+
+impl Shard {
+    /// All batches.
+    pub const WHOLE: Self = Self {
+        rank: 0,
+        size: 1,
+        group: 1,
+    };
+
+    /// Returns whether a batch is of this share.
+    pub fn has(&self, number: usize) -> bool {
+        number % self.group % self.size == self.rank
+    }
+}
+
 /// The batches of one epoch, in order. The iterator ends after an error. Dropping it stops the
 /// threads, each after its current image.
 #[derive(Debug)]
@@ -38,7 +64,7 @@ pub struct EpochBatches<B> {
 }
 
 impl<B: Debug + Send + 'static> EpochBatches<B> {
-    /// Starts preparing the batches of an epoch's plan from number `first_batch` on.
+    /// Starts preparing the batches of a share of an epoch's plan from number `first_batch` on.
     ///
     /// # Errors
     /// `first_batch` is beyond the end of the plan, or no thread can be started.
@@ -48,6 +74,7 @@ impl<B: Debug + Send + 'static> EpochBatches<B> {
         epoch: u64,
         plan: Vec<Vec<usize>>,
         first_batch: usize,
+        shard: Shard,
     ) -> Result<Self, DataError> {
         if first_batch > plan.len() {
             return Err(DataError::Setting {
@@ -62,10 +89,14 @@ impl<B: Debug + Send + 'static> EpochBatches<B> {
             threads: options.threads,
             items: options.prefetch,
         };
+        let numbers: Vec<usize> = (first_batch..plan.len())
+            .filter(|number| shard.has(*number))
+            .collect();
         let batches = Prefetch::start(
-            first_batch..plan.len(),
+            0..numbers.len(),
             limits,
-            move |number, abandoned: &AtomicBool| {
+            move |at, abandoned: &AtomicBool| {
+                let number = numbers[at];
                 let images = &plan[number];
                 without_panic(
                     || recipe.name(images[0]),
@@ -82,10 +113,17 @@ impl<B: Debug + Send + 'static> EpochBatches<B> {
 }
 
 impl<B> EpochBatches<B> {
-    /// Returns the number, within the epoch, of the next batch, from which to resume. Batches that
-    /// were dropped because all their images were skipped are counted.
-    pub fn next_batch(&self) -> usize {
-        self.batches.next_number()
+    /// Returns the next batch, or `None` in its place if all its images were skipped, so that the caller can
+    /// count batches.
+    pub fn next_or_skipped(&mut self) -> Option<Result<Option<B>, DataError>> {
+        if self.failed {
+            return None;
+        }
+        let start = Instant::now();
+        let outcome = self.batches.next()?;
+        self.waited += start.elapsed();
+        self.failed = outcome.is_err();
+        Some(outcome)
     }
 
     /// Returns the total time `next` has waited for data.
@@ -98,19 +136,12 @@ impl<B> Iterator for EpochBatches<B> {
     type Item = Result<B, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.failed {
-            let start = Instant::now();
-            let outcome = self.batches.next()?;
-            self.waited += start.elapsed();
-            match outcome {
+        loop {
+            match self.next_or_skipped()? {
                 Ok(Some(batch)) => return Some(Ok(batch)),
                 Ok(None) => {} // all its images were skipped
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
+                Err(error) => return Some(Err(error)),
             }
         }
-        None
     }
 }

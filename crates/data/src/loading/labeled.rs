@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use crate::DataError;
 use crate::datasets::labeled::LabeledDataset;
 use crate::loading::batch::pad_images;
-use crate::loading::epoch::{BatchRecipe, EpochBatches};
+use crate::loading::epoch::{BatchRecipe, EpochBatches, Shard};
 use crate::loading::transforms::classify::{LabeledAugmentation, SoftLabel};
 use crate::loading::transforms::{
     PreparedImage, Preprocess, normalize, prepare, prepare_ten_crops,
@@ -95,11 +95,31 @@ impl LabeledLoader {
         epoch: u64,
         first_batch: usize,
     ) -> Result<EpochBatches<LabeledBatch>, DataError> {
+        self.share_of_epoch(epoch, first_batch, Shard::WHOLE)
+    }
+
+    /// Returns the batches of an epoch that are of a share, from number `first_batch` on.
+    ///
+    /// # Errors
+    /// See [`epoch`](Self::epoch).
+    pub fn share_of_epoch(
+        &self,
+        epoch: u64,
+        first_batch: usize,
+        shard: Shard,
+    ) -> Result<EpochBatches<LabeledBatch>, DataError> {
         let options = &self.recipe.options;
         let mut order: Vec<usize> = (0..self.recipe.dataset.len()).collect();
         order.shuffle(&mut random_numbers(Purpose::Order, options.seed, epoch, 0));
         let plan = in_batches(&order, options.batch_size);
-        EpochBatches::start(self.recipe.clone(), options, epoch, plan, first_batch)
+        EpochBatches::start(
+            self.recipe.clone(),
+            options,
+            epoch,
+            plan,
+            first_batch,
+            shard,
+        )
     }
 }
 
@@ -199,6 +219,13 @@ impl EvaluationBatches {
     }
 }
 
+impl EvaluationBatches {
+    /// Returns the next batch, or `None` in its place if all its images were skipped.
+    pub fn next_or_skipped(&mut self) -> Option<Result<Option<Vec<LabeledViews>>, DataError>> {
+        self.batches.next_or_skipped()
+    }
+}
+
 impl Iterator for EvaluationBatches {
     type Item = Result<Vec<LabeledViews>, DataError>;
 
@@ -207,7 +234,7 @@ impl Iterator for EvaluationBatches {
     }
 }
 
-/// Returns all images of a dataset in order, prepared for evaluation, in batches.
+/// Returns the images of a dataset in order, prepared for evaluation, in batches; those of a share.
 ///
 /// # Errors
 /// A setting is invalid, or no thread can be started. (The seed of the options is not used.)
@@ -216,6 +243,7 @@ pub fn evaluation_batches(
     preprocess: Preprocess,
     views: Views,
     options: &LoaderOptions,
+    shard: Shard,
 ) -> Result<EvaluationBatches, DataError> {
     options.validate()?;
     preprocess.validate()?;
@@ -228,7 +256,7 @@ pub fn evaluation_batches(
         bad: BadImages::new(options.on_bad_image),
     });
     Ok(EvaluationBatches {
-        batches: EpochBatches::start(recipe.clone(), options, 0, plan, 0)?,
+        batches: EpochBatches::start(recipe.clone(), options, 0, plan, 0, shard)?,
         recipe,
     })
 }
@@ -372,7 +400,8 @@ mod tests {
         };
         let batches = |views| {
             let dataset = dataset(10, None);
-            let batches = evaluation_batches(dataset, preprocess(), views, &options).unwrap();
+            let batches =
+                evaluation_batches(dataset, preprocess(), views, &options, Shard::WHOLE).unwrap();
             batches.collect::<Result<Vec<_>, _>>().unwrap().concat()
         };
         let images = batches(Views::One);

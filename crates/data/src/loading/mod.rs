@@ -30,7 +30,7 @@ use self::prefetch::lock;
 
 pub use crate::images::decode;
 pub use detection::{DetectionLoader, TrainingImages};
-pub use epoch::EpochBatches;
+pub use epoch::{EpochBatches, Shard};
 pub use labeled::{
     EvaluationBatches, LabeledBatch, LabeledLoader, LabeledViews, Views, evaluation_batches,
 };

@@ -68,13 +68,6 @@ impl<T: Send + 'static> Prefetch<T> {
     }
 }
 
-impl<T> Prefetch<T> {
-    /// Returns the index of the next item.
-    pub(crate) fn next_number(&self) -> usize {
-        lock(&self.queue.progress).next_to_take
-    }
-}
-
 impl<T> Iterator for Prefetch<T> {
     type Item = T;
 

@@ -132,6 +132,7 @@ impl RunKind for ClassifierRun {
             results: context.run.results(),
             evaluation: options,
             device: device.clone(),
+            ranks: context.ranks.clone(),
         };
         Ok(Prepared { task, model, facts })
     }
@@ -146,7 +147,9 @@ impl RunKind for ClassifierRun {
             return Ok(None);
         };
         let evaluation = Evaluation::Classification(evaluation);
-        evaluation.write(&context.run.results())?;
+        if context.ranks.is_first() {
+            evaluation.write(&context.run.results())?;
+        }
         Ok(Some(Concluded {
             evaluation,
             skipped,

@@ -177,6 +177,7 @@ impl RunKind for DetectorRun {
             results: context.run.results(),
             on_bad_image: config.loader.on_bad_image,
             device: device.clone(),
+            ranks: context.ranks.clone(),
             recompute,
         };
         Ok(Prepared { task, model, facts })
@@ -193,9 +194,12 @@ impl RunKind for DetectorRun {
         };
         let evaluation = Evaluation::Detection(evaluation);
         let results = context.run.results();
-        evaluation.write(&results)?;
-        let images = results.join("images");
-        let samples = write_samples(best, &task.val.dataset, &skipped, SAMPLE_IMAGES, &images)?;
+        let mut samples = Vec::new();
+        if context.ranks.is_first() {
+            evaluation.write(&results)?;
+            let images = results.join("images");
+            samples = write_samples(best, &task.val.dataset, &skipped, SAMPLE_IMAGES, &images)?;
+        }
         Ok(Some(Concluded {
             evaluation,
             skipped,

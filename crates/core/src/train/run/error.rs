@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::backbones::summary::TooSmall;
 use crate::config::ConfigError;
+use crate::distributed::{DistributedError, Failure};
 use crate::model::ModelError;
 use crate::render::RenderError;
 use crate::report::SampleError;
@@ -152,6 +153,17 @@ pub enum RunError {
         /// The last checkpoint of the run.
         checkpoint: PathBuf,
     },
+    /// The processes that train together.
+    #[error(transparent)]
+    Ranks(#[from] DistributedError),
+    /// Two ranks on one GPU.
+    #[error("ranks {} and {} are both on {device}", ranks[0], ranks[1])]
+    SharedDevice {
+        /// The ranks.
+        ranks: [usize; 2],
+        /// The name of the device.
+        device: String,
+    },
     /// Training itself.
     #[error("{source}")]
     Training {
@@ -177,6 +189,25 @@ pub enum RunError {
     /// The sample images.
     #[error(transparent)]
     Samples(#[from] SampleError),
+}
+
+impl RunError {
+    /// Returns what other ranks need to know.
+    pub(super) fn failure(&self) -> Failure {
+        let (can_be_resumed, is_about_one_image) = match self {
+            Self::Training {
+                can_be_resumed,
+                is_about_one_image,
+                ..
+            } => (*can_be_resumed, *is_about_one_image),
+            _ => (false, false),
+        };
+        Failure {
+            message: self.to_string(),
+            can_be_resumed,
+            is_about_one_image,
+        }
+    }
 }
 
 fn unusable(images: usize, kind: &str) -> String {

@@ -12,6 +12,7 @@ use crate::backbones::BackboneConfig;
 use crate::backbones::summary::{LayerSummary, TooSmall};
 use crate::config::{ConfigError, Recipe};
 use crate::device::WorkingDevice;
+use crate::distributed::Ranks;
 use crate::model::{Model, ModelSpec};
 use crate::report::Evaluation;
 use crate::train::engine::TrainTask;
@@ -125,6 +126,7 @@ pub(super) struct Context<'a> {
     pub(super) is_resumed: bool,
     pub(super) device: &'a WorkingDevice,
     pub(super) stop: &'a AtomicBool,
+    pub(super) ranks: &'a Ranks,
 }
 
 /// A task, its network with random weights, and what the user should know about them.

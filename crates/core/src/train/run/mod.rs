@@ -32,13 +32,14 @@ use start::create;
 use super::engine::{Engine, Outcome, TrainTask as _};
 use super::memory::free_memory;
 use super::observer::{Notice, Observer};
-use super::run_dir::{ENVIRONMENT, Environment, Launch, RunDir, TrainedOn};
+use super::run_dir::{ENVIRONMENT, Environment, Launch, RunDir, RunDirError, TrainedOn};
 use super::run_log::LogObserver;
 use super::summary::{DatasetFacts, ModelFacts, RecipeFacts, RunSummary, count_parameters};
 use crate::config::training::EngineConfig;
 use crate::config::{ChosenRecipe, Recipe as _};
 use crate::device::{Backend, WorkingDevice};
-use crate::model::Model;
+use crate::distributed::Ranks;
+use crate::model::{Model, all_skipped};
 use crate::report::Evaluation;
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::loading::SkippedImage;
@@ -78,6 +79,9 @@ pub struct RunResult {
 pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainReport, RunError> {
     let mut log = LogObserver::new(observer);
     let outcome = dispatch(request, &mut log);
+    if let Err(error) = &outcome {
+        request.ranks.close(&error.failure());
+    }
     match &outcome {
         Ok(report) => match &report.result {
             Some(result) => log.line(&result.evaluation.to_text()),
@@ -94,7 +98,9 @@ fn dispatch(request: &TrainRequest, log: &mut LogObserver<'_>) -> Result<TrainRe
             dataset, output, ..
         } => {
             let launch = Launch::of_new_run(dataset, &request.recipe)?;
-            RunDir::check_new(output)?;
+            if request.ranks.is_first() {
+                RunDir::check_new(output)?;
+            }
             launch
         }
         Start::Resume { run, dataset } => {
@@ -172,13 +178,11 @@ fn run_kind<K: RunKind>(
         data,
         weights,
     } = match &request.start {
-        Start::New { seed, output, .. } => {
-            create(kind, &request.recipe, *seed, output, launch, log)?
-        }
-        Start::Resume { run, .. } => {
-            reopen(kind, &request.recipe, &RunDir::of_path(run)?, launch, log)?
-        }
+        Start::New { seed, output, .. } => create(kind, request, *seed, output, launch, log)?,
+        Start::Resume { run, .. } => reopen(kind, request, &RunDir::of_path(run)?, launch, log)?,
     };
+    let ranks = &request.ranks;
+    check_same_run(ranks, &config.to_toml()?, &K::fingerprint(&data))?;
     let observer: &mut dyn Observer = log;
     check_precision(config.training().precision, &request.device, observer)?;
     let context = Context {
@@ -187,9 +191,16 @@ fn run_kind<K: RunKind>(
         is_resumed: matches!(request.start, Start::Resume { .. }),
         device: &request.device,
         stop: &request.stop,
+        ranks,
     };
     let prepared = K::prepare(&config, data, &context, observer)?;
-    let memory = check_memory(&request.device, &prepared.facts, config.training())?;
+    let processes = check_devices(ranks, &request.device)?;
+    let memory = check_memory(
+        &request.device,
+        &prepared.facts,
+        config.training(),
+        processes,
+    )?;
     let recipe_name = recipe.name.clone();
     let origin = weights.as_ref().map(|(path, _)| path.as_path());
     let summary = summarize::<K>(&config, &prepared, recipe, origin, memory, &context);
@@ -201,6 +212,7 @@ fn run_kind<K: RunKind>(
         run: run.clone(),
         device: request.device.device.clone().autodiff(),
         stop: &request.stop,
+        ranks: ranks.clone(),
     };
     let outcome = if context.is_resumed {
         engine.resume(model, observer)
@@ -219,7 +231,12 @@ fn run_kind<K: RunKind>(
         };
         engine.train(model, observer)
     };
-    report_skipped(&run, &task.skipped(), observer)?;
+    // The ranks of a failed run do not hear of each other any more.
+    let skipped = match &outcome {
+        Ok(_) => all_skipped(ranks, task.skipped())?,
+        Err(_) => task.skipped(),
+    };
+    report_skipped(&run, &skipped, observer)?;
     let outcome = outcome.map_err(|error| RunError::Training {
         dataset: launch.dataset.clone(),
         run: run.path.clone(),
@@ -286,6 +303,7 @@ fn summarize<K: RunKind>(
             .div_ceil(config.training().accumulate),
         training: config.training().clone(),
         device: context.device.name.clone(),
+        ranks: context.ranks.size(),
         memory,
         run: context.run.path.clone(),
     }
@@ -327,7 +345,7 @@ fn conclude<K: RunKind>(
     context: &Context<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Option<RunResult>, RunError> {
-    let best = Model::load(context.run.best_checkpoint(), &context.device.device)?;
+    let best = best_model(context)?;
     let mut progress = |done, all| observer.evaluated_images(done, all);
     let Some(concluded) = K::conclude(task, &best, context, &mut progress)? else {
         return Ok(None);
@@ -343,6 +361,61 @@ fn conclude<K: RunKind>(
         seconds: best.spec.trained.map_or(0.0, |trained| trained.seconds),
         samples: concluded.samples,
     }))
+}
+
+/// Loads the best checkpoint of a run. Only rank 0 reads the file, which may appear later elsewhere.
+fn best_model(context: &Context<'_>) -> Result<Model, RunError> {
+    let path = context.run.best_checkpoint();
+    let device = &context.device.device;
+    if context.ranks.is_alone() {
+        return Ok(Model::load(path, device)?);
+    }
+    let own = if context.ranks.is_first() {
+        std::fs::read(&path).map_err(|source| RunDirError::Io {
+            path: path.clone(),
+            source,
+        })?
+    } else {
+        Vec::new()
+    };
+    let bytes = context.ranks.gather_bytes(&own)?.swap_remove(0);
+    let model = Model::from_bytes(&bytes, &path.display().to_string(), device)?;
+    Ok(model.on_ranks(context.ranks.clone()))
+}
+
+/// Checks that all ranks are the same program and have the same configuration and data.
+fn check_same_run(ranks: &Ranks, config: &str, fingerprint: &str) -> Result<(), RunError> {
+    if ranks.is_alone() {
+        return Ok(());
+    }
+    ranks.check_same("sedet (checksum)", program_checksum())?;
+    ranks.check_same("configuration", config)?;
+    Ok(ranks.check_same("dataset (fingerprint)", fingerprint)?)
+}
+
+/// Returns the number of ranks on this machine, and checks that no two of them use one GPU.
+fn check_devices(ranks: &Ranks, device: &WorkingDevice) -> Result<usize, RunError> {
+    let machine = sysinfo::System::host_name().unwrap_or_default();
+    let all = ranks.gather((machine.clone(), device.name.clone()))?;
+    if device.backend != Backend::Cpu {
+        let own = &all[ranks.rank()];
+        if let Some(other) = all.iter().position(|place| place == own)
+            && other != ranks.rank()
+        {
+            return Err(RunError::SharedDevice {
+                ranks: [other, ranks.rank()],
+                device: device.name.clone(),
+            });
+        }
+    }
+    Ok(all.iter().filter(|(other, _)| *other == machine).count())
+}
+
+/// Returns the version of this program, with the checksum of its file where it can be read.
+fn program_checksum() -> String {
+    let file = std::env::current_exe().and_then(std::fs::read);
+    let checksum = file.map_or(0, |bytes| crc32c::crc32c(&bytes));
+    format!("{} {checksum:08x}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Lists the images that were skipped in training in a file, with those of earlier sessions.
@@ -392,13 +465,14 @@ fn check_memory(
     device: &WorkingDevice,
     facts: &TaskFacts,
     config: &EngineConfig,
+    processes: usize,
 ) -> Result<Option<(u64, Option<u64>)>, RunError> {
     let Ok(step) = &facts.memory else {
         return Ok(None);
     };
     let is_cpu = device.backend == Backend::Cpu;
     if is_cpu {
-        step.check(config)?;
+        step.check(config, processes)?;
     }
     // The memory of the machine is not that of a GPU.
     Ok(Some((step.bytes(config), free_memory().filter(|_| is_cpu))))

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
 use crate::device::WorkingDevice;
+use crate::distributed::Ranks;
 use crate::weights::load::WeightsFile;
 use sedet_data::images::OnBadImage;
 
@@ -184,4 +185,8 @@ pub struct TrainRequest {
     pub device: WorkingDevice,
     /// Interrupts the run at the next step when set.
     pub stop: Arc<AtomicBool>,
+    /// The processes that train together. Each has the same request; rank 0 writes to the directory of the run. A
+    /// new run averages as many batches per step as one process with `train.accumulate` times their number, which its
+    /// configuration then holds; a run can be continued by any number of processes, with the same result.
+    pub ranks: Ranks,
 }

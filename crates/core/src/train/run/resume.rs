@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::error::RunError;
 use super::kind::{Opened, RunKind};
-use super::request::RecipeOptions;
+use super::request::TrainRequest;
 use crate::config::{ConfigError, Recipe};
 use crate::train::observer::{Notice, Observer as _};
 use crate::train::run_dir::{CONFIG, Launch, RunDir};
@@ -14,12 +14,19 @@ use crate::train::summary::RecipeFacts;
 /// Opens an interrupted run.
 pub(super) fn reopen<K: RunKind>(
     kind: &K,
-    options: &RecipeOptions,
+    request: &TrainRequest,
     path: &Path,
     launch: Launch,
     log: &mut LogObserver<'_>,
 ) -> Result<Opened<K>, RunError> {
-    let run = RunDir::reopen(path)?;
+    let options = &request.recipe;
+    // Rank 0 changes files of the run only when all have read them.
+    let run = if request.ranks.is_first() {
+        RunDir::reopen(path)?
+    } else {
+        RunDir::open(path)?;
+        RunDir::of_another_rank(path)
+    };
     log.open(&run);
     let stored = run.config().display().to_string();
     let config =
@@ -53,10 +60,13 @@ pub(super) fn reopen<K: RunKind>(
         }),
         _ => {}
     }
+    request.ranks.gather(())?;
     if has_moved {
         launch.write(&run)?;
     }
-    store_changes(&run, &config)?;
+    if request.ranks.is_first() {
+        store_changes(&run, &config)?;
+    }
     Ok(Opened {
         run,
         launch,

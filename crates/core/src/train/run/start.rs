@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::error::RunError;
 use super::initial_weights::check_backbone;
 use super::kind::{AdoptError, Adoption, Opened, RunKind};
-use super::request::RecipeOptions;
+use super::request::{RecipeOptions, TrainRequest};
 use crate::config::{ChosenRecipe, Recipe, is_set, replaced_settings};
+use crate::distributed::Ranks;
 use crate::train::observer::{Notice, Observer as _};
 use crate::train::run_dir::{CONFIG, Launch, RunDir};
 use crate::train::run_log::LogObserver;
@@ -19,24 +20,26 @@ use sedet_data::datasets::registry::AnyDatasetName;
 /// that a mistake leaves nothing behind that blocks the next attempt.
 pub(super) fn create<K: RunKind>(
     kind: &K,
-    options: &RecipeOptions,
+    request: &TrainRequest,
     seed: Option<u64>,
     output: &Path,
     launch: Launch,
     log: &mut LogObserver<'_>,
 ) -> Result<Opened<K>, RunError> {
+    let (options, ranks) = (&request.recipe, &request.ranks);
     options.check(seed)?;
     let settings = options.new_settings(seed);
     let load = |name: &str| K::Config::load(name, &settings);
     // Mistakes in a given recipe are reported before weights are read.
     let requested = options.recipe.as_deref().map(load).transpose()?;
-    let weights = read_weights(options, log)?;
+    let weights = read_weights(options, ranks, log)?;
     let spec = weights.as_ref().map(|(_, weights)| &weights.spec);
     let chosen = ChosenRecipe::new(options.recipe.as_deref(), kind.default_recipe(spec));
     let mut config = match requested {
         Some(config) => config,
         None => load(&chosen.name)?,
     };
+    config.training_mut().accumulate *= ranks.size();
     let scaled_from = set_learning_rate(&mut config, options.learning_rate);
     let mut warnings = match &weights {
         Some(weights) => adopt(
@@ -63,7 +66,11 @@ pub(super) fn create<K: RunKind>(
         fingerprint: Some(K::fingerprint(&data)),
         ..launch
     };
-    let run = RunDir::create(output)?;
+    let run = if ranks.is_first() {
+        RunDir::create(output)?
+    } else {
+        RunDir::of_another_rank(output)
+    };
     launch.write(&run)?;
     run.write(CONFIG, &config.to_toml()?)?;
     log.open(&run);
@@ -95,13 +102,21 @@ pub(super) fn create<K: RunKind>(
 /// Reads the initial weights, if there are any.
 fn read_weights(
     options: &RecipeOptions,
+    ranks: &Ranks,
     log: &mut LogObserver<'_>,
 ) -> Result<Option<(PathBuf, LoadedWeights)>, RunError> {
     let Some(file) = &options.weights else {
         return Ok(None);
     };
+    // Rank 0 downloads what is not there yet.
+    if !ranks.is_first() {
+        ranks.gather(())?;
+    }
     let path = weights_file(&file.path)?;
     let loaded = file.load(&mut |report| log.notice(&Notice::Imported(report.clone())))?;
+    if ranks.is_first() {
+        ranks.gather(())?;
+    }
     Ok(Some((path, loaded)))
 }
 

@@ -1,0 +1,393 @@
+//! Training and evaluation by several processes that `mpirun` starts: the same results as one process, and the end of
+//! all of them when one fails. `docs/distributed.md` describes what is tested here.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::command::{sedet, text};
+use crate::common::runs::{
+    Classifier, Ended, Scenes, assert_same, resume, stderr, succeeds, wait_for_steps, words,
+};
+
+/// Returns a launcher of Open MPI, also for root and for more ranks than cores.
+fn mpirun() -> Command {
+    let mut command = Command::new("mpirun");
+    command
+        .env_remove("SEDET_DATA")
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .env("OMPI_MCA_rmaps_base_oversubscribe", "1")
+        // Containers may forbid to read the memory of other processes.
+        .env("OMPI_MCA_btl_vader_single_copy_mechanism", "none")
+        .env("OMPI_MCA_hwloc_base_binding_policy", "none")
+        .env("RAYON_NUM_THREADS", "1");
+    command
+}
+
+/// Returns the launcher of a command on a number of ranks.
+fn on_ranks(size: usize, arguments: &[String]) -> Command {
+    let mut command = mpirun();
+    command
+        .args(["-n", &size.to_string(), env!("CARGO_BIN_EXE_sedet")])
+        .args(arguments);
+    command
+}
+
+/// Returns the launcher of two ranks with a command each, which a shell runs as `$@` of a script.
+fn two_ranks(commands: [(&str, &[String]); 2]) -> Command {
+    let mut command = mpirun();
+    for (script, arguments) in commands {
+        command
+            .args([
+                "-n",
+                "1",
+                "sh",
+                "-c",
+                script,
+                "sh",
+                env!("CARGO_BIN_EXE_sedet"),
+            ])
+            .args(arguments)
+            .arg(":");
+    }
+    command
+}
+
+fn succeeds_on(size: usize, arguments: &[String]) -> Output {
+    let output = on_ranks(size, arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    output
+}
+
+fn with(arguments: Vec<String>, more: &str) -> Vec<String> {
+    let more = more.split_whitespace().map(str::to_string);
+    arguments.into_iter().chain(more).collect()
+}
+
+/// Returns the lines of a failed command that begin with an error or a hint: those of rank 0, once.
+#[track_caller]
+fn errors(output: &Output) -> Vec<String> {
+    assert!(!output.status.success(), "{output:?}");
+    let text = stderr(output);
+    assert!(!text.contains("panicked"), "{text}");
+    let lines = text.lines();
+    lines
+        .filter(|line| line.starts_with("error:") || line.starts_with("hint:"))
+        .map(str::to_string)
+        .collect()
+}
+
+#[test]
+fn several_ranks_train_the_classifier_of_one_process_with_more_accumulation() {
+    let classifier = Classifier::new();
+    // Norms with batch statistics, EMA weights, clipping, and a last group of two batches: 8 batches in groups of 6.
+    let options = "--batch-size 8 --set train.ema_decay=0.9 --set train.clip_norm=1";
+    let start = |name: &str, accumulate: usize| {
+        let options = format!("{options} --set train.accumulate={accumulate}");
+        classifier.start_with(&classifier.run(name), &options)
+    };
+    succeeds(&start("one", 6));
+    let one = Ended::of(&classifier.run("one"));
+    for (name, size, accumulate) in [("two", 2, 3), ("three", 3, 2)] {
+        succeeds_on(size, &start(name, accumulate));
+        assert_same(&Ended::of(&classifier.run(name)), &one);
+        let config = |name: &str| fs::read(classifier.run(name).join("config.toml")).unwrap();
+        assert_eq!(config(name), config("one"));
+    }
+}
+
+#[test]
+fn several_ranks_train_the_detector_of_one_process_with_more_accumulation() {
+    let scenes = Scenes::with_images(10, 5);
+    let run = |name: &str| scenes.dir.path().join(name);
+    let options = |accumulate: usize| format!("--epochs 2 --set train.accumulate={accumulate}");
+    succeeds(&scenes.start(&run("one"), &options(2)));
+    succeeds_on(2, &scenes.start(&run("two"), &options(1)));
+    assert_same(&Ended::of(&run("two")), &Ended::of(&run("one")));
+    let detections = |name: &str| fs::read(run(name).join("results/detections.json")).unwrap();
+    assert!(detections("one").len() > 100);
+    assert_eq!(detections("two"), detections("one"));
+}
+
+#[test]
+fn a_run_is_continued_by_another_number_of_ranks_with_the_same_result() {
+    let classifier = Classifier::new();
+    let start = |name: &str, accumulate: usize| {
+        let options = format!("--batch-size 5 --set train.accumulate={accumulate}");
+        classifier.start_with(&classifier.run(name), &options)
+    };
+    succeeds(&start("one", 2));
+    let one = Ended::of(&classifier.run("one"));
+    let run = classifier.run("moved");
+    let mut child = spawn(on_ranks(2, &start("moved", 1)));
+    wait_for_steps(&mut child, &run, 4);
+    terminate(&rank_of(&run, 1));
+    assert!(!child.wait_with_output().unwrap().status.success());
+    let mut child = spawn(on_ranks(3, &resume(&run)));
+    wait_for_steps(&mut child, &run, 9);
+    terminate(&rank_of(&run, 2));
+    child.wait_with_output().unwrap();
+    succeeds(&resume(&run));
+    assert_same(&Ended::of(&run), &one);
+}
+
+fn spawn(mut command: Command) -> Child {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Returns the process id of a rank of the run in a directory.
+fn rank_of(run: &Path, rank: usize) -> String {
+    let has = |file: &Path, part: &str| {
+        let bytes = fs::read(file).unwrap_or_default();
+        String::from_utf8_lossy(&bytes)
+            .split('\0')
+            .any(|found| found == part)
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut found = processes.map(|entry| entry.path()).filter(|process| {
+        has(&process.join("cmdline"), &text(run))
+            && has(&process.join("cmdline"), "train")
+            && has(
+                &process.join("environ"),
+                &format!("OMPI_COMM_WORLD_RANK={rank}"),
+            )
+            && fs::read_link(process.join("exe"))
+                .is_ok_and(|exe| exe == Path::new(env!("CARGO_BIN_EXE_sedet")))
+    });
+    let process = found.next().expect("the rank is not running");
+    process.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+fn send(signal: &str, process: &str) {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{signal} {process}")])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+fn terminate(process: &str) {
+    send("TERM", process);
+}
+
+/// The time within which all ranks end after a fault; on a busy machine it takes seconds.
+const SOON: Duration = Duration::from_secs(60);
+
+#[test]
+fn all_ranks_end_saved_when_one_is_terminated() {
+    let classifier = Classifier::new();
+    for rank in [0, 1] {
+        let run = classifier.run(&format!("terminated-{rank}"));
+        let mut child = spawn(on_ranks(2, &classifier.start(&run)));
+        wait_for_steps(&mut child, &run, 3);
+        terminate(&rank_of(&run, rank));
+        let begun = Instant::now();
+        let output = child.wait_with_output().unwrap();
+        assert!(begun.elapsed() < SOON);
+        let way_on = format!("resume with: sedet train --resume {}", run.display());
+        let found = stderr(&output);
+        assert_eq!(found.matches(&way_on).count(), 1, "{found}");
+        succeeds(&resume(&run));
+        assert!(run.join("results/metrics.json").exists());
+    }
+}
+
+#[test]
+fn all_ranks_end_when_one_is_killed_and_the_run_can_be_resumed() {
+    let classifier = Classifier::new();
+    let start = |name: &str, accumulate: usize| {
+        let options = format!("--batch-size 5 --set train.accumulate={accumulate}");
+        classifier.start_with(&classifier.run(name), &options)
+    };
+    succeeds(&start("one", 2));
+    let run = classifier.run("killed");
+    let mut child = spawn(on_ranks(2, &start("killed", 1)));
+    wait_for_steps(&mut child, &run, 5);
+    send("KILL", &rank_of(&run, 1));
+    let begun = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(begun.elapsed() < SOON);
+    // The launcher's line.
+    assert!(stderr(&output).contains("rank 1"), "{output:?}");
+    succeeds_on(2, &resume(&run));
+    assert_same(&Ended::of(&run), &Ended::of(&classifier.run("one")));
+}
+
+#[test]
+fn a_rank_that_does_not_answer_is_named() {
+    let classifier = Classifier::new();
+    let run = classifier.run("silent");
+    let mut command = on_ranks(2, &classifier.start(&run));
+    command.env("SEDET_RANK_TIMEOUT", "2");
+    let mut child = spawn(command);
+    wait_for_steps(&mut child, &run, 3);
+    let silent = rank_of(&run, 1);
+    send("STOP", &silent);
+    let begun = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(begun.elapsed() < SOON);
+    let errors = errors(&output).join("\n");
+    assert!(
+        errors.contains("error: rank 0: no answer from rank 1 for 2 s"),
+        "{errors}"
+    );
+    assert!(errors.contains("sedet train --resume"), "{errors}");
+    succeeds(&resume(&run));
+}
+
+#[test]
+fn a_damaged_image_of_one_rank_ends_all_with_its_name_and_can_be_skipped() {
+    let scenes = Scenes::with_images(8, 3);
+    let run = scenes.dir.path().join("run");
+    let images = scenes.images("train");
+    let damaged = &images[5];
+    let whole = fs::read(damaged).unwrap();
+    fs::write(damaged, &whole[..whole.len() / 2]).unwrap();
+    let output = on_ranks(2, &scenes.start(&run, "--epochs 2"))
+        .output()
+        .unwrap();
+    let errors = errors(&output);
+    let name = damaged.file_name().unwrap().to_string_lossy();
+    assert!(errors[0].contains(&*name), "{errors:?}");
+    assert!(errors[1].contains("--on-bad-image skip"), "{errors:?}");
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    let resumed = with(resume(&run), "--on-bad-image skip");
+    let output = succeeds_on(2, &resumed);
+    assert!(
+        stderr(&output).contains("skipped in training: 1 unreadable image"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_full_disk_of_rank_0_ends_all_ranks() {
+    let classifier = Classifier::new();
+    let run = classifier.run("full");
+    let start = classifier.start(&run);
+    // A limit of file sizes has the same effect as a full disk.
+    let output = two_ranks([
+        ("trap '' XFSZ; ulimit -f 64; exec \"$@\"", &start),
+        ("exec \"$@\"", &start),
+    ])
+    .output()
+    .unwrap();
+    let errors = errors(&output);
+    assert!(errors[0].contains("safetensors"), "{errors:?}");
+    assert!(!errors[0].contains("rank"), "{errors:?}");
+}
+
+#[test]
+fn ranks_with_other_data_or_settings_are_refused_at_the_start() {
+    let scenes = Scenes::with_images(4, 2);
+    let others = Scenes::with_images(5, 2);
+    let run = scenes.dir.path().join("run");
+    let refused = |other: &[String], parts: [&str; 2]| {
+        let own = scenes.start(&run, "");
+        let output = two_ranks([("exec \"$@\"", &own), ("exec \"$@\"", other)])
+            .output()
+            .unwrap();
+        let errors = errors(&output);
+        for part in parts {
+            assert!(errors[0].contains(part), "{part}: {errors:?}");
+        }
+    };
+    let other_data = others.start(&run, "");
+    refused(&other_data, ["rank 1 has another dataset", "than rank 0"]);
+    let other_settings = scenes.start(&run, "--set train.log_every=7");
+    refused(
+        &other_settings,
+        ["rank 1 has another configuration", "log_every = 7"],
+    );
+    let missing = with(scenes.start(&run, ""), "--data-dir /nowhere");
+    refused(&missing, ["rank 1: ", "--data-dir has no effect"]);
+}
+
+#[test]
+fn an_evaluation_on_several_ranks_writes_the_bytes_of_one_process() {
+    let scenes = Scenes::with_images(4, 19);
+    let run = scenes.dir.path().join("run");
+    succeeds(&scenes.start(&run, "--epochs 1"));
+    let output = |name: &str| scenes.dir.path().join(name);
+    let eval = |name: &str| -> Vec<String> {
+        let words = format!(
+            "eval --checkpoint {} --dataset {} --device cpu --output {}",
+            run.display(),
+            scenes.dir.path().join("data").display(),
+            output(name).display()
+        );
+        words.split_whitespace().map(str::to_string).collect()
+    };
+    let one = succeeds(&eval("one"));
+    for (name, size) in [("two", 2), ("three", 3)] {
+        let several = succeeds_on(size, &eval(name));
+        assert_eq!(several.stdout, one.stdout);
+        for file in ["detections.json", "metrics.json", "boxes.csv"] {
+            let read = |name: &str| fs::read(output(name).join(file)).unwrap();
+            assert_eq!(read(name), read("one"), "{file}");
+        }
+    }
+}
+
+#[test]
+fn a_classifier_on_several_ranks_has_the_metrics_of_one_process() {
+    let classifier = Classifier::new();
+    let run = classifier.run("run");
+    succeeds(&classifier.start(&run));
+    let eval = |name: &str| -> Vec<String> {
+        let words = format!(
+            "eval --checkpoint {} --dataset {} --device cpu --batch-size 4 --output {}",
+            run.display(),
+            classifier.dir.path().join("cifar10").display(),
+            classifier.run(name).display()
+        );
+        words.split_whitespace().map(str::to_string).collect()
+    };
+    succeeds(&eval("one"));
+    succeeds_on(3, &eval("three"));
+    let metrics = |name: &str| fs::read(classifier.run(name).join("metrics.json")).unwrap();
+    assert_eq!(metrics("three"), metrics("one"));
+}
+
+#[test]
+fn a_mistake_is_reported_once_and_commands_of_one_process_are_refused() {
+    let twice = |words: &str| {
+        let words: Vec<String> = words.split_whitespace().map(str::to_string).collect();
+        on_ranks(2, &words).output().unwrap()
+    };
+    let output = twice("train --dataset shapes --lr x");
+    assert_eq!(errors(&output).len(), 1, "{output:?}");
+    let output = twice("train --dataset nowhere/");
+    let found = errors(&output);
+    let errors_only = found.iter().filter(|line| line.starts_with("error:"));
+    assert_eq!(errors_only.count(), 1, "{output:?}");
+    let output = twice("models");
+    assert!(errors(&output)[0].contains("works in one process, but 2 were started"));
+}
+
+#[test]
+fn devices_start_one_rank_each() {
+    let scenes = Scenes::with_images(8, 3);
+    let run = |name: &str| scenes.dir.path().join(name);
+    succeeds(&scenes.start(&run("one"), "--epochs 1 --set train.accumulate=2"));
+    let mut start = scenes.start(&run("two"), "--epochs 1 --devices cpu,cpu");
+    let device = start.iter().position(|word| word == "--device").unwrap();
+    start.drain(device..device + 2);
+    let output = Command::new(env!("CARGO_BIN_EXE_sedet"))
+        .args(&start)
+        .envs(
+            mpirun()
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_same(&Ended::of(&run("two")), &Ended::of(&run("one")));
+    let refused = sedet(&words(&scenes.start(&run("three"), "--devices cpu,cpu")));
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}
