@@ -469,6 +469,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_names_no_split_and_fits_the_images_of_two_is_noted() {
+        for (file, expected) in [
+            ("annotations.json", Some("images/train")),
+            ("annotations/valset.json", Some("images/train")),
+            ("annotations/instances_val.json", None),
+            ("val/labels.json", None),
+        ] {
+            let dir = tree(&[file, "images/train/a.png", "images/val/b.png"]);
+            let white = image::RgbImage::from_pixel(3, 2, image::Rgb([255; 3]));
+            white.save(dir.path().join("images/val/a.png")).unwrap();
+            let files = DatasetFiles::find(dir.path()).unwrap();
+            let notes = files.read().unwrap().splits.remove(0).notes;
+            let place = |name: &str| dir.path().join(name).display().to_string();
+            let expected = expected.map(|used| {
+                let (used, other) = (place(used), place("images/val"));
+                format!("the images of {used} are used; {other} has others under the same names")
+            });
+            assert_eq!(notes, Vec::from_iter(expected), "{file}");
+        }
+    }
+
+    #[test]
     fn a_missing_first_image_does_not_hide_the_directory() {
         let dir = tree(&["train.json", "images/b.png"]);
         assert_eq!(opens(dir.path(), Split::Train), "images/a.png");

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
@@ -81,7 +82,7 @@ impl SplitFiles {
         let directory = annotations.parent().unwrap_or(Path::new(""));
         let directory_name = directory.file_name().unwrap_or_default().to_string_lossy();
         let around = Split::of_name(&directory_name);
-        let split = Split::in_name(&stem).or(around).unwrap_or(Split::Train);
+        let split = stated_split(annotations).unwrap_or(Split::Train);
         let is_in_annotations = directory_name.eq_ignore_ascii_case("annotations");
         let root = if is_in_annotations || around.is_some() {
             directory.parent().unwrap_or(directory)
@@ -142,7 +143,12 @@ impl SplitFiles {
                 are_two && !are_all_the_same(&pair)
             })
         };
-        let mut others = self.image_directories.iter();
+        // A file that names no split may be that of another.
+        let siblings = match stated_split(&self.annotations) {
+            Some(_) => Vec::new(),
+            None => split_directories_beside(directory),
+        };
+        let mut others = self.image_directories.iter().chain(&siblings);
         let other = others.find(differs)?.display();
         let directory = directory.display();
         Some(format!(
@@ -205,6 +211,27 @@ impl SplitFiles {
             is_renamed: instead.is_some(),
         }
     }
+}
+
+/// Returns the split that the name of an annotation file, or else that of its directory, denotes.
+fn stated_split(annotations: &Path) -> Option<Split> {
+    let name = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let around = annotations.parent().and_then(Path::file_name);
+    Split::in_name(&name(annotations.file_stem())).or_else(|| Split::of_name(&name(around)))
+}
+
+/// Returns the directories of splits beside one of a split.
+fn split_directories_beside(directory: &Path) -> Vec<PathBuf> {
+    let parts = (directory.parent(), directory.file_name());
+    let (Some(around), Some(name)) = parts else {
+        return Vec::new();
+    };
+    let Some(split) = Split::in_name(&name.to_string_lossy()) else {
+        return Vec::new();
+    };
+    let names = DirectoryListing::of(around).directories.into_iter();
+    let others = names.filter(|name| Split::in_name(name).is_some_and(|other| other != split));
+    others.map(|name| around.join(name)).collect()
 }
 
 /// The images in and below some directories, by the parts of their names that they may share with the name of a missing

@@ -3,7 +3,8 @@
 //! - [`store`]: categories, images and boxes in columns, loaded once and shared.
 //! - [`layout`]: splits, and the reasons why no dataset was found.
 //! - [`format`](mod@format): what an annotation format provides. - `locations`: the files of a split.
-//! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format.
+//! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format. - `voc_lists`: lists of VOC's
+//!   splits.
 //! - [`formats`]: the table of formats, and recognition. - `reading`: strict reading in any format.
 //! - [`coco`]: COCO JSON. - [`voc`]: Pascal VOC's XML.
 //! - [`box_convention`]: corners and fractions in the place of sizes. - `boxes_on_images`: sizes and rotation of the images
@@ -39,6 +40,7 @@ pub(crate) mod unread;
 pub(crate) mod usable;
 pub mod voc;
 pub mod voc_directory;
+pub(crate) mod voc_lists;
 pub mod yolo;
 
 pub use layout::Split;

@@ -8,8 +8,8 @@
 //! NAME.xml               NAME.jpg              beside the images (LabelImg)
 //! ```
 //!
-//! In the first layout the files `ImageSets/Main/SPLIT.txt` list the names of each split; without
-//! them, all annotations belong to the training split. Directories may have subdirectories. The image
+//! Lists such as `ImageSets/Main/SPLIT.txt` have the names of each split, see [`voc_lists`](super::voc_lists); without
+//! them, all annotations belong to the training split, unless they are in a directory for each. Directories may have subdirectories. The image
 //! of an annotation has its name, in any capitals, or else the name in the annotation. An annotation that is the
 //! only one to name an image, and has the name of another, is an error. An image without an annotation is
 //! not used: the format cannot express otherwise that an image has no objects. Boxes become
@@ -17,8 +17,7 @@
 //! has no such flag, and its `iscrowd` means something else.
 
 use std::borrow::Cow;
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -35,12 +34,12 @@ use crate::annotations::format::{
 use crate::annotations::image_files::{
     DirectoryListing, Found, files_with_extension, images_within,
 };
-use crate::annotations::layout::Split;
+use crate::annotations::layout::{Split, join};
 use crate::annotations::voc::{self, VocImage, VocObject};
+use crate::annotations::voc_lists::{FoundLists, VocList};
 use crate::boxes::described_rotated;
 use crate::images::decode::{has_image_extension, image_size};
 use crate::text::count;
-use crate::text_file::read_text;
 
 /// Pascal VOC: `Annotations/NAME.xml`, `JPEGImages/`, `ImageSets/Main/SPLIT.txt`.
 #[derive(Debug)]
@@ -75,7 +74,7 @@ impl AnnotationFormat for VocFormat {
                 })
                 .collect(),
             reason: layout.reason,
-            unused: Vec::new(),
+            unused: layout.unused,
         }))
     }
 
@@ -144,49 +143,8 @@ struct VocLayout {
     reason: String,
     /// Annotations that no list contains.
     unlisted: usize,
-}
-
-/// A list of the names of a split.
-struct VocList {
-    path: PathBuf,
-    /// The first line of each name, from 1.
-    lines: BTreeMap<String, usize>,
-    /// The number of lines that repeat a name.
-    repeated: usize,
-}
-
-impl VocList {
-    fn read(path: PathBuf) -> Result<Self, DataError> {
-        let (mut lines, mut repeated) = (BTreeMap::new(), 0);
-        for (line, name) in listed_lines(&read_text(&path)?) {
-            match lines.entry(name.to_owned()) {
-                Entry::Occupied(_) => repeated += 1,
-                Entry::Vacant(entry) => _ = entry.insert(line),
-            }
-        }
-        Ok(Self {
-            path,
-            lines,
-            repeated,
-        })
-    }
-
-    /// Returns the error about a name without an annotation.
-    fn missing(&self, name: &str, annotation: &Path) -> DataError {
-        let line = self.lines.get(name).copied().unwrap_or_default();
-        let problem = format!(
-            "line {line}: `{name}` has no annotation; {} is missing",
-            annotation.display()
-        );
-        DataError::labels(&self.path, problem)
-    }
-
-    /// Returns the note on names that are listed several times.
-    fn note(&self) -> Option<String> {
-        let name = self.path.file_name().unwrap_or_default().display();
-        let repeated = count(self.repeated, "repeated line");
-        (self.repeated > 0).then(|| format!("{repeated} in {name}: each name is used once"))
-    }
+    /// Descriptions of lists that are not used.
+    unused: Vec<String>,
 }
 
 struct VocSplit {
@@ -233,41 +191,61 @@ impl VocLayout {
             }
         }
         if !splits.is_empty() {
-            let names = splits
-                .iter()
-                .filter_map(|(_, directory)| directory.file_name());
-            let names: Vec<String> = names.map(|n| n.display().to_string()).collect();
-            return Ok(Some(Self {
-                reason: format!("XML files in {}", names.join(", ")),
-                splits: splits
-                    .into_iter()
-                    .map(|(split, directory)| {
-                        Ok(VocSplit {
-                            split,
-                            list: None,
-                            names: names_within(&directory)?,
-                            image_directories: vec![directory.clone()],
-                            annotations: directory,
-                        })
-                    })
-                    .collect::<Result<_, DataError>>()?,
-                unlisted: 0,
-            }));
+            return Self::with_split_directories(root, splits).map(Some);
         }
         if !has_voc(&listing, is_annotation) {
             return Ok(None);
         }
-        Ok(Some(Self {
-            splits: vec![VocSplit {
-                split: Split::Train,
+        let reason = "XML files beside the images";
+        let names = names_beside_images(root)?;
+        Self::divided(root, root, reason, names, vec![root.to_owned()]).map(Some)
+    }
+
+    /// Describes directories of XML files and images, one for each split.
+    fn with_split_directories(
+        root: &Path,
+        directories: Vec<(Split, PathBuf)>,
+    ) -> Result<Self, DataError> {
+        let names = directories
+            .iter()
+            .map(|(_, directory)| last_name(directory));
+        let reason = format!("XML files in {}", join(names));
+        let mut splits = Vec::new();
+        for (split, directory) in directories {
+            splits.push(VocSplit {
+                split,
                 list: None,
-                annotations: root.to_owned(),
-                names: names_beside_images(root)?,
-                image_directories: vec![root.to_owned()],
-            }],
-            reason: "XML files beside the images".to_owned(),
+                names: names_within(&directory)?,
+                image_directories: vec![directory.clone()],
+                annotations: directory,
+            });
+        }
+        // The directories decide, and a list may say the same.
+        let names: Vec<String> = splits
+            .iter()
+            .flat_map(|split| split.names.clone())
+            .collect();
+        let without: Vec<PathBuf> = splits
+            .iter()
+            .map(|split| split.annotations.clone())
+            .collect();
+        let lists = FoundLists::find(root, &without, &names)?;
+        let is_same = |list_of: Split, list: &VocList| {
+            let mut splits = splits.iter();
+            splits.any(|split| split.split == list_of && list.has_names(&split.names))
+        };
+        let others = lists
+            .of_splits
+            .iter()
+            .filter(|(split, list)| !is_same(*split, list));
+        let others = others.map(|(_, list)| list.below(root));
+        let unused = others.chain(lists.unused.iter().cloned()).collect();
+        Ok(Self {
+            splits,
+            reason,
             unlisted: 0,
-        }))
+            unused,
+        })
     }
 
     /// Describes a directory with a subdirectory of annotations.
@@ -291,6 +269,18 @@ impl VocLayout {
         image_directories.push(annotations.to_owned());
         image_directories.push(root.to_owned());
         let all = names_within(annotations)?;
+        let reason = format!("XML files in {}", last_name(annotations));
+        Self::divided(root, annotations, &reason, all, image_directories)
+    }
+
+    /// Divides the annotations `all` of a directory into splits: by lists, or by directories within it.
+    fn divided(
+        root: &Path,
+        annotations: &Path,
+        reason: &str,
+        all: Vec<String>,
+        image_directories: Vec<PathBuf>,
+    ) -> Result<Self, DataError> {
         let of_split = |split, names| VocSplit {
             split,
             list: None,
@@ -298,10 +288,14 @@ impl VocLayout {
             names,
             image_directories: image_directories.clone(),
         };
-        let shown = annotations.file_name().unwrap_or_default().display();
-        let lists = lists_of_splits(listing)?;
-        if !lists.is_empty() {
-            let listed = lists.iter().flat_map(|(_, list)| list.lines.keys());
+        let lists = FoundLists::find(root, &image_directories, &all)?;
+        let unused = lists.unused.clone();
+        if !lists.of_splits.is_empty() {
+            let reason = format!("{reason}, lists in {}", lists.places(root));
+            let listed = lists
+                .of_splits
+                .iter()
+                .flat_map(|(_, list)| list.lines.keys());
             let exact: HashSet<&String> = listed.collect();
             let lower: HashSet<String> = exact.iter().map(|name| name.to_lowercase()).collect();
             // A list means a file in other capitals only where there is none with the exact name.
@@ -312,7 +306,7 @@ impl VocLayout {
                 !exact.contains(name) && (found.contains(&alike) || !lower.contains(&alike))
             };
             let unlisted = all.iter().filter(is_unlisted).count();
-            let splits = lists.into_iter();
+            let splits = lists.of_splits.into_iter();
             return Ok(Self {
                 splits: splits
                     .map(|(split, list)| VocSplit {
@@ -321,8 +315,9 @@ impl VocLayout {
                         ..of_split(split, Vec::new())
                     })
                     .collect(),
-                reason: format!("XML files in {shown}, lists in ImageSets"),
+                reason,
                 unlisted,
+                unused,
             });
         }
         let split_of = |name: &str| Split::of_name(name.split_once('/')?.0);
@@ -341,10 +336,16 @@ impl VocLayout {
         };
         Ok(Self {
             splits,
-            reason: format!("XML files in {shown}"),
+            reason: reason.to_owned(),
             unlisted: 0,
+            unused,
         })
     }
+}
+
+fn last_name(directory: &Path) -> String {
+    let name = directory.file_name().unwrap_or_default();
+    name.display().to_string()
 }
 
 /// Accepts the root element of VOC's annotations only: XML files beside images may be anything.
@@ -417,61 +418,6 @@ fn names_beside_images(directory: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
-/// Reads the lists of the splits. `trainval`, or CVAT's `default`, is used for train if there is no
-/// list of train.
-fn lists_of_splits(listing: &DirectoryListing) -> Result<Vec<(Split, VocList)>, DataError> {
-    let sets = listing.directory(&["ImageSets"]);
-    let main = sets
-        .as_ref()
-        .and_then(|path| DirectoryListing::of(path).directory(&["Main"]));
-    let Some(directory) = main.or(sets) else {
-        return Ok(Vec::new());
-    };
-    let files: Vec<PathBuf> = DirectoryListing::of(&directory).files_with("txt").collect();
-    let mut splits = Vec::new();
-    for (split, lists) in [
-        (
-            Split::Train,
-            &["train", "training", "trainval", "default"][..],
-        ),
-        (Split::Val, Split::Val.names()),
-        (Split::Test, Split::Test.names()),
-    ] {
-        let named = |list: &str| {
-            let mut files = files.iter();
-            files.find(|path| {
-                path.file_stem()
-                    .is_some_and(|stem| stem.eq_ignore_ascii_case(list))
-            })
-        };
-        if let Some(path) = lists.iter().find_map(|list| named(list)) {
-            splits.push((split, VocList::read(path.clone())?));
-        }
-    }
-    Ok(splits)
-}
-
-/// Returns the names in a list, sorted, each once.
-pub(crate) fn listed(text: &str) -> Vec<String> {
-    let names: BTreeSet<&str> = listed_lines(text).map(|(_, name)| name).collect();
-    names.into_iter().map(str::to_owned).collect()
-}
-
-/// Returns the names in a list with their lines, from 1.
-fn listed_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    // VOC's lists of one class have a second column: whether the class is in the image.
-    let names = (1..).zip(text.lines());
-    let names = names.filter_map(|(line, text)| Some((line, text.split_whitespace().next()?)));
-    // CVAT's lists may have the extension of the image.
-    names.map(|(line, name)| {
-        if has_image_extension(Path::new(name)) {
-            (line, without_extension(name))
-        } else {
-            (line, name)
-        }
-    })
-}
-
 /// Collects some splits. Their categories are the classes of all splits, sorted, so that they agree.
 fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, DataError> {
     let root = match files.splits.first() {
@@ -507,7 +453,7 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
             } else {
                 0
             };
-            let what = "annotations that no list in ImageSets contains";
+            let what = "annotations that no list contains";
             entries.dropped.add(what, "file", unlisted);
             collected.push((split.split, entries));
         }
@@ -1042,6 +988,110 @@ mod tests {
         assert_eq!(
             (splits[0].split, splits[0].store.image_count()),
             (Split::Train, 2)
+        );
+    }
+
+    #[test]
+    fn lists_of_the_splits_are_read_wherever_they_are_or_named() {
+        let files = |lists: &[(&str, &str)]| {
+            let dir = beside(&[
+                ("JPEGImages/a.png", ""),
+                ("JPEGImages/b.png", ""),
+                ("JPEGImages/c.png", ""),
+                ("JPEGImages/d 1.png", ""),
+                ("Annotations/a.xml", "a.png"),
+                ("Annotations/b.xml", "b.png"),
+                ("Annotations/c.xml", "c.png"),
+                ("Annotations/d 1.xml", "d 1.png"),
+            ]);
+            for (list, text) in lists {
+                let path = dir.path().join(list);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            let found = DatasetFiles::find(dir.path()).and_then(|files| {
+                let splits = files.read()?.splits.into_iter();
+                let splits = splits.map(|read| (read.split, read.store.image_count()));
+                Ok((splits.collect::<Vec<_>>(), files.explanation()))
+            });
+            found.map_err(|error| error.to_string())
+        };
+        const BOTH: [(Split, usize); 2] = [(Split::Train, 3), (Split::Val, 1)];
+        const ALL: [(Split, usize); 1] = [(Split::Train, 4)];
+        for (lists, splits, lists_in) in [
+            (
+                &[("train.txt", "a\nb\nc\n"), ("val.txt", "d 1\n")][..],
+                &BOTH[..],
+                ", lists in train.txt, val.txt",
+            ),
+            (
+                &[
+                    ("ImageSets/train.txt", "a\nb\nc\n"),
+                    ("splits/val.txt", "d 1\n"),
+                ],
+                &BOTH,
+                ", lists in ImageSets, splits",
+            ),
+            // As Paddle and darknet write them, and with words around the split.
+            (
+                &[
+                    (
+                        "lists/train_list.txt",
+                        "./JPEGImages/a.png ./Annotations/a.xml\nb.png\n/x/y\\c.xml\n",
+                    ),
+                    ("lists/val_list.txt", "JPEGImages/d 1.png\n"),
+                ],
+                &BOTH,
+                ", lists in lists",
+            ),
+            // A list of the devkit, and the same in other places.
+            (
+                &[
+                    ("ImageSets/Main/trainval.txt", "a\nb\nc\nd 1\n"),
+                    ("ImageSets/Main/train.txt", "a\nb\nc\n"),
+                    ("ImageSets/Main/val.txt", "d 1\n"),
+                    ("ImageSets/Segmentation/train.txt", "a\n"),
+                    ("train.txt", "c.png\nb.png\na.png\n"),
+                ],
+                &BOTH,
+                ", lists in ImageSets",
+            ),
+            (
+                &[
+                    ("ImageSets/Main/train.txt", "a\nb\n"),
+                    ("splits/train.txt", "a\n"),
+                ],
+                &[(Split::Train, 2)],
+                ", lists in ImageSets; not used: splits/train.txt",
+            ),
+            // Other texts.
+            (
+                &[("train.txt", "epoch 1\nepoch 2\n")],
+                &ALL,
+                "; not used: train.txt, whose names are not those of the annotations",
+            ),
+            (
+                &[
+                    ("texts/train_1.txt", "0 0.5 0.5 0.1 0.1\n"),
+                    ("notes.txt", "a\n"),
+                ],
+                &ALL,
+                "",
+            ),
+        ] {
+            let (found, explanation) = files(lists).unwrap();
+            assert_eq!(found, splits, "{lists:?}");
+            assert_eq!(
+                explanation,
+                format!("XML files in Annotations{lists_in}"),
+                "{lists:?}"
+            );
+        }
+        let lists = [("train.txt", "a\n"), ("splits/train.txt", "a\nb\n")];
+        let message = files(&lists).unwrap_err();
+        assert!(
+            message.ends_with("several train annotations (splits/train.txt, train.txt)"),
+            "{message}"
         );
     }
 

@@ -8,7 +8,7 @@
 use crate::DataError;
 use crate::annotations::coco::{read_coco, write_coco_to};
 use crate::annotations::voc;
-use crate::annotations::voc_directory::listed;
+use crate::annotations::voc_lists::listed;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::atomic::write_atomically;
 use crate::datasets::download::{Download, sha256_hex};
