@@ -1398,7 +1398,13 @@ fn splits_with_the_same_files_are_found_without_decoding_images() {
     set.write("val.json", val.to_string());
     std::fs::rename(set.path("train"), set.path("images")).unwrap();
     let checked = set.check(&["--skip-images"]);
-    checked.has_errors(&[("leak-same-file", 3)]);
+    checked.has_errors(&[("leak-same-split", 1)]);
+    let mut val = set.train.clone();
+    val["info"] = json!({});
+    val["images"].as_array_mut().unwrap().pop();
+    set.write("val.json", val.to_string());
+    let checked = set.check(&["--skip-images"]);
+    assert_eq!(checked.places("leak-same-file").len(), 2);
 }
 
 #[test]
@@ -2802,7 +2808,7 @@ fn what_follows_from_an_error_or_was_just_run_is_not_reported() {
     put("names/labels/a.txt", b"0 0.5 0.5 0.25 0.25\n");
     let shown = check("names");
     assert!(
-        shown.ends_with("hint: correct, rename or remove one of the two"),
+        shown.ends_with("hint: correct, rename or remove the wrong file"),
         "{shown}"
     );
     let directory = text(&dir.path().join("names"));

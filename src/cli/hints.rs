@@ -743,6 +743,10 @@ fn labels_hint(remedy: Remedy) -> &'static str {
         }
         Remedy::AddSplit => "add the directory, or use another --split",
         Remedy::RenameClass => "rename the directory if it is a class",
+        Remedy::SplitsAroundClasses => {
+            "put the directories of the classes into those of the splits: train/CLASS, val/CLASS"
+        }
+        Remedy::GiveDirectory => "give one such directory as the dataset",
         Remedy::LeaveTestOut => {
             "name no `test` in the description of the dataset, or label its images"
         }
@@ -858,7 +862,7 @@ fn contradiction_hint(path: &Path) -> String {
         let path = quoted(path.display());
         format!("correct or remove one of the two, or give {path} as the dataset if it is right")
     } else {
-        "correct, rename or remove one of the two".to_owned()
+        "correct, rename or remove the wrong file".to_owned()
     }
 }
 
@@ -910,6 +914,10 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
         }
         LayoutError::OneOfSeveral { dataset, .. } => {
             format!("give {dataset} as the dataset, or annotate the other images")
+        }
+        LayoutError::ClassesBelow { directories, .. } => {
+            let first = directories.first()?;
+            format!("for classification, give that directory: {}", dataset_argument(first))
         }
         LayoutError::CannotHoldOut { .. } => {
             "annotate more images, or join the dataset with validation images in a list: train.json,val.json".into()

@@ -43,6 +43,10 @@ pub enum Remedy {
     AddSplit,
     /// A class has the name of a split.
     RenameClass,
+    /// The directories of the splits have to be around those of the classes.
+    SplitsAroundClasses,
+    /// One of several directories is a dataset of its own.
+    GiveDirectory,
     /// A class needs images.
     AddImages,
     /// The images of test have no labels, and so are of no use but for predictions.

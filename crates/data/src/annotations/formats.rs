@@ -180,7 +180,7 @@ impl DatasetFiles {
         datasets.sort();
         let shown = |path: &PathBuf| path.display().to_string();
         match datasets.as_slice() {
-            [] => Ok(None),
+            [] => incomplete(root, &others).map_or(Ok(None), |error| Err(error.into())),
             [only] if depth > 0 => {
                 let with_images = others.iter().filter(|path| holds_images(path));
                 let others: Vec<String> = with_images.map(shown).collect();
@@ -204,6 +204,21 @@ impl DatasetFiles {
             .into()),
         }
     }
+}
+
+/// Returns the error about directories that would be datasets with a further file, which can be beside them.
+fn incomplete(root: &Path, directories: &[PathBuf]) -> Option<LayoutError> {
+    let mut errors = directories.iter().filter_map(|path| match recognize(path) {
+        Err(DataError::Layout(error @ LayoutError::Incomplete { .. })) => Some(error),
+        _ => None,
+    });
+    let mut first = errors.next()?;
+    if let LayoutError::Incomplete { root: of_first, .. } = &mut first
+        && errors.next().is_some()
+    {
+        *of_first = root.to_owned();
+    }
+    Some(first)
 }
 
 /// Describes the annotations in other formats beside those that are read: they may be the ones that were meant.

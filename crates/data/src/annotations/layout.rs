@@ -311,6 +311,17 @@ pub enum LayoutError {
         /// The known formats with their files.
         expected: String,
     },
+    /// No format recognizes the directory, and its classes are further below.
+    #[error(
+        "{}: no annotations in a known format, and no directories of classes; these are in {}",
+        root.display(), join(directories.iter().map(|path| path.display()))
+    )]
+    ClassesBelow {
+        /// The directory.
+        root: PathBuf,
+        /// The directories of classes that are below it.
+        directories: Vec<PathBuf>,
+    },
     /// The directory or file is not in the requested format.
     #[error("{}: no {format} annotations; expected {files}", root.display())]
     NotInFormat {

@@ -36,7 +36,9 @@ use crate::annotations::image_files::{
     images_within, list, unsupported_within,
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
-use crate::annotations::layout::{Split, are_parts, is_reserved_name, only_part_of};
+use crate::annotations::layout::{
+    NamedSplit, Split, are_parts, is_reserved_name, join, only_part_of, splits_of_names,
+};
 use crate::annotations::reading::BadImages;
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::annotations::unread::{unread_annotations, unread_file};
@@ -45,6 +47,9 @@ use crate::datasets::labeled::LabeledDataset;
 use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, unsupported_images};
 use crate::{DataError, Remedy, text};
+
+/// The first classes show how all are stored.
+const FIRST_CLASSES: usize = 20;
 
 /// A directory of classes, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,10 +99,6 @@ impl ImageFolder {
             return None;
         }
         let directory = Self::new(root);
-        let parents = match &directory.splits {
-            None => vec![root],
-            Some(splits) => splits.iter().flatten().map(PathBuf::as_path).collect(),
-        };
         let holds_classes = |parent: &Path| {
             let classes = class_directories(parent).unwrap_or_default();
             let with_images = classes
@@ -110,7 +111,8 @@ impl ImageFolder {
                     .iter()
                     .any(|class| holds_annotations(&parent.join(class)))
         };
-        parents.into_iter().any(holds_classes).then_some(directory)
+        let mut parents = directory.parents().into_iter();
+        parents.any(holds_classes).then_some(directory)
     }
 
     /// Opens a split.
@@ -137,11 +139,12 @@ impl ImageFolder {
             return Err(DataError::labels(flat, problem).with(Remedy::ClassDirectories));
         }
         self.refuse_annotations()?;
+        self.refuse_splits_of_classes()?;
         let [train, val, test] = match &self.splits {
             None => [Some(self.root.as_path()), None, None],
             Some(splits) => splits.each_ref().map(Option::as_deref),
         };
-        match (split, val.or(test)) {
+        let opened = match (split, val.or(test)) {
             (Split::Train, Some(_)) => self.open_whole(self.expect(train, split)?, train),
             (Split::Val, Some(directory)) => {
                 let notes = val
@@ -151,7 +154,72 @@ impl ImageFolder {
             }
             (Split::Test, _) => self.open_whole(self.expect(test, split)?, train),
             (_, None) => self.open_part(self.expect(train, Split::Train)?, split, on_bad_image),
+        };
+        let unused = (split == Split::Train).then(|| self.unused());
+        Ok(opened?.with_notes(unused.flatten()))
+    }
+
+    /// Describes what is beside the directories of the splits, or of the classes, and is not used.
+    fn unused(&self) -> Option<String> {
+        let listing = DirectoryListing::of(&self.root);
+        let mut unused = Vec::new();
+        if let Some(splits) = &self.splits {
+            let is_used = |path: &Path| splits.iter().flatten().any(|used| used.starts_with(path));
+            let directories = listing.directories.iter();
+            unused.extend(directories.filter(|name| {
+                let path = self.root.join(name);
+                !is_used(&path) && holds_images(&path)
+            }));
         }
+        unused.extend(listing.images());
+        let names = first_few(unused.iter().map(|name| name.as_str()));
+        let root = self.root.display();
+        (!unused.is_empty()).then(|| format!("{root}: not used: {names}"))
+    }
+
+    /// Returns the directories with directories of classes.
+    fn parents(&self) -> Vec<&Path> {
+        match &self.splits {
+            None => vec![&self.root],
+            Some(splits) => splits.iter().flatten().map(PathBuf::as_path).collect(),
+        }
+    }
+
+    /// Refuses classes that are divided into splits: they are folds, or each has its own images of train and val, which
+    /// would be joined.
+    fn refuse_splits_of_classes(&self) -> Result<(), DataError> {
+        for parent in self.parents() {
+            for class in class_directories(parent)?.iter().take(FIRST_CLASSES) {
+                let directory = parent.join(class);
+                let names = DirectoryListing::of(&directory).directories;
+                let splits = splits_of_names(&names);
+                let of_split = |wanted| {
+                    let named = names.iter().zip(&splits);
+                    let mut named = named.filter(|(_, split)| **split == NamedSplit::Split(wanted));
+                    named.find_map(|(name, _)| {
+                        let path = directory.join(name);
+                        holds_images(&path).then_some(path)
+                    })
+                };
+                let found: Vec<PathBuf> = Split::ALL.into_iter().filter_map(of_split).collect();
+                if found.len() < 2 {
+                    continue;
+                }
+                let names = found.iter().filter_map(|path| path.file_name());
+                let names = join(names.map(|name| name.display()));
+                let (problem, remedy) = if found.iter().any(|path| holds_images_directly(path)) {
+                    ("splits within a class", Remedy::SplitsAroundClasses)
+                } else {
+                    (
+                        "no class, but a dataset with splits of its own",
+                        Remedy::GiveDirectory,
+                    )
+                };
+                let problem = format!("{problem}: {names}");
+                return Err(DataError::labels(&directory, problem).with(remedy));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a dataset whose images have files of annotations: it is meant for detection, in a
@@ -255,8 +323,6 @@ impl ImageFolder {
 /// Returns a file that looks like the annotations of an image: named after it, in a directory of images
 /// in which at least half of them have one, or in a directory of annotations.
 fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
-    /// The first classes show it.
-    const CLASSES: usize = 20;
     /// Fewer files may be lists and descriptions.
     const FEW: usize = 5;
     const ANNOTATIONS: [&str; 6] = [
@@ -270,7 +336,7 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
     let listing = DirectoryListing::of(parent);
     let mut stems = HashSet::new();
     let (mut images, mut files) = (0, Vec::new());
-    let of_class = listing.directories.iter().take(CLASSES);
+    let of_class = listing.directories.iter().take(FIRST_CLASSES);
     for path in of_class.map(|class| parent.join(class)) {
         let class = DirectoryListing::of(&path);
         // Sequences of MOT: `img1/` and `gt/gt.txt` in each.
@@ -618,18 +684,93 @@ fn path_hash(class: &str, image: &Found) -> u64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn annotations_within_a_directory_of_images_are_found() {
+    fn tree(files: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        let put = |name: &str| {
-            let path = dir.path().join(name);
+        for file in files {
+            let path = dir.path().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
-        };
-        put("MOT17-02/img1/1.jpg");
-        put("MOT17-04/img1/1.jpg");
+        }
+        dir
+    }
+
+    fn open_train(root: &Path) -> Result<LabeledDataset, String> {
+        let found = ImageFolder::find(root).ok_or("no classes")?;
+        found.open(Split::Train).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn splits_within_the_classes_are_refused_and_not_joined() {
+        for (files, directory, problem) in [
+            (
+                &[
+                    "rose/train/1.jpg",
+                    "rose/val/2.jpg",
+                    "tulip/train/3.jpg",
+                    "tulip/val/4.jpg",
+                ][..],
+                "rose",
+                "splits within a class: train, val",
+            ),
+            (
+                &[
+                    "fold1/train/cat/1.jpg",
+                    "fold1/val/dog/2.jpg",
+                    "fold2/train/cat/3.jpg",
+                    "fold2/test/dog/4.jpg",
+                ],
+                "fold1",
+                "no class, but a dataset with splits of its own: train, val",
+            ),
+        ] {
+            let dir = tree(files);
+            let message = open_train(dir.path()).unwrap_err();
+            let expected = format!("{}: {problem}", dir.path().join(directory).display());
+            assert_eq!(message, expected);
+        }
+        // Vehicles, and images of one kind.
+        let dir = tree(&[
+            "a/train/1.jpg",
+            "a/car/2.jpg",
+            "b/test/3.jpg",
+            "b/test_tube/4.jpg",
+        ]);
+        assert_eq!(open_train(dir.path()).unwrap().class_names(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_beside_the_splits_of_classes_is_named() {
+        let classes = [
+            "train/cat/1.jpg",
+            "train/dog/2.jpg",
+            "val/cat/3.jpg",
+            "val/dog/4.jpg",
+        ];
+        for (others, expected) in [
+            (
+                &["cow/1.jpg", "seg_pred/2.jpg", "notes/x.txt"][..],
+                Some("cow, seg_pred"),
+            ),
+            (&["test/5.jpg", "6.jpg"], Some("test, 6.jpg")),
+            (&["test/cat/5.jpg", "readme.txt"], None),
+        ] {
+            let dir = tree(&[&classes[..], others].concat());
+            let train = open_train(dir.path()).unwrap();
+            let expected =
+                expected.map(|names| format!("{}: not used: {names}", dir.path().display()));
+            assert_eq!(train.notes(), Vec::from_iter(expected), "{others:?}");
+        }
+    }
+
+    #[test]
+    fn annotations_within_a_directory_of_images_are_found() {
+        let dir = tree(&["MOT17-02/img1/1.jpg", "MOT17-04/img1/1.jpg"]);
         assert_eq!(annotations_of_images(dir.path()), None);
-        put("MOT17-04/gt/gt.txt");
+        let dir = tree(&[
+            "MOT17-02/img1/1.jpg",
+            "MOT17-04/img1/1.jpg",
+            "MOT17-04/gt/gt.txt",
+        ]);
         let found = dir.path().join("MOT17-04/gt/gt.txt");
         assert_eq!(annotations_of_images(dir.path()), Some(found));
     }

@@ -418,7 +418,7 @@ fn kind_of_directory(path: PathBuf, what: &str) -> Kind {
     let has_no_annotations = match &error {
         RegistryError::Data { source, .. } => matches!(
             source.as_ref(),
-            DataError::Layout(LayoutError::Unrecognized { .. })
+            DataError::Layout(LayoutError::Unrecognized { .. } | LayoutError::ClassesBelow { .. })
         ),
         _ => false,
     };

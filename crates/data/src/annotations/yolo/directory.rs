@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::YoloFormat;
 use super::class_names::{ClassList, LABEL_STUDIO_NOTES, NAME_LISTS, without_numbers};
 use super::images::{FoundPath, ends_below};
-use super::places::{UsualSplits, are_classes, label_beside_image};
+use super::label_files::LabelPlace;
+use super::labeled::first_label_of;
+use super::places::{UsualSplits, are_classes};
 use super::yaml::DataYaml;
 use crate::annotations::file_names::AnyCapitals;
 use crate::annotations::format::{DatasetFiles, Format};
@@ -118,10 +120,15 @@ impl YoloDirectory {
         }
         let beside = splits.iter().flat_map(|(_, places)| places).cloned();
         let labels = listing.directory(&["labels"]);
+        // LabelImg writes a list into each directory of labels; the others are compared with the first.
+        let of_labels = beside
+            .clone()
+            .flat_map(|place| LabelPlace::directories(root, &place));
         let directories = [root.to_owned()]
             .into_iter()
             .chain(labels.clone())
-            .chain(beside);
+            .chain(beside)
+            .chain(of_labels);
         if let Some(list) = directories.into_iter().find_map(|path| name_list(&path)) {
             let ClassList { names, is_numbered } = ClassList::read(&list)?;
             if first_label(root, labels.as_deref(), &splits).is_none()
@@ -593,7 +600,7 @@ pub(super) fn first_label(
         .map(PathBuf::as_path)
         .chain([root])
         .filter(|path| path.is_dir());
-    places.find_map(label_beside_image)
+    places.find_map(|place| first_label_of(root, place))
 }
 
 /// The first files of each directory are inspected.

@@ -40,15 +40,18 @@ pub(super) enum LabelPlace {
     BelowLabels,
     /// Directly in `labels`.
     InLabels,
+    /// In `labels` beside the image.
+    WithinImages,
 }
 
 impl LabelPlace {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::ForLastImages,
         Self::ForFirstImages,
         Self::Beside,
         Self::BelowLabels,
         Self::InLabels,
+        Self::WithinImages,
     ];
 
     /// Returns the place where most of the images have a label file; the first on ties. Names in other capitals
@@ -107,6 +110,11 @@ impl LabelPlace {
             Self::BelowLabels => {
                 return root.join("labels").join(within).with_extension("txt");
             }
+            Self::WithinImages => {
+                let name = image.file_name().unwrap_or_default();
+                let around = image.parent().unwrap_or(root);
+                return around.join("labels").join(name).with_extension("txt");
+            }
             Self::InLabels => {
                 let name = within.file_name().unwrap_or_default();
                 return root.join("labels").join(name).with_extension("txt");
@@ -119,12 +127,21 @@ impl LabelPlace {
             .with_extension("txt")
     }
 
+    /// Returns the directories that may have the label files of the images of a directory.
+    pub(super) fn directories(root: &Path, images: &Path) -> Vec<PathBuf> {
+        let image = images.join("image");
+        let paths = Self::ALL.map(|place| place.path(root, &image));
+        let directories = paths.iter().filter_map(|path| path.parent());
+        directories.map(Path::to_owned).collect()
+    }
+
     /// Describes a place that other programs would not look in; None for the usual one.
     pub(super) fn note(self) -> Option<String> {
         let place = match self {
             Self::ForLastImages => return None,
             Self::ForFirstImages => "in labels/ for the first directory images/",
             Self::Beside => "beside the images",
+            Self::WithinImages => "in labels/ beside the images",
             Self::BelowLabels | Self::InLabels => "below labels/",
         };
         Some(format!("label files were found {place}"))

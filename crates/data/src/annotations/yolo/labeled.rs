@@ -31,9 +31,14 @@ pub(super) fn is_other_text(path: &Path) -> bool {
 
 /// Returns whether one of the first images directly in a directory has labels, wherever they may be.
 pub(super) fn has_labeled_image(root: &Path, directory: &Path) -> bool {
+    first_label_of(root, directory).is_some()
+}
+
+/// Returns the first label file of one of the first images directly in a directory, wherever it may be.
+pub(super) fn first_label_of(root: &Path, directory: &Path) -> Option<PathBuf> {
     let images = images_in(directory);
     let mut images = images.iter().take(TRIED);
-    images.any(|image| labels_of(root, image).any(|label| is_label(&label)))
+    images.find_map(|image| labels_of(root, image).find(|label| is_label(label)))
 }
 
 /// Describes the labeled images in the directories of listed ones that no list names.
@@ -92,6 +97,7 @@ pub(super) fn has_own_labels(root: &Path, directory: &Path) -> bool {
         let around = label.parent().unwrap_or(root);
         around == directory
             || around.file_name() == directory.file_name()
+            || around.parent() == Some(directory)
             || is_images && around.parent() == directory.parent()
     };
     let images = images_in(directory);
@@ -134,6 +140,9 @@ fn image_directories_for(root: &Path, labels: &Path) -> impl Iterator<Item = Pat
         let listing = DirectoryListing::of(&above);
         let images = IMAGES.iter().filter_map(|name| listing.directory(&[name]));
         found.extend(images.map(|images| images.join(&below)));
+        if below.as_os_str().is_empty() {
+            found.push(above);
+        }
     }
     found.into_iter()
 }

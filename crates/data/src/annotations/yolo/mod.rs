@@ -277,13 +277,19 @@ fn collect_split(
         collected.add(image, &found_labels);
     }
     if collected.label_files.is_empty() {
-        let expected = LabelPlace::ALL[0].path(&directory.root, &paths[0]);
+        let mut expected: Vec<String> = Vec::new();
+        for place in LabelPlace::ALL {
+            let path = place.path(&directory.root, &paths[0]);
+            expected.push(path.display().to_string());
+        }
+        // The two places that most programs use; without a directory `images`, some are the same.
+        expected.dedup();
+        expected.truncate(2);
         let problem = format!(
-            "not one of {} of the {} split has a label file; expected {} or {}",
+            "not one of {} of the {} split has a label file; expected {}",
             count(paths.len(), "image"),
             files.split,
-            expected.display(),
-            paths[0].with_extension("txt").display()
+            expected.join(" or ")
         );
         let error = DataError::labels(&directory.root, problem);
         let error = if files.split == Split::Test {

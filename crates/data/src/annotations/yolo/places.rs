@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::directory::{is_label, name_list};
+use super::directory::name_list;
 use super::label_files::IMAGES;
 use super::labeled::has_labeled_image;
 use crate::annotations::image_files::{
@@ -343,14 +343,4 @@ pub(super) fn are_classes(names: &[String], root: &Path, splits: &[(Split, Vec<P
         let is_class = |name: &String| names.iter().any(|class| is_name(class, name));
         !inner.is_empty() && inner.iter().all(is_class)
     })
-}
-
-/// Returns a label file beside an image of a directory.
-pub(super) fn label_beside_image(directory: &Path) -> Option<PathBuf> {
-    /// The first images of each directory are inspected.
-    const TRIED: usize = 20;
-    let listing = DirectoryListing::of(directory);
-    let images = listing.images().take(TRIED);
-    let mut labels = images.map(|name| directory.join(name).with_extension("txt"));
-    labels.find(|path| is_label(path))
 }

@@ -5,6 +5,7 @@ use super::line::parse_pose;
 use super::*;
 use crate::annotations::file_names::AnyCapitals;
 use crate::boxes::ImageSize;
+use crate::datasets::registry::LabeledName;
 use crate::images::decode::has_image_extension;
 use proptest::prelude::*;
 
@@ -683,11 +684,98 @@ fn labels_are_found_where_the_usual_programs_put_them() {
         (ForLastImages, "train/a.jpg", "train/a.txt"),
         (BelowLabels, "train/a.jpg", "labels/train/a.txt"),
         (InLabels, "images/train/a.jpg", "labels/a.txt"),
+        (WithinImages, "train/a.jpg", "train/labels/a.txt"),
     ] {
         // The directory `images` above the dataset is not part of it.
         let root = Path::new("images/d");
         let found = place.path(root, &root.join(image));
         assert_eq!(found, root.join(labels), "{place:?} {image}");
+    }
+}
+
+#[test]
+fn labels_without_class_names_in_directories_of_videos_are_no_classes() {
+    const LABEL: &str = "0 0.5 0.5 0.25 0.25\n";
+    let dir = directory_of(&[
+        ("cam1/train/images/a.png", ""),
+        ("cam1/train/labels/a.txt", LABEL),
+        ("cam1/val/images/b.png", ""),
+        ("cam1/val/labels/b.txt", LABEL),
+        ("cam2/train/images/c.png", ""),
+        ("cam2/train/labels/c.txt", LABEL),
+    ]);
+    let name = dir.path().display().to_string();
+    assert_eq!(LabeledName::parse(&name), None);
+    let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+    let expected = format!(
+        "{}: YOLO labels without class names; a data.yaml with `names` or a classes.txt is missing in {name}",
+        dir.path().join("cam1/train/labels/a.txt").display(),
+    );
+    assert_eq!(message, expected);
+    put_all(dir.path(), &[("classes.txt", "cat\n")]);
+    let files = DatasetFiles::find(dir.path()).unwrap();
+    assert_eq!(files.split_names(), [Split::Train, Split::Val]);
+}
+
+#[test]
+fn class_names_in_each_directory_of_labels_are_found_and_compared() {
+    const LABEL: &str = "1 0.5 0.5 0.25 0.25\n";
+    for [train, val] in [
+        ["labels/train", "labels/val"],
+        ["train/labels", "val/labels"],
+    ] {
+        let image = |labels: &str| labels.replace("labels", "images") + "/a.png";
+        let (of_train, of_val) = (format!("{train}/a.txt"), format!("{val}/a.txt"));
+        let lists = [train, val].map(|labels| format!("{labels}/classes.txt"));
+        let dir = directory_of(&[
+            (&image(train), ""),
+            (&image(val), ""),
+            (&of_train, LABEL),
+            (&of_val, LABEL),
+            (&lists[0], "cat\ndog\n"),
+            (&lists[1], "cat\ndog\n"),
+        ]);
+        let files = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(files.explanation(), lists[0]);
+        assert_eq!(files.read().unwrap().splits.len(), 2);
+        put_all(dir.path(), &[(&lists[1], "cat\nowl\n")]);
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        assert!(
+            message.contains("class 1 is `dog`, but `owl` in"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn labels_in_a_directory_beside_the_images_are_read() {
+    const LABEL: &str = "0 0.5 0.5 0.25 0.25\n";
+    for (list, text) in [
+        ("classes.txt", "cat\n"),
+        ("data.yaml", "train: train\nval: val\nnames: [cat]\n"),
+    ] {
+        let dir = directory_of(&[
+            (list, text),
+            ("train/a.png", ""),
+            ("train/labels/a.txt", LABEL),
+            ("val/b.png", ""),
+            ("val/labels/b.txt", LABEL),
+        ]);
+        let files = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(files.explanation(), list);
+        for read in files.read().unwrap().splits {
+            assert_eq!(read.store.annotation_count(), 1);
+            assert_eq!(
+                read.notes,
+                ["label files were found in labels/ beside the images"]
+            );
+        }
+        std::fs::remove_dir_all(dir.path().join("train/labels")).unwrap();
+        let message = read_train(dir.path()).unwrap_err();
+        let [beside, below] =
+            ["train/a.txt", "labels/train/a.txt"].map(|path| dir.path().join(path));
+        let expected = format!("expected {} or {}", beside.display(), below.display());
+        assert!(message.ends_with(&expected), "{message}");
     }
 }
 

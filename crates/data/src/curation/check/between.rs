@@ -134,8 +134,24 @@ fn not_trained(first: &CheckedSplit, others: &[CheckedSplit], diagnostics: &mut 
 }
 
 fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnostics) {
+    let [known, paths] = [earlier, split].map(paths);
+    let known: HashSet<&Path> = known.iter().map(|(_, path)| path.as_path()).collect();
+    let own: HashSet<&Path> = paths.iter().map(|(_, path)| path.as_path()).collect();
+    // A `data.yaml` whose val is train: one problem, not one for each image.
+    if own.len() > 1 && own == known {
+        let file = Some(split.annotations.display().to_string());
+        let detail = format!("the {} of {}", count(own.len(), "image"), earlier.name);
+        let diagnostic = split.diagnostic(file, None, None, detail);
+        return diagnostics.add(Kind::LeakSameSplit, diagnostic);
+    }
     if split.image_facts.is_empty() {
-        return same_paths(earlier, split, diagnostics);
+        for (at, path) in &paths {
+            if known.contains(path.as_path()) {
+                let detail = format!("the same file is in {}", earlier.name);
+                diagnostics.add(Kind::LeakSameFile, split.diagnostic_on_image(*at, detail));
+            }
+        }
+        return;
     }
     let mut by_content = HashMap::new();
     let mut hashes: Vec<(usize, DifferenceHash)> = Vec::new();
@@ -179,21 +195,12 @@ fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnos
     }
 }
 
-/// Finds images of a split that are files of another one, where images were not decoded.
-fn same_paths(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnostics) {
-    let paths = |split: &CheckedSplit| -> Vec<(usize, PathBuf)> {
-        let root = split.image_directory.clone().unwrap_or_default();
-        let images = split.images.kept();
-        let named = images.filter_map(|(at, image)| Some((at, image.file_name.as_deref()?)));
-        named.map(|(at, name)| (at, root.join(name))).collect()
-    };
-    let known: HashSet<PathBuf> = paths(earlier).into_iter().map(|(_, path)| path).collect();
-    for (at, path) in paths(split) {
-        if known.contains(&path) {
-            let detail = format!("the same file is in {}", earlier.name);
-            diagnostics.add(Kind::LeakSameFile, split.diagnostic_on_image(at, detail));
-        }
-    }
+/// Returns the positions and paths of the images of a split.
+fn paths(split: &CheckedSplit) -> Vec<(usize, PathBuf)> {
+    let root = split.image_directory.clone().unwrap_or_default();
+    let images = split.images.kept();
+    let named = images.filter_map(|(at, image)| Some((at, image.file_name.as_deref()?)));
+    named.map(|(at, name)| (at, root.join(name))).collect()
 }
 
 /// Finds images beside listed ones that are not listed.

@@ -113,6 +113,9 @@ kinds! {
     CategoriesDiffer Error "categories-differ"
         ["difference between the category tables of the splits" "differences between the category tables of the splits"]
         "give all splits the same ids and names; otherwise a class is trained under one id and evaluated under another";
+    LeakSameSplit Error "leak-same-split"
+        ["split with the images of another (leak)" "splits with the images of another (leak)"]
+        "give the split images of its own, or leave val out: a tenth of train is held out then";
     LeakSameFile Error "leak-same-file"
         ["image in two splits (leak)" "images in two splits (leak)"]
         "keep each image in one split: metrics on training images are too high";
@@ -122,7 +125,7 @@ kinds! {
         fix "numbers written as strings become numbers, annotations without an id get one; other such entries are dropped";
     Contradiction Error "contradiction"
         ["file contradicts another" "files contradict others"]
-        "correct, rename or remove one of the two: sedet cannot know which is right";
+        "correct, rename or remove the wrong file: sedet cannot know which it is";
     CategoryIdTwice Error "category-id-twice"
         ["duplicate category id" "duplicate category ids"]
         "give each category an id of its own"

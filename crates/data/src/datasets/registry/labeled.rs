@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::layout::Split;
 use crate::datasets::cifar::{CifarFiles, CifarImages, CifarVariant};
 use crate::datasets::detection::{alike_class_names, says_little};
@@ -80,6 +81,32 @@ impl LabeledName {
         } else {
             ImageFolder::find(directory).map(|_| Self::ImageFolder(directory.into()))
         }
+    }
+
+    /// Returns the outermost directories below one that are classification datasets.
+    pub(super) fn directories_below(root: &Path) -> Vec<PathBuf> {
+        /// Archives by date, and unpacked twice.
+        const DEPTH: usize = 3;
+        /// More are shown by none.
+        const DIRECTORIES: usize = 50;
+        let mut found = Vec::new();
+        let mut open = vec![(root.to_owned(), 0)];
+        while let Some((directory, depth)) = open.pop() {
+            let names = DirectoryListing::of(&directory).directories;
+            for path in names
+                .iter()
+                .take(DIRECTORIES)
+                .map(|name| directory.join(name))
+            {
+                if Self::parse(&path.to_string_lossy()).is_some() {
+                    found.push(path);
+                } else if depth + 1 < DEPTH {
+                    open.push((path, depth + 1));
+                }
+            }
+        }
+        found.sort();
+        found
     }
 
     /// Returns the name or the path.

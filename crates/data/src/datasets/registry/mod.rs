@@ -241,7 +241,7 @@ impl DatasetName {
         let paths = self.paths(data_dir)?;
         let found = paths.iter().map(|path| match self {
             Self::Coco => coco_files(path),
-            _ => DatasetFiles::find(path),
+            _ => DatasetFiles::find(path).map_err(|error| classes_below(path, error)),
         });
         found
             .collect::<Result<_, _>>()
@@ -526,6 +526,19 @@ fn unused_images(read: &SplitAnnotations, seen: &mut BTreeSet<PathBuf>) -> Optio
     let store = &read.store;
     let names = (0..store.image_count()).map(|index| store.image(index).file_name);
     unsupported_beside(&read.image_root, names, seen).map(|images| format!("skipped {images}"))
+}
+
+/// Returns the error about a directory in no format, with the directories of classes below it.
+fn classes_below(root: &Path, error: DataError) -> DataError {
+    let DataError::Layout(LayoutError::Unrecognized { .. }) = error else {
+        return error;
+    };
+    let directories = LabeledName::directories_below(root);
+    if directories.is_empty() {
+        return error;
+    }
+    let root = root.to_owned();
+    LayoutError::ClassesBelow { root, directories }.into()
 }
 
 /// Separates the datasets of a list.
@@ -847,6 +860,56 @@ mod tests {
                 && message.contains("places365-challenge"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn classes_further_below_are_named_by_their_directory() {
+        for (files, expected) in [
+            (&["images/rose/1.jpg", "images/tulip/2.jpg"][..], "images"),
+            (
+                &[
+                    "101_ObjectCategories/cat/1.jpg",
+                    "101_ObjectCategories/dog/2.jpg",
+                ],
+                "101_ObjectCategories",
+            ),
+            (
+                &[
+                    "CUB/images/001.A/1.jpg",
+                    "CUB/images/002.B/2.jpg",
+                    "CUB/classes.txt",
+                    "CUB/parts/parts.txt",
+                ],
+                "CUB/images",
+            ),
+            (
+                &[
+                    "xray/train/a/1.jpg",
+                    "xray/train/b/2.jpg",
+                    "xray/val/a/1.jpg",
+                    "xray/val/b/2.jpg",
+                    "__MACOSX/._x",
+                ],
+                "xray",
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = dir.path().join(file);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, "").unwrap();
+            }
+            let name = dir.path().display().to_string();
+            let message = DatasetName::parse(&name).unwrap().files(None).unwrap_err();
+            let expected = dir.path().join(expected).display().to_string();
+            assert_eq!(
+                message.to_string(),
+                format!(
+                    "{name}: no annotations in a known format, and no directories of classes; these are in {expected}"
+                )
+            );
+            assert!(LabeledName::parse(&expected).is_some());
+        }
     }
 
     #[test]
