@@ -904,6 +904,9 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
                 dataset_argument(&root.join(copy))
             )
         }
+        LayoutError::Ambiguous { found, .. } if found.ends_with(".txt") => {
+            "keep the list that is meant, and move or rename the others".into()
+        }
         LayoutError::Ambiguous { .. } => {
             "keep one of these files, give one of them as the dataset, or join several in a list: a.json,b.json".into()
         }

@@ -135,7 +135,7 @@ impl DatasetFiles {
         }
         if let Some((at, found)) = find_or_damaged(FORMATS, root)? {
             let mut files = Self::of_found(FORMATS[at], root, found);
-            let others = unused_annotations(root, files.format);
+            let others = unused_annotations(&files);
             files.unused.extend(others);
             files.unused.extend(files.format.unlisted(&files));
             let below = datasets_below(&files);
@@ -222,9 +222,10 @@ fn incomplete(root: &Path, directories: &[PathBuf]) -> Option<LayoutError> {
 }
 
 /// Describes the annotations in other formats beside those that are read: they may be the ones that were meant.
-fn unused_annotations(root: &Path, used: Format) -> Vec<String> {
+fn unused_annotations(files: &DatasetFiles) -> Vec<String> {
+    let root = &files.root;
     let mut unused = Vec::new();
-    for other in FORMATS.iter().filter(|other| **other != used) {
+    for other in FORMATS.iter().filter(|other| **other != files.format) {
         match other.find(root) {
             Ok(Some(found)) if other.has_annotations(&found) => {
                 unused.push(format!("{other} annotations ({})", found.reason));
@@ -233,8 +234,13 @@ fn unused_annotations(root: &Path, used: Format) -> Vec<String> {
             Err(error) => unused.push(format!("{other} annotations ({error})")),
         }
     }
+    // LabelMe writes its files beside the images, wherever these are.
+    let images = files.image_directories().filter(|place| place.is_dir());
+    let places: BTreeSet<&PathBuf> = images.filter(|place| *place != root).collect();
+    let mut places = [root].into_iter().chain(places);
     if root.is_dir()
-        && let Some(LayoutError::UnreadFormat { file, name, .. }) = unread_annotations(root)
+        && let Some(LayoutError::UnreadFormat { file, name, .. }) =
+            places.find_map(|place| unread_annotations(place))
     {
         let file = file.strip_prefix(root).unwrap_or(&file).display();
         unused.push(format!("{name} annotations ({file})"));
@@ -280,15 +286,11 @@ fn datasets_below(files: &DatasetFiles) -> Vec<String> {
                 {
                     unused.push(format!("{shown} ({})", FORMATS[at]));
                 }
-                Ok(None) if is_other_labeled(files, &directory, &listing) => {
-                    unused.push(format!("{shown} ({})", files.format));
+                Ok(None) if let Some(format) = other_labels(files, &directory, &listing) => {
+                    unused.push(format!("{shown} ({format})"));
                 }
-                Ok(None)
-                    if files
-                        .format
-                        .has_annotations_without_images(&files.root, &directory) =>
-                {
-                    unused.push(format!("{shown} ({} without images)", files.format));
+                Ok(None) if let Some(format) = labels_without_images(files, &directory) => {
+                    unused.push(format!("{shown} ({format} without images)"));
                 }
                 _ => next.extend(inner(&listing, &directory)),
             }
@@ -307,14 +309,25 @@ fn may_be_dataset(listing: &DirectoryListing) -> bool {
     !listing.directories.is_empty() || listing.files.iter().any(is_other)
 }
 
-/// Returns whether a directory has images with annotations in the format of a dataset that is without a description of its
-/// own, and is no part of the dataset: further YOLO labels.
-fn is_other_labeled(files: &DatasetFiles, directory: &Path, listing: &DirectoryListing) -> bool {
+/// Returns the format in which the images of a directory have annotations that are without a description of their own, if
+/// the directory is no part of a dataset: further YOLO labels.
+fn other_labels(
+    files: &DatasetFiles,
+    directory: &Path,
+    listing: &DirectoryListing,
+) -> Option<Format> {
     // A list of images may lead anywhere.
-    files.image_directories().all(|place| place.is_dir())
+    let is_other = files.image_directories().all(|place| place.is_dir())
         && listing.images().next().is_some()
-        && !has_images_in(files, directory)
-        && files.format.has_own_annotations(&files.root, directory)
+        && !has_images_in(files, directory);
+    let mut formats = FORMATS.iter().copied();
+    formats.find(|format| is_other && format.has_own_annotations(&files.root, directory))
+}
+
+/// Returns the format of annotations in a directory that belong to no image: results of a run of YOLO.
+fn labels_without_images(files: &DatasetFiles, directory: &Path) -> Option<Format> {
+    let mut formats = FORMATS.iter().copied();
+    formats.find(|format| format.has_annotations_without_images(&files.root, directory))
 }
 
 /// Returns whether splits that were found in a directory of a dataset are a part of it, or named as not used already.
@@ -701,6 +714,44 @@ mod tests {
                 assert!(message.contains(expected), "{message}");
             }
             fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn annotations_beside_images_and_results_below_are_named_as_unused() {
+        const COCO: &str =
+            r#"{"images": [{"id": 1, "file_name": "1.png"}], "annotations": [], "categories": []}"#;
+        const LABELME: &str = r#"{"shapes": [], "imagePath": "1.png"}"#;
+        const LABEL: &str = "0 0.5 0.5 0.1 0.1\n";
+        for (files, explanation) in [
+            (
+                &[
+                    ("data.yaml", "train: train/images\nnames: [cat]\n"),
+                    ("train/labels/1.txt", LABEL),
+                    ("train/images/1.json", LABELME),
+                ][..],
+                "data.yaml; not used: LabelMe annotations (train/images/1.json)",
+            ),
+            (
+                &[
+                    ("train.json", COCO),
+                    ("runs/detect/exp/labels/1.txt", LABEL),
+                ],
+                "train.json; not used: runs/detect/exp/labels (YOLO without images)",
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, text) in files.iter().chain(&[("train/images/1.png", "")]) {
+                let path = dir.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                if text.is_empty() {
+                    image::RgbImage::new(8, 8).save(path).unwrap();
+                } else {
+                    fs::write(path, text).unwrap();
+                }
+            }
+            let found = DatasetFiles::find(dir.path()).unwrap();
+            assert_eq!(found.explanation(), explanation);
         }
     }
 

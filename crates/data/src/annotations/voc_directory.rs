@@ -32,9 +32,9 @@ use crate::annotations::format::{
     without_extension,
 };
 use crate::annotations::image_files::{
-    DirectoryListing, Found, files_with_extension, images_within,
+    DirectoryListing, Found, files_with_extension, holds_images, images_within,
 };
-use crate::annotations::layout::{Split, join};
+use crate::annotations::layout::{NamedSplit, Split, join, splits_of_names};
 use crate::annotations::voc::{self, VocImage, VocObject};
 use crate::annotations::voc_lists::{FoundLists, VocList};
 use crate::boxes::described_rotated;
@@ -320,26 +320,89 @@ impl VocLayout {
                 unused,
             });
         }
-        let split_of = |name: &str| Split::of_name(name.split_once('/')?.0);
-        let is_divided = !all.is_empty() && all.iter().all(|name| split_of(name).is_some());
-        let splits = if is_divided {
-            let splits = Split::ALL.into_iter();
-            splits
-                .map(|split| {
-                    let names = all.iter().filter(|name| split_of(name) == Some(split));
-                    of_split(split, names.cloned().collect())
-                })
-                .filter(|split| !split.names.is_empty())
-                .collect()
-        } else {
-            vec![of_split(Split::Train, all)]
+        let divided = |split_of: &dyn Fn(&str) -> Option<Split>| -> Option<Vec<VocSplit>> {
+            let is_divided = !all.is_empty() && all.iter().all(|name| split_of(name).is_some());
+            let splits = Split::ALL.into_iter().map(|split| {
+                let names = all.iter().filter(|name| split_of(name) == Some(split));
+                of_split(split, names.cloned().collect())
+            });
+            is_divided.then(|| splits.filter(|split| !split.names.is_empty()).collect())
         };
+        let by_directory = |name: &str| Split::of_name(name.split_once('/')?.0);
+        let mut reason = reason.to_owned();
+        let mut splits = divided(&by_directory);
+        if splits.is_none() {
+            let images = ImagesOfSplits::within(&image_directories)?;
+            splits = divided(&|name| images.split_of(name));
+            for split in splits.iter_mut().flatten() {
+                let own = images.directories.iter();
+                let own = own.filter(|(of, _)| *of == split.split);
+                let own: Vec<&PathBuf> = own.map(|(_, directory)| directory).collect();
+                // Of several directories, the images are found from above.
+                if let [only] = own.as_slice() {
+                    split.image_directories.insert(0, only.to_path_buf());
+                }
+            }
+            if splits.is_some() {
+                reason += &format!(", images in {}", images.places(root));
+            }
+        }
         Ok(Self {
-            splits,
-            reason: reason.to_owned(),
+            splits: splits.unwrap_or_else(|| vec![of_split(Split::Train, all.clone())]),
+            reason,
             unlisted: 0,
             unused,
         })
+    }
+}
+
+/// Directories of images that are named after splits, beside annotations that are in one: `images/train`, `images/val`.
+struct ImagesOfSplits {
+    directories: Vec<(Split, PathBuf)>,
+    /// By the name without extension; None for a name in several splits.
+    by_stem: HashMap<String, Option<Split>>,
+}
+
+impl ImagesOfSplits {
+    /// Finds the directories of several splits in the first directory that has any.
+    fn within(around: &[PathBuf]) -> Result<Self, DataError> {
+        let of_splits = |directory: &PathBuf| -> Vec<(Split, PathBuf)> {
+            let names = DirectoryListing::of(directory).directories;
+            let splits = splits_of_names(&names).into_iter();
+            let named = splits.zip(names).filter_map(|(split, name)| match split {
+                NamedSplit::Split(split) => Some((split, directory.join(name))),
+                _ => None,
+            });
+            named.filter(|(_, path)| holds_images(path)).collect()
+        };
+        let several = |found: &Vec<(Split, PathBuf)>| found.iter().any(|(of, _)| *of != found[0].0);
+        let mut found = around.iter().map(of_splits);
+        let mut directories = found.find(several).unwrap_or_default();
+        directories.sort_by_key(|(split, _)| Split::ALL.iter().position(|of| of == split));
+        let mut by_stem = HashMap::new();
+        for (split, directory) in &directories {
+            for image in images_within(directory)? {
+                let stem = without_extension(&image.name).to_owned();
+                let known = by_stem.entry(stem).or_insert(Some(*split));
+                if *known != Some(*split) {
+                    *known = None;
+                }
+            }
+        }
+        Ok(Self {
+            directories,
+            by_stem,
+        })
+    }
+
+    fn split_of(&self, name: &str) -> Option<Split> {
+        self.by_stem.get(last_part(name)).copied().flatten()
+    }
+
+    fn places(&self, root: &Path) -> String {
+        let directories = self.directories.iter();
+        let places = directories.map(|(_, path)| path.strip_prefix(root).unwrap_or(path));
+        join(places.map(Path::display))
     }
 }
 
@@ -873,7 +936,7 @@ fn entries(
         .iter()
         .map(|i| i.file_name.as_str())
         .collect();
-    let is_whole = split.image_directories.len() == 1;
+    let is_whole = split.image_directories.len() == 1 && split.list.is_none();
     if is_whole {
         let without = images.len().saturating_sub(used.len());
         collected
@@ -1071,10 +1134,7 @@ mod tests {
                 "; not used: train.txt, whose names are not those of the annotations",
             ),
             (
-                &[
-                    ("texts/train_1.txt", "0 0.5 0.5 0.1 0.1\n"),
-                    ("notes.txt", "a\n"),
-                ],
+                &[("texts/train_1.txt", "b 1 2 3 4\n"), ("notes.txt", "a\n")],
                 &ALL,
                 "",
             ),
@@ -1093,6 +1153,29 @@ mod tests {
             message.ends_with("several train annotations (splits/train.txt, train.txt)"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn images_in_directories_of_splits_divide_annotations_that_are_in_one() {
+        for [train, val] in [["images/train", "images/val"], ["train", "test"]] {
+            let images =
+                [train, val].map(|split| format!("{split}/{}.png", &split[split.len() - 2..]));
+            let annotations = images.clone().map(|image| {
+                let name = image.rsplit('/').next().unwrap();
+                format!("Annotations/{}", name.replace("png", "xml"))
+            });
+            let files = images.iter().chain(&annotations);
+            let files: Vec<(&str, &str)> = files.map(|file| (file.as_str(), "")).collect();
+            let dir = beside(&files);
+            let found = DatasetFiles::find(dir.path()).unwrap();
+            let expected = format!("XML files in Annotations, images in {train}, {val}");
+            assert_eq!(found.explanation(), expected);
+            for (read, image) in found.read().unwrap().splits.iter().zip(&images) {
+                assert_eq!(read.store.image_count(), 1);
+                let path = read.image_root.join(read.store.image(0).file_name);
+                assert_eq!(path, dir.path().join(image));
+            }
+        }
     }
 
     #[test]

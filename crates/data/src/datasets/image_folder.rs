@@ -32,8 +32,8 @@ use rayon::prelude::*;
 use crate::annotations::format::without_extension;
 use crate::annotations::formats::{FORMATS, has_annotation_extension, recognize};
 use crate::annotations::image_files::{
-    DirectoryListing, Found, ImageFiles, first_few, holds_images, holds_images_directly,
-    images_within, list, unsupported_within,
+    DirectoryListing, Found, ImageFiles, first_few, has_extension, holds_images,
+    holds_images_directly, images_within, list, unsupported_within,
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
 use crate::annotations::layout::{
@@ -46,6 +46,7 @@ use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, unsupported_images};
+use crate::text_file::read_text;
 use crate::{DataError, Remedy, text};
 
 /// The first classes show how all are stored.
@@ -238,7 +239,15 @@ impl ImageFolder {
         if let Some(error) = unread_annotations(&file) {
             return Err(error.into());
         }
-        let problem = "annotations beside images in class directories";
+        let is_caption = has_extension(&file, "txt")
+            && read_text(&file).is_ok_and(|text| {
+                !text.trim().is_empty() && !text.contains(|c: char| c.is_ascii_digit())
+            });
+        let problem = if is_caption {
+            "a text, such as a caption, beside an image in a class directory"
+        } else {
+            "annotations beside images in class directories"
+        };
         Err(DataError::labels(&file, problem).with(Remedy::MoveAnnotations))
     }
 
@@ -736,6 +745,26 @@ mod tests {
             "b/test_tube/4.jpg",
         ]);
         assert_eq!(open_train(dir.path()).unwrap().class_names(), ["a", "b"]);
+    }
+
+    #[test]
+    fn captions_beside_the_images_of_classes_are_refused_as_such() {
+        let dir = tree(&["cat/1.jpg", "dog/2.jpg"]);
+        for (text, expected) in [
+            (
+                "a cat",
+                "a text, such as a caption, beside an image in a class directory",
+            ),
+            (
+                "cat 1 2 3 4",
+                "annotations beside images in class directories",
+            ),
+        ] {
+            let file = dir.path().join("cat/1.txt");
+            std::fs::write(&file, text).unwrap();
+            let message = open_train(dir.path()).unwrap_err();
+            assert_eq!(message, format!("{}: {expected}", file.display()));
+        }
     }
 
     #[test]
