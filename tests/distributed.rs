@@ -99,6 +99,53 @@ fn several_ranks_train_the_classifier_of_one_process_with_more_accumulation() {
 }
 
 #[test]
+fn synchronized_norms_train_like_one_process_with_the_batches_of_all() {
+    let classifier = Classifier::new();
+    let start = |name: &str, options: &str| {
+        let options = format!("{options} --set train.max_iterations=8");
+        classifier.start_with(&classifier.run(name), &options)
+    };
+    // 60 images: the last batch of one process has 4, which are the only batch of one rank.
+    succeeds(&start("one", "--batch-size 8"));
+    let synced = "--batch-size 4 --set train.sync_norms=2";
+    succeeds_on(2, &start("synced", synced));
+    succeeds_on(2, &start("plain", "--batch-size 4"));
+    let weights = |name: &str| Ended::of(&classifier.run(name)).last.weights;
+    let one = weights("one");
+    let difference = |name: &str| {
+        let found = weights(name);
+        let of_tensor = |(name, tensor): (&String, &burn::tensor::TensorData)| {
+            let (a, b) = (tensor.iter::<f32>(), found[name].iter::<f32>());
+            a.zip(b)
+                .map(|(a, b)| (a - b).abs() / (1.0 + a.abs()))
+                .fold(0.0, f32::max)
+        };
+        one.iter().map(of_tensor).fold(0.0, f32::max)
+    };
+    let (synced_difference, plain) = (difference("synced"), difference("plain"));
+    assert!(synced_difference < 2e-5, "{synced_difference}");
+    assert!(plain > 100.0 * synced_difference, "{plain}");
+    // The numbers depend on the number of processes.
+    let refused = sedet(&words(&resume(&classifier.run("synced"))));
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let text = stderr(&refused);
+    assert!(
+        text.contains("train.sync_norms is 2, but 1 process is training"),
+        "{text}"
+    );
+    let scenes = Scenes::with_images(4, 2);
+    let frozen = scenes.start(
+        &scenes.dir.path().join("run"),
+        "--set train.sync_norms=2 --set model.norm=frozen",
+    );
+    let found = errors(&on_ranks(2, &frozen).output().unwrap());
+    assert!(
+        found[0].contains("the norms of this network are frozen"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn several_ranks_train_the_detector_of_one_process_with_more_accumulation() {
     let scenes = Scenes::with_images(10, 5);
     let run = |name: &str| scenes.dir.path().join(name);

@@ -293,6 +293,7 @@ fn sgd() -> EngineConfig {
         log_every: 1,
         save_minutes: 1e9,
         precision: ComputePrecision::F32,
+        sync_norms: None,
         seed: 3,
         check_memory: true,
     }

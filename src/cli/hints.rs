@@ -162,6 +162,9 @@ fn run(error: &RunError) -> Option<String> {
             "give its new path: sedet train --resume {} --dataset PATH (--data-dir DIR for a named dataset)",
             quoted(run.display())
         )),
+        RunError::SyncNorms { wanted, .. } => Some(format!(
+            "start {wanted} processes: mpirun -n {wanted} sedet train ..., or omit train.sync_norms in a new run"
+        )),
         RunError::SharedDevice { .. } => {
             Some("list a device for each process of a machine, such as --devices cuda:0,1".into())
         }
@@ -1160,6 +1163,7 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
             RunError::Weights(inner) => is_usage(inner),
             RunError::InputTooSmall { .. }
             | RunError::FewerEpochs { .. }
+            | RunError::SyncNorms { .. }
             | RunError::PrecisionOfDevice { .. } => true,
             _ => false,
         };

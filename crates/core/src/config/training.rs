@@ -64,6 +64,11 @@ pub struct EngineConfig {
     #[serde(default, skip_serializing_if = "ComputePrecision::is_f32")]
     #[schemars(!skip_serializing_if)]
     pub precision: ComputePrecision,
+    /// Number of processes, which must be that of all that train together, whose batches are normalized by their common
+    /// statistics (synchronized batch norm). Without it, each batch is normalized by its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
+    pub sync_norms: Option<usize>,
     /// Random seed.
     pub seed: u64,
     /// Whether a run that exceeds the available memory is rejected.

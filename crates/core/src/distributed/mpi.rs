@@ -35,11 +35,11 @@ impl fmt::Debug for Mpi {
 impl Mpi {
     /// Starts MPI; none if it was started already.
     pub fn start() -> Option<Self> {
-        let (universe, _) = ::mpi::initialize_with_threading(Threading::Funneled)?;
+        let (universe, _) = ::mpi::initialize_with_threading(Threading::Serialized)?;
         Some(Self(universe))
     }
 
-    /// Returns the transport between all processes, to be used on this thread. If a rank does not answer for
+    /// Returns the transport between all processes, to be used by one thread at a time. If a rank does not answer for
     /// `patience`, `on_lost` ends the process.
     pub fn transport(&self, patience: Duration, on_lost: OnLost) -> MpiTransport {
         let world = self.0.world();

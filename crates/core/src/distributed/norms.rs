@@ -1,19 +1,102 @@
 //! The running statistics of batch norms over the batches of all ranks, in the order of the batches.
 //!
 //! A batch is normalized by its own statistics, so that the ranks need not wait for each other in a forward pass; what
-//! it adds to the running statistics is exchanged after it.
+//! it adds to the running statistics is exchanged after it. With [`NormSync`] the batches of all ranks are normalized
+//! together, as one batch (synchronized batch norm).
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
 use super::{DistributedError, Ranks};
+use crate::train::optimizer::NORM;
 use crate::weights::parameters::ModulePath;
+use sedet_nn::kernels::batch_norm::Processes;
 use sedet_nn::nn::norm::{BatchStatistics, blend};
 
+/// The ranks whose batches of one round are normalized by the statistics of all of them.
+#[derive(Debug)]
+pub struct NormSync {
+    ranks: Ranks,
+    error: Mutex<Option<DistributedError>>,
+}
+
+impl NormSync {
+    /// Begins a round.
+    pub fn new(ranks: &Ranks) -> Self {
+        Self {
+            ranks: ranks.clone(),
+            error: Mutex::new(None),
+        }
+    }
+
+    fn error(&self) -> MutexGuard<'_, Option<DistributedError>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the round of this rank: answers the others until all have ended theirs. A rank without a batch begins
+    /// with this.
+    ///
+    /// # Errors
+    /// A rank has failed, now or during the passes.
+    pub fn finish(&self) -> Result<(), DistributedError> {
+        if let Some(error) = self.error().take() {
+            return Err(error);
+        }
+        while !self.ranks.gather_bytes(&[])?.iter().all(Vec::is_empty) {}
+        Ok(())
+    }
+}
+
+impl Processes for NormSync {
+    fn gather(&self, own: &[f64]) -> Vec<Vec<f64>> {
+        let mut error = self.error();
+        // The passes go on to their end, with numbers that are not used any more.
+        if error.is_some() {
+            return vec![own.to_vec()];
+        }
+        match self.ranks.gather_bytes(bytemuck::cast_slice(own)) {
+            Ok(all) => {
+                let all = all.iter().filter(|bytes| !bytes.is_empty());
+                all.map(|bytes| bytemuck::pod_collect_to_vec(bytes))
+                    .collect()
+            }
+            Err(lost) => {
+                *error = Some(lost);
+                vec![own.to_vec()]
+            }
+        }
+    }
+}
+
+/// Returns whether a network has norms that normalize by the statistics of the batch.
+pub fn has_trained_norms<M: Module>(model: &M) -> bool {
+    let mut trained = TrainedNorms::default();
+    model.visit(&mut trained);
+    trained.found
+}
+
+#[derive(Default)]
+struct TrainedNorms {
+    container: String,
+    found: bool,
+}
+
+impl ModuleVisitor for TrainedNorms {
+    fn enter_module(&mut self, _: &str, container: &str) {
+        container.clone_into(&mut self.container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.found |= self.container == NORM && param.val().is_require_grad();
+    }
+}
+
 /// Adds the statistics of one batch of each rank, in the order of the ranks; an empty list if this rank has no batch
-/// left. All ranks have to take part.
+/// left. Those of batches that are normalized together are the same on each rank and are added once. All ranks have to
+/// take part.
 ///
 /// # Errors
 /// A rank has failed.
@@ -21,6 +104,7 @@ pub fn add_statistics<M: Module>(
     ranks: &Ranks,
     model: &M,
     own: &[BatchStatistics],
+    are_together: bool,
 ) -> Result<(), DistributedError> {
     let mut names = Names::default();
     model.visit(&mut names);
@@ -29,7 +113,11 @@ pub fn add_statistics<M: Module>(
         .filter_map(|batch| Named::of(batch, &names.paths))
         .collect();
     // Bits instead of numbers: text would round them.
-    let all = ranks.gather(own)?;
+    let mut all = ranks.gather(own)?;
+    if are_together {
+        all.retain(|batches| !batches.is_empty());
+        all.truncate(1);
+    }
     let mut add = Add {
         path: ModulePath::default(),
         batches: HashMap::new(),
@@ -177,12 +265,12 @@ mod tests {
                 let model = net();
                 for first in (0..batches).step_by(size) {
                     let batch = first + ranks.rank();
-                    let ((), own) = keeping_statistics(|| {
+                    let ((), own) = keeping_statistics(None, || {
                         if batch < batches {
                             forward(&model, batch);
                         }
                     });
-                    add_statistics(&ranks, &model, &own).unwrap();
+                    add_statistics(&ranks, &model, &own, false).unwrap();
                 }
                 named_tensors(&model)
             });

@@ -7,6 +7,7 @@
 use std::ops::ControlFlow;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,15 +24,16 @@ use super::progress::{EpochEvaluation, EpochReport, StepReport};
 use super::run_dir::{RunDir, RunDirError};
 use crate::config::training::EngineConfig;
 use crate::distributed::gradients::GradientSum;
-use crate::distributed::norms::add_statistics;
+use crate::distributed::norms::{NormSync, add_statistics, has_trained_norms};
 use crate::distributed::{DistributedError, Ranks};
 use crate::spec::{ModelSpec, TrainingFacts};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, checksums, load_named_tensors, named_tensors};
 use crate::weights::progress::TrainingProgress;
 use sedet_data::loading::{Shard, SkippedImage};
+use sedet_nn::kernels::batch_norm::Processes;
 use sedet_nn::kernels::bf16::autocast;
-use sedet_nn::nn::norm::keeping_statistics;
+use sedet_nn::nn::norm::{BatchStatistics, keeping_statistics};
 
 /// The losses of one batch.
 #[derive(Debug, Clone)]
@@ -135,6 +137,9 @@ pub enum TrainError<E: std::error::Error + 'static> {
         /// The setting.
         field: &'static str,
     },
+    /// No norm of the network depends on the batch.
+    #[error("train.sync_norms has no effect: the norms of this network are frozen")]
+    NothingToSync,
     /// An error of data or evaluation.
     #[error(transparent)]
     Task(E),
@@ -375,7 +380,7 @@ impl<T: TrainTask> Engine<'_, T> {
             ema: self.config.ema_decay.map(Ema::new),
             progress: TrainingProgress::default(),
         };
-        self.check_config()?;
+        self.check_config(&state.model)?;
         self.check_same_weights(&state.model)?;
         self.save(&state)?;
         self.run(state, observer)
@@ -391,7 +396,7 @@ impl<T: TrainTask> Engine<'_, T> {
         model: T::Model,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError<T::Error>> {
-        self.check_config()?;
+        self.check_config(&model)?;
         let (path, checkpoint) = self.last_checkpoint(observer)?;
         let progress = checkpoint
             .progress
@@ -455,7 +460,7 @@ impl<T: TrainTask> Engine<'_, T> {
         }
     }
 
-    fn check_config(&self) -> Result<(), TrainError<T::Error>> {
+    fn check_config(&self, model: &T::Model) -> Result<(), TrainError<T::Error>> {
         let config = &self.config;
         let fields = [
             ("epochs", config.epochs),
@@ -463,10 +468,13 @@ impl<T: TrainTask> Engine<'_, T> {
             ("evaluate_every", config.evaluate_every),
             ("log_every", config.log_every),
         ];
-        match fields.into_iter().find(|(_, value)| *value == 0) {
-            Some((field, _)) => Err(TrainError::Config { field }),
-            None => Ok(()),
+        if let Some((field, _)) = fields.into_iter().find(|(_, value)| *value == 0) {
+            return Err(TrainError::Config { field });
         }
+        if config.sync_norms.is_some() && !has_trained_norms(model) {
+            return Err(TrainError::NothingToSync);
+        }
+        Ok(())
     }
 
     fn steps_per_epoch(&self) -> usize {
@@ -824,8 +832,18 @@ impl<T: TrainTask> Engine<'_, T> {
         part: usize,
     ) -> Result<(PartFacts, Option<GradientsParams>), TrainError<T::Error>> {
         let precision = self.config.precision;
+        let sync = match self.config.sync_norms {
+            Some(_) => Some(Arc::new(NormSync::new(&self.ranks))),
+            None => None,
+        };
+        let finish = |statistics: &[BatchStatistics]| {
+            if let Some(sync) = &sync {
+                sync.finish()?;
+            }
+            add_statistics(&self.ranks, &state.model, statistics, sync.is_some())
+        };
         let Some(batch) = batch else {
-            add_statistics(&self.ranks, &state.model, &[])?;
+            finish(&[])?;
             return Ok((PartFacts::default(), None));
         };
         let images = self.task.describe(&batch);
@@ -839,12 +857,11 @@ impl<T: TrainTask> Engine<'_, T> {
                 self.task.losses_and_backward(&state.model, batch, seed)
             })
         };
-        let (found, backward) = if self.ranks.is_alone() {
-            forward()
+        let ((found, backward), statistics) = if self.ranks.is_alone() {
+            (forward(), Vec::new())
         } else {
-            let (found, statistics) = keeping_statistics(forward);
-            add_statistics(&self.ranks, &state.model, &statistics)?;
-            found
+            let processes = sync.clone().map(|sync| sync as Arc<dyn Processes>);
+            keeping_statistics(processes, forward)
         };
         let values = loss_values(&found);
         let is_finite = values.iter().all(|(_, value)| value.is_finite());
@@ -858,6 +875,9 @@ impl<T: TrainTask> Engine<'_, T> {
         drop(found);
         // A backward pass may compute parts of the forward pass again.
         let gradients = is_finite.then(|| autocast(precision, backward));
+        if !self.ranks.is_alone() {
+            finish(&statistics)?;
+        }
         Ok((facts, gradients))
     }
 

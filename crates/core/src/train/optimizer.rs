@@ -280,7 +280,7 @@ struct Step<'a> {
 }
 
 /// burn's name of the type of norm layers.
-const NORM: &str = "Struct:Norm";
+pub(crate) const NORM: &str = "Struct:Norm";
 
 impl Step<'_> {
     fn kind_of(&self, dimensions: usize) -> ParameterKind {

@@ -3,6 +3,7 @@
 //! Both are one module, so that a checkpoint has the same tensors for either.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use burn::module::{Initializer, Module, Param, ParamId, RunningState};
 use burn::tensor::{Device, Tensor};
@@ -10,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::affine::{add_relu, affine, relu};
-use crate::kernels::batch_norm::batch_norm_train;
+use crate::kernels::batch_norm::{Processes, batch_norm_train};
 
 /// The mode of batch norm: statistics updated by training, or fixed as loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -157,10 +158,14 @@ impl Norm {
         residual: Option<Tensor<4>>,
         with_relu: bool,
     ) -> Tensor<4> {
-        let [batch, _, height, width] = x.dims();
-        let count = (batch * height * width) as f64;
-        let out = batch_norm_train(x, self.weight.val(), self.bias.val(), self.config.epsilon);
-        let unbiased = out.variance * (count / (count - 1.0).max(1.0));
+        let out = batch_norm_train(
+            x,
+            self.weight.val(),
+            self.bias.val(),
+            self.config.epsilon,
+            SHARED.with_borrow(|shared| shared.processes.clone()),
+        );
+        let unbiased = out.variance * (out.count / (out.count - 1.0).max(1.0));
         self.follow(BatchStatistics {
             norm: self.weight.id,
             momentum: self.config.momentum,
@@ -177,7 +182,7 @@ impl Norm {
 
     /// Adds a batch to the running statistics, or keeps it for [`keeping_statistics`].
     fn follow(&self, batch: BatchStatistics) {
-        let batch = KEPT.with_borrow_mut(|kept| match kept {
+        let batch = SHARED.with_borrow_mut(|shared| match &mut shared.kept {
             Some(kept) => {
                 kept.push(batch);
                 None
@@ -218,23 +223,40 @@ pub struct BatchStatistics {
     pub variance: Tensor<1>,
 }
 
-thread_local! {
+/// What several processes share of a pass.
+#[derive(Debug, Default)]
+pub(super) struct SharedPass {
     /// What the batches of [`keeping_statistics`] would have added.
-    static KEPT: RefCell<Option<Vec<BatchStatistics>>> = const { RefCell::new(None) };
+    kept: Option<Vec<BatchStatistics>>,
+    /// The processes whose batches are normalized together.
+    processes: Option<Arc<dyn Processes>>,
+}
+
+thread_local! {
+    static SHARED: RefCell<SharedPass> = RefCell::default();
 }
 
 /// Runs a forward pass on this thread that leaves the running statistics as they are, and returns what it would have
 /// added to them, in its order. Several processes that each compute some of the batches need it to add all of them
 /// in one order.
-pub fn keeping_statistics<T>(work: impl FnOnce() -> T) -> (T, Vec<BatchStatistics>) {
-    let outer = replace_kept(Some(Vec::new()));
+///
+/// With `processes`, each batch is normalized by the statistics of the batches of all of them, which also are what is
+/// returned.
+pub fn keeping_statistics<T>(
+    processes: Option<Arc<dyn Processes>>,
+    work: impl FnOnce() -> T,
+) -> (T, Vec<BatchStatistics>) {
+    let outer = replace_shared(SharedPass {
+        kept: Some(Vec::new()),
+        processes,
+    });
     let result = work();
-    (result, replace_kept(outer).unwrap_or_default())
+    (result, replace_shared(outer).kept.unwrap_or_default())
 }
 
-/// Replaces what this thread keeps, for a pass that goes on on another thread.
-pub(super) fn replace_kept(kept: Option<Vec<BatchStatistics>>) -> Option<Vec<BatchStatistics>> {
-    KEPT.replace(kept)
+/// Replaces what the passes of this thread share, for a pass that goes on on another thread.
+pub(super) fn replace_shared(shared: SharedPass) -> SharedPass {
+    SHARED.replace(shared)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use super::norm::replace_kept;
+use super::norm::{SharedPass, replace_shared};
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::bf16::{ComputePrecision, autocast};
@@ -96,16 +96,16 @@ pub fn on_thread_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send)
         return work();
     }
     let recorder = RECORDER.take();
-    let kept = replace_kept(None);
+    let shared = replace_shared(SharedPass::default());
     let precision = ComputePrecision::of_autocast();
-    let (result, recorder, kept) = rayon::scope(|_| {
+    let (result, recorder, shared) = rayon::scope(|_| {
         // This may be the calling thread, or one that waits inside of another recording or autocast.
-        let outer = (RECORDER.replace(recorder), replace_kept(kept));
+        let outer = (RECORDER.replace(recorder), replace_shared(shared));
         let result = autocast(precision, work);
-        (result, RECORDER.replace(outer.0), replace_kept(outer.1))
+        (result, RECORDER.replace(outer.0), replace_shared(outer.1))
     });
     RECORDER.set(recorder);
-    replace_kept(kept);
+    replace_shared(shared);
     result
 }
 

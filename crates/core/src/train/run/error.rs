@@ -156,6 +156,14 @@ pub enum RunError {
     /// The processes that train together.
     #[error(transparent)]
     Ranks(#[from] DistributedError),
+    /// Batches are normalized together, but not those of all processes.
+    #[error("train.sync_norms is {wanted}, but {processes} {} training", if *processes == 1 { "process is" } else { "processes are" })]
+    SyncNorms {
+        /// The number of processes in the configuration.
+        wanted: usize,
+        /// The number of processes.
+        processes: usize,
+    },
     /// Two ranks on one GPU.
     #[error("ranks {} and {} are both on {device}", ranks[0], ranks[1])]
     SharedDevice {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::error::RunError;
 use super::kind::{Opened, RunKind};
 use super::request::TrainRequest;
+use super::start::check_sync_norms;
 use crate::config::{ConfigError, Recipe};
 use crate::train::observer::{Notice, Observer as _};
 use crate::train::run_dir::{CONFIG, Launch, RunDir};
@@ -35,6 +36,7 @@ pub(super) fn reopen<K: RunKind>(
             ConfigError::OtherTask { .. } => launch.changed(&run),
             error => error.into(),
         })?;
+    check_sync_norms(config.training(), &request.ranks)?;
     if let Some(wanted) = options.epochs {
         let finished = run.finished_epochs();
         if wanted < finished {

@@ -6,6 +6,7 @@ use super::error::RunError;
 use super::initial_weights::check_backbone;
 use super::kind::{AdoptError, Adoption, Opened, RunKind};
 use super::request::{RecipeOptions, TrainRequest};
+use crate::config::training::EngineConfig;
 use crate::config::{ChosenRecipe, Recipe, is_set, replaced_settings};
 use crate::distributed::Ranks;
 use crate::train::observer::{Notice, Observer as _};
@@ -55,6 +56,7 @@ pub(super) fn create<K: RunKind>(
             Vec::new()
         }
     };
+    check_sync_norms(config.training(), ranks)?;
     let data = kind.open(launch.data_dir.as_deref(), config.loader().1)?;
     let fitted = if options.recipe.is_none() && !AnyDatasetName::is_named(&launch.dataset) {
         kind.fit(&mut config, &data, spec, &settings)?
@@ -97,6 +99,18 @@ pub(super) fn create<K: RunKind>(
         data,
         weights,
     })
+}
+
+/// Checks that the batches that are normalized together are those of all processes. With fewer or more processes the
+/// numbers would differ.
+pub(super) fn check_sync_norms(config: &EngineConfig, ranks: &Ranks) -> Result<(), RunError> {
+    match config.sync_norms {
+        Some(wanted) if wanted != ranks.size() => Err(RunError::SyncNorms {
+            wanted,
+            processes: ranks.size(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the initial weights, if there are any.
