@@ -328,30 +328,72 @@ fn a_full_disk_of_rank_0_ends_all_ranks() {
     assert!(!errors[0].contains("rank"), "{errors:?}");
 }
 
+/// Returns the error of two ranks that run one command in two directories, with more arguments on rank 1.
+fn refused_in(directories: [&Path; 2], command: &[String], more: &str) -> String {
+    let [first, second] = directories.map(|path| format!("cd {} && exec \"$@\"", path.display()));
+    let other = with(command.to_vec(), more);
+    let begun = Instant::now();
+    let output = two_ranks([(&first, command), (&second, &other)])
+        .output()
+        .unwrap();
+    assert!(begun.elapsed() < SOON);
+    errors(&output).swap_remove(0)
+}
+
 #[test]
-fn ranks_with_other_data_or_settings_are_refused_at_the_start() {
-    let scenes = Scenes::with_images(4, 2);
-    let others = Scenes::with_images(5, 2);
-    let run = scenes.dir.path().join("run");
-    let refused = |other: &[String], parts: [&str; 2]| {
-        let own = scenes.start(&run, "");
-        let output = two_ranks([("exec \"$@\"", &own), ("exec \"$@\"", other)])
-            .output()
-            .unwrap();
-        let errors = errors(&output);
-        for part in parts {
-            assert!(errors[0].contains(part), "{part}: {errors:?}");
-        }
-    };
-    let other_data = others.start(&run, "");
-    refused(&other_data, ["rank 1 has another dataset", "than rank 0"]);
-    let other_settings = scenes.start(&run, "--set train.log_every=7");
-    refused(
-        &other_settings,
-        ["rank 1 has another configuration", "log_every = 7"],
+fn ranks_with_another_command_or_other_data_are_refused_at_the_start() {
+    let (scenes, others) = (Scenes::with_images(4, 2), Scenes::with_images(5, 2));
+    let (own, other) = (scenes.dir.path(), others.dir.path());
+    let mut start = scenes.start(&own.join("run"), "");
+    let dataset = start.iter().position(|word| word == "--dataset").unwrap();
+    start[dataset + 1] = "data".to_string();
+    let found = refused_in([own, own], &start, "--set train.log_every=7");
+    assert!(
+        found.contains("rank 1 has another argument than rank 0"),
+        "{found}"
     );
-    let missing = with(scenes.start(&run, ""), "--data-dir /nowhere");
-    refused(&missing, ["rank 1: ", "--data-dir has no effect"]);
+    // A mistake on one rank only.
+    let found = refused_in([own, own], &start, "--bogus");
+    assert!(found.contains("\"--bogus\", not nothing"), "{found}");
+    let found = refused_in([own, other], &start, "");
+    assert!(
+        found.contains("rank 1 has another dataset (fingerprint) than rank 0"),
+        "{found}"
+    );
+    let empty = tempfile::tempdir().unwrap();
+    let found = refused_in([own, empty.path()], &start, "");
+    assert!(found.contains("rank 1: unknown dataset 'data'"), "{found}");
+    assert!(!own.join("run/checkpoints/last.safetensors").exists());
+}
+
+#[test]
+fn ranks_that_would_evaluate_another_network_or_other_data_are_refused() {
+    let (scenes, others) = (Scenes::with_images(4, 3), Scenes::with_images(4, 5));
+    let (own, other) = (scenes.dir.path(), others.dir.path());
+    succeeds(&scenes.start(&own.join("run"), "--epochs 1"));
+    succeeds(&others.start(&other.join("run"), "--epochs 1"));
+    let words = "eval --checkpoint run --dataset data --device cpu".split(' ');
+    let eval: Vec<String> = words.map(str::to_string).collect();
+    let found = refused_in([own, other], &eval, "");
+    assert!(
+        found.contains("rank 1 has another checkpoint (checksum) than rank 0"),
+        "{found}"
+    );
+    fs::copy(
+        own.join("run/checkpoints/best.safetensors"),
+        other.join("run/checkpoints/best.safetensors"),
+    )
+    .unwrap();
+    let found = refused_in([own, other], &eval, "");
+    assert!(
+        found.contains("rank 1 has another dataset (fingerprint) than rank 0"),
+        "{found}"
+    );
+    let found = refused_in([own, own], &eval, "--split train");
+    assert!(
+        found.contains("rank 1 has another argument than rank 0"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -412,6 +454,18 @@ fn a_mistake_is_reported_once_and_commands_of_one_process_are_refused() {
     let found = errors(&output);
     let errors_only = found.iter().filter(|line| line.starts_with("error:"));
     assert_eq!(errors_only.count(), 1, "{output:?}");
+    let output = on_ranks(2, &["models".to_string()])
+        .env("SEDET_RANK_TIMEOUT", "x")
+        .output()
+        .unwrap();
+    assert_eq!(errors(&output).len(), 2, "{output:?}");
+    let output = on_ranks(
+        1,
+        &["train", "--dataset", "shapes", "--devices", "cpu,cpu"].map(str::to_string),
+    )
+    .output()
+    .unwrap();
+    assert!(errors(&output)[0].contains("the launcher started one process"));
     let output = twice("models");
     assert!(errors(&output)[0].contains("works in one process, but 2 were started"));
 }

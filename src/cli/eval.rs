@@ -520,6 +520,7 @@ fn detect(
         status!("note: {note}");
     }
     status!("{} on {}", count(dataset.len(), "image"), device.name);
+    ranks::check_same_inputs(checkpoint, &dataset.store().fingerprint())?;
     let model = model.on_ranks(ranks());
     let found = with_bar("evaluating", |progress| {
         model.detect_dataset(dataset, args.on_bad_image(), progress)
@@ -559,6 +560,7 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
     } else {
         Views::One
     };
+    ranks::check_same_inputs(checkpoint, &images.fingerprint())?;
     let model = model.on_ranks(ranks());
     let found = with_bar("evaluating", |progress| {
         model.classify_dataset(&images, views, &options, progress)

@@ -1,13 +1,12 @@
 //! `sedet train --devices`: one process per device, started by `mpirun`.
 
-use std::ffi::OsString;
 use std::process::Command;
 use std::str::FromStr;
 
 use sedet_core::device::{DeviceChoice, DeviceError};
 
 use super::hints::{advise, usage_with_hint};
-use super::ranks::ranks;
+use super::ranks::{launcher_size, ranks, without};
 
 /// Several devices: `cuda:0,1,2,3` or `cpu,cpu`. A number alone is of the kind of the device before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +46,16 @@ impl DeviceList {
         let Self(devices) = self;
         match devices.as_slice() {
             [one] => Ok(*one),
+            _ if launcher_size() == Some(1) => Err(usage_with_hint(
+                format!(
+                    "--devices lists {} devices, but the launcher started one process",
+                    devices.len()
+                ),
+                format!(
+                    "start {} processes, or sedet without a launcher, which then starts them",
+                    devices.len()
+                ),
+            )),
             _ if ranks().is_alone() => Err(start(devices)),
             _ => {
                 let number = |name: &&str| std::env::var(name).ok()?.parse::<usize>().ok();
@@ -81,7 +90,7 @@ fn start(devices: &[DeviceChoice]) -> anyhow::Error {
         Ok(program) => program,
         Err(error) => return error.into(),
     };
-    let arguments = without_devices(std::env::args_os().skip(1));
+    let arguments = without(&["--devices"], std::env::args_os().skip(1));
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let threads = (threads / devices.len()).max(1).to_string();
     let gives_threads = arguments.iter().any(|argument| {
@@ -130,19 +139,6 @@ fn not_started(error: std::io::Error) -> anyhow::Error {
     )
 }
 
-/// Returns arguments without `--devices` and its value.
-fn without_devices(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut is_value = false;
-    let is_other = |argument: &OsString| {
-        let text = argument.to_string_lossy();
-        let is_devices = text == "--devices";
-        let is_removed = is_devices || is_value || text.starts_with("--devices=");
-        is_value = is_devices;
-        !is_removed
-    };
-    arguments.filter(is_other).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,18 +158,5 @@ mod tests {
         for wrong in ["", "0,1", "cuda:0,,1", "cpu,3", "cuda:x"] {
             assert!(list(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn the_started_processes_have_all_other_arguments() {
-        let without = |text: &str| {
-            let words = text.split(' ').map(OsString::from);
-            let left = without_devices(words);
-            let left: Vec<_> = left.iter().map(|word| word.to_string_lossy()).collect();
-            left.join(" ")
-        };
-        assert_eq!(without("train --devices cpu,cpu --lr 1"), "train --lr 1");
-        assert_eq!(without("train --lr 1 --devices=cuda:0,1"), "train --lr 1");
-        assert_eq!(without("train --device cpu"), "train --device cpu");
     }
 }

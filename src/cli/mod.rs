@@ -248,7 +248,11 @@ pub fn main() -> ExitCode {
         Ok(connection) => connection,
         Err(error) => return failed(&error),
     };
-    let code = match Cli::try_parse() {
+    let parsed = match ranks::conclude(ranks::check_same_command()) {
+        Ok(()) => Cli::try_parse(),
+        Err(error) => return failed(&error),
+    };
+    let code = match parsed {
         Ok(cli) => run(cli),
         Err(error) => {
             // All ranks have the same arguments.
@@ -481,7 +485,12 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
             StopSignal::Stop => {
                 first = Some(Instant::now());
                 flag.store(true, Ordering::Relaxed);
-                status!("stopping; press Ctrl-C again to stop at once");
+                // A launcher also ends the other ranks with a signal when one has failed.
+                if ranks::launcher_size().is_none() {
+                    status!("stopping; press Ctrl-C again to stop at once");
+                } else {
+                    status!("stopping");
+                }
             }
             StopSignal::Exit => std::process::exit(130),
             StopSignal::Repeated => {}

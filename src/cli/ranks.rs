@@ -1,9 +1,12 @@
 //! The processes that an MPI launcher has started.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
-use sedet_core::distributed::{Failure, Ranks};
+use sedet_core::distributed::{Failure, Ranks, crc32c};
+use sedet_core::weights::load::weights_file;
 
 #[cfg(feature = "mpi")]
 use super::console::{self, problem};
@@ -36,8 +39,58 @@ pub(super) fn ranks() -> Ranks {
 
 /// Returns the number of processes that a launcher has started, as its variables say; 1 without one.
 fn launched() -> usize {
+    launcher_size().unwrap_or(1)
+}
+
+/// Returns the number of processes that a launcher has started, if one has.
+pub(super) fn launcher_size() -> Option<usize> {
     let size = |name: &&str| std::env::var(name).ok()?.parse::<usize>().ok();
-    SIZES.iter().find_map(size).unwrap_or(1)
+    SIZES.iter().find_map(size)
+}
+
+/// The options that may differ between ranks, each with a value.
+const OWN_OPTIONS: [&str; 3] = ["--device", "--devices", "--threads"];
+
+/// Checks that all ranks are the same program with the same arguments, before one of them refuses its own.
+pub(super) fn check_same_command() -> anyhow::Result<()> {
+    let ranks = ranks();
+    if ranks.is_alone() {
+        return Ok(());
+    }
+    ranks.check_same_program()?;
+    let arguments = without(&OWN_OPTIONS, std::env::args_os().skip(1));
+    // Each argument in a line, without its own line breaks.
+    let lines = arguments.iter().map(|argument| format!("{argument:?}\n"));
+    Ok(ranks.check_same("argument", lines.collect::<String>())?)
+}
+
+/// Checks that all ranks evaluate the same weights on the same data.
+pub(super) fn check_same_inputs(checkpoint: &Path, fingerprint: &str) -> anyhow::Result<()> {
+    let ranks = ranks();
+    if ranks.is_alone() {
+        return Ok(());
+    }
+    let weights = std::fs::read(weights_file(checkpoint)?).unwrap_or_default();
+    ranks.check_same("checkpoint (checksum)", format!("{:08x}", crc32c(&weights)))?;
+    Ok(ranks.check_same("dataset (fingerprint)", fingerprint)?)
+}
+
+/// Returns arguments without these options and their values.
+pub(super) fn without(
+    options: &[&str],
+    arguments: impl Iterator<Item = OsString>,
+) -> Vec<OsString> {
+    let mut is_value = false;
+    let is_other = |argument: &OsString| {
+        let text = argument.to_string_lossy();
+        let is_option = options.contains(&&*text);
+        let with_value = text.split_once('=');
+        let is_removed =
+            is_option || is_value || with_value.is_some_and(|(name, _)| options.contains(&name));
+        is_value = is_option;
+        !is_removed
+    };
+    arguments.filter(is_other).collect()
 }
 
 /// The connection to the other processes. To be dropped on the main thread, before the process ends.
@@ -52,18 +105,23 @@ pub(super) struct Connection {
 pub(super) fn connect() -> anyhow::Result<Connection> {
     use sedet_core::distributed::mpi::Mpi;
 
-    let patience = patience()?;
     if launched() < 2 {
+        patience()?;
         return Ok(Connection { _mpi: None });
     }
+    // All ranks have the same wrong value; rank 0 reports it.
+    let (patience, wrong) = match patience() {
+        Ok(patience) => (patience, None),
+        Err(error) => (Duration::from_secs(DEFAULT_RANK_TIMEOUT), Some(error)),
+    };
     let mpi = Mpi::start();
     if let Some(mpi) = &mpi {
         let ranks = Ranks::new(mpi.transport(patience, |lost| {
             console::unmute();
             problem!("error: rank {}: {lost}", ranks().rank());
             problem!(
-                "hint: {RANK_TIMEOUT} is the number of seconds to wait; the last checkpoint is intact, and `sedet \
-                 train --resume` continues from it"
+                "hint: {RANK_TIMEOUT} is the number of seconds to wait; `sedet train --resume` continues a training from \
+                 its last checkpoint"
             );
             Mpi::abort()
         }));
@@ -81,7 +139,10 @@ pub(super) fn connect() -> anyhow::Result<Connection> {
         }
         RANKS.set(ranks);
     }
-    Ok(Connection { _mpi: mpi })
+    match wrong {
+        Some(error) => Err(error),
+        None => Ok(Connection { _mpi: mpi }),
+    }
 }
 
 /// Refuses several processes: each would do the whole work and write the same files.
@@ -105,7 +166,7 @@ fn patience() -> anyhow::Result<Duration> {
     match text.parse::<u64>() {
         Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
         _ => Err(usage_with_hint(
-            format!("{RANK_TIMEOUT}={text} is not a number of seconds above 0"),
+            format!("{RANK_TIMEOUT}={text} is not a whole number of seconds above 0"),
             format!("{RANK_TIMEOUT}={DEFAULT_RANK_TIMEOUT} is the default"),
         )),
     }
@@ -126,8 +187,8 @@ pub(super) fn need_one() -> anyhow::Result<()> {
 pub(super) fn conclude<T>(done: anyhow::Result<T>) -> anyhow::Result<T> {
     let ranks = ranks();
     match done {
-        Ok(value) => match ranks.gather(()) {
-            Ok(_) => Ok(value),
+        Ok(value) => match ranks.wait_for_first() {
+            Ok(()) => Ok(value),
             Err(error) => {
                 ranks.close(&Failure::default());
                 Err(error.into())
@@ -140,5 +201,27 @@ pub(super) fn conclude<T>(done: anyhow::Result<T>) -> anyhow::Result<T> {
             });
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_removed_with_their_values() {
+        let left = |text: &str| {
+            let words = text.split(' ').map(OsString::from);
+            let left = without(&OWN_OPTIONS, words);
+            let left: Vec<_> = left.iter().map(|word| word.to_string_lossy()).collect();
+            left.join(" ")
+        };
+        assert_eq!(left("train --devices cpu,cpu --lr 1"), "train --lr 1");
+        assert_eq!(left("train --lr 1 --devices=cuda:0,1"), "train --lr 1");
+        assert_eq!(left("train --device cpu --threads 2 -q"), "train -q");
+        assert_eq!(
+            left("train --set model.device=x"),
+            "train --set model.device=x"
+        );
     }
 }

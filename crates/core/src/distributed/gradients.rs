@@ -5,6 +5,8 @@
 //! computes the batches in turn, in the same order, with the same bits, for any number of ranks; a sum over the ranks of
 //! what each has accumulated would depend on their number. At the end the parts are sent to all.
 
+use std::borrow::Cow;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Tensor, TensorData};
@@ -87,7 +89,7 @@ impl<'r, M: Module> GradientSum<'r, M> {
             for (parameter, (has_sum, flag)) in flat
                 .parameters
                 .iter()
-                .zip(self.has_gradient.iter_mut().zip(flags))
+                .zip(self.has_gradient.iter_mut().zip(flags.iter()))
             {
                 let end = begin + parameter.size;
                 if *flag == 1 {
@@ -112,8 +114,7 @@ impl<'r, M: Module> GradientSum<'r, M> {
         }
         let parts = self.ranks.gather_bytes(bytemuck::cast_slice(&self.part))?;
         let mut assemble = Assemble {
-            values: parts.concat(),
-            next: 0,
+            parts: Joined { parts, at: 0 },
             has_gradient: self.has_gradient.into_iter(),
             gradients: GradientsParams::new(),
         };
@@ -184,26 +185,51 @@ impl ModuleVisitor for Flatten<'_> {
     }
 }
 
-struct Assemble {
-    values: Vec<u8>,
-    next: usize,
+/// The parts of all ranks as one row, read from its beginning.
+struct Joined<'m> {
+    /// What is left of the row, with the part that is being read first.
+    parts: Vec<Cow<'m, [u8]>>,
+    /// The byte of the first part that comes next.
+    at: usize,
+}
+
+impl Joined<'_> {
+    /// Returns the next values, or fewer at the end.
+    fn take(&mut self, count: usize) -> Vec<f32> {
+        let mut values = Vec::with_capacity(count);
+        while values.len() < count
+            && let Some(part) = self.parts.first()
+        {
+            let end = part.len().min(self.at + 4 * (count - values.len()));
+            let bytes = part[self.at..end].chunks_exact(4);
+            values.extend(bytes.map(bytemuck::pod_read_unaligned::<f32>));
+            self.at = end;
+            if end == part.len() {
+                self.parts.remove(0);
+                self.at = 0;
+            }
+        }
+        values
+    }
+}
+
+struct Assemble<'m> {
+    parts: Joined<'m>,
     has_gradient: std::vec::IntoIter<bool>,
     gradients: GradientsParams,
 }
 
-impl ModuleVisitor for Assemble {
+impl ModuleVisitor for Assemble<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
         if !tensor.is_require_grad() {
             return;
         }
         let shape = tensor.shape();
-        let begin = self.next;
-        self.next += 4 * shape.num_elements();
+        let values = self.parts.take(shape.num_elements());
         if self.has_gradient.next() != Some(true) {
             return;
         }
-        let values = bytemuck::pod_collect_to_vec::<u8, f32>(&self.values[begin..self.next]);
         let device = tensor.device().inner();
         let gradient = Tensor::<D>::from_data(TensorData::new(values, shape), &device);
         self.gradients.register(param.id, gradient);

@@ -15,10 +15,12 @@ pub mod norms;
 #[cfg(test)]
 pub(crate) mod threads;
 
+use std::borrow::Cow;
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use crc32c::crc32c;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,15 @@ pub enum MessageKind {
     Closing,
 }
 
+/// How long a rank waits for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as the transport is configured to.
+    Usual,
+    /// Without a limit.
+    Unlimited,
+}
+
 /// Moves bytes between the processes of a run.
 pub trait Transport: Debug + Send + Sync {
     /// Returns the number of this process, from 0.
@@ -41,7 +52,12 @@ pub trait Transport: Debug + Send + Sync {
 
     /// Sends a message to each rank, and returns those of all ranks for this one, in the order of the ranks. The
     /// messages to and from this rank itself are empty. Every rank has to take part.
-    fn exchange(&self, kind: MessageKind, outgoing: &[&[u8]]) -> Vec<(MessageKind, Vec<u8>)>;
+    fn exchange(
+        &self,
+        kind: MessageKind,
+        outgoing: &[&[u8]],
+        patience: Patience,
+    ) -> Vec<(MessageKind, Vec<u8>)>;
 }
 
 /// Why a rank ended.
@@ -140,32 +156,57 @@ impl Ranks {
     }
 
     /// Sends a message to each rank, and returns those of all ranks for this one, in their order. The message of this
-    /// rank to itself is returned, too.
+    /// rank to itself is returned as it is given: gradients are not copied.
     ///
     /// # Errors
     /// A rank has failed.
-    pub fn exchange(&self, outgoing: &[&[u8]]) -> Result<Vec<Vec<u8>>, DistributedError> {
-        let own = || outgoing[self.rank()].to_vec();
+    pub fn exchange<'m>(
+        &self,
+        outgoing: &[&'m [u8]],
+    ) -> Result<Vec<Cow<'m, [u8]>>, DistributedError> {
+        self.exchange_with(outgoing, Patience::Usual)
+    }
+
+    /// Waits for all ranks, without a limit of time except on rank 0, which may have worked alone before.
+    ///
+    /// # Errors
+    /// A rank has failed.
+    pub fn wait_for_first(&self) -> Result<(), DistributedError> {
+        let patience = if self.is_first() {
+            Patience::Usual
+        } else {
+            Patience::Unlimited
+        };
+        self.exchange_with(&vec![&[][..]; self.size()], patience)?;
+        Ok(())
+    }
+
+    fn exchange_with<'m>(
+        &self,
+        outgoing: &[&'m [u8]],
+        patience: Patience,
+    ) -> Result<Vec<Cow<'m, [u8]>>, DistributedError> {
+        let own = Cow::Borrowed(outgoing[self.rank()]);
         let Some(ranks) = &self.0 else {
-            return Ok(vec![own()]);
+            return Ok(vec![own]);
         };
         let mut received = Vec::with_capacity(self.size());
         let mut closed: Option<(usize, Failure)> = None;
         for (rank, (kind, message)) in ranks
             .transport
-            .exchange(MessageKind::Data, outgoing)
+            .exchange(MessageKind::Data, outgoing, patience)
             .into_iter()
             .enumerate()
         {
             if kind == MessageKind::Closing && closed.is_none() {
                 closed = Some((rank, read(rank, &message)?));
             }
-            received.push(message);
+            received.push(Cow::Owned(message));
         }
         if let Some((rank, failure)) = closed {
             return Err(DistributedError::Closed { rank, failure });
         }
-        received[self.rank()] = own();
+        received[self.rank()] = own;
         Ok(received)
     }
 
@@ -173,7 +214,7 @@ impl Ranks {
     ///
     /// # Errors
     /// A rank has failed.
-    pub fn gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, DistributedError> {
+    pub fn gather_bytes<'m>(&self, own: &'m [u8]) -> Result<Vec<Cow<'m, [u8]>>, DistributedError> {
         self.exchange(&vec![own; self.size()])
     }
 
@@ -241,6 +282,20 @@ impl Ranks {
         }
     }
 
+    /// Checks that all ranks are the same program.
+    ///
+    /// # Errors
+    /// A rank is another one, or has failed.
+    pub fn check_same_program(&self) -> Result<(), DistributedError> {
+        if self.is_alone() {
+            return Ok(());
+        }
+        let file = std::env::current_exe().and_then(std::fs::read);
+        let checksum = file.map_or(0, |bytes| crc32c::crc32c(&bytes));
+        let version = env!("CARGO_PKG_VERSION");
+        self.check_same("sedet (checksum)", format!("{version} {checksum:08x}"))
+    }
+
     /// Tells the others that this process ends because of an error, and waits until all know. Must be called by every
     /// rank whose work ended with an error, also with one that it has from another rank. A second call has no effect.
     pub fn close(&self, failure: &Failure) {
@@ -253,7 +308,10 @@ impl Ranks {
         let outgoing = vec![message.as_slice(); self.size()];
         loop {
             // Whatever the others still sent as data is dropped; in the round after it they know.
-            let received = ranks.transport.exchange(MessageKind::Closing, &outgoing);
+            let received =
+                ranks
+                    .transport
+                    .exchange(MessageKind::Closing, &outgoing, Patience::Usual);
             let mut others = received.iter().enumerate();
             if others.all(|(rank, (kind, _))| rank == self.rank() || *kind == MessageKind::Closing)
             {

@@ -8,7 +8,7 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator as _, Destination as _, MatchedReceiveVec as _, Source as _};
 use mpi::{Tag, Threading};
 
-use super::{MessageKind, Transport};
+use super::{MessageKind, Patience, Transport};
 
 /// Ends this process because a rank does not answer. MPI cannot withdraw a message, so the process cannot go on.
 type OnLost = fn(&LostRank) -> !;
@@ -91,11 +91,11 @@ const PAUSE: Duration = Duration::from_micros(100);
 
 impl MpiTransport {
     /// Waits until `is_done`; `missing` returns the rank that is waited for.
-    fn wait(&self, mut is_done: impl FnMut() -> Option<usize>) {
+    fn wait(&self, limit: Duration, mut is_done: impl FnMut() -> Option<usize>) {
         let begun = Instant::now();
         while let Some(rank) = is_done() {
             let waited = begun.elapsed();
-            if waited > self.patience {
+            if waited > limit {
                 (self.on_lost)(&LostRank { rank, waited });
             }
             if waited > EAGER {
@@ -114,7 +114,16 @@ impl Transport for MpiTransport {
         self.size
     }
 
-    fn exchange(&self, kind: MessageKind, outgoing: &[&[u8]]) -> Vec<(MessageKind, Vec<u8>)> {
+    fn exchange(
+        &self,
+        kind: MessageKind,
+        outgoing: &[&[u8]],
+        patience: Patience,
+    ) -> Vec<(MessageKind, Vec<u8>)> {
+        let limit = match patience {
+            Patience::Usual => self.patience,
+            Patience::Unlimited => Duration::MAX,
+        };
         let world = SimpleCommunicator::world();
         let others = (0..self.size).filter(|rank| *rank != self.rank);
         let others: Vec<usize> = others.collect();
@@ -125,7 +134,7 @@ impl Transport for MpiTransport {
                 requests.add(process.immediate_send_with_tag(scope, outgoing[rank], tag(kind)));
             }
             let mut missing = others.clone();
-            self.wait(|| {
+            self.wait(limit, || {
                 missing.retain(|&rank| {
                     let process = world.process_at_rank(rank as i32);
                     match process.immediate_matched_probe() {
@@ -145,7 +154,7 @@ impl Transport for MpiTransport {
                 missing.first().copied()
             });
             let mut sent = Vec::new();
-            self.wait(|| {
+            self.wait(limit, || {
                 requests.test_some(&mut sent);
                 // Which of them is missing is not told.
                 (requests.incomplete() > 0).then(|| others[0])

@@ -45,7 +45,12 @@ impl NormSync {
         if let Some(error) = self.error().take() {
             return Err(error);
         }
-        while !self.ranks.gather_bytes(&[])?.iter().all(Vec::is_empty) {}
+        while !self
+            .ranks
+            .gather_bytes(&[])?
+            .iter()
+            .all(|bytes| bytes.is_empty())
+        {}
         Ok(())
     }
 }

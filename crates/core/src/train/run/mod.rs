@@ -388,7 +388,7 @@ fn check_same_run(ranks: &Ranks, config: &str, fingerprint: &str) -> Result<(), 
     if ranks.is_alone() {
         return Ok(());
     }
-    ranks.check_same("sedet (checksum)", program_checksum())?;
+    ranks.check_same_program()?;
     ranks.check_same("configuration", config)?;
     Ok(ranks.check_same("dataset (fingerprint)", fingerprint)?)
 }
@@ -409,13 +409,6 @@ fn check_devices(ranks: &Ranks, device: &WorkingDevice) -> Result<usize, RunErro
         }
     }
     Ok(all.iter().filter(|(other, _)| *other == machine).count())
-}
-
-/// Returns the version of this program, with the checksum of its file where it can be read.
-fn program_checksum() -> String {
-    let file = std::env::current_exe().and_then(std::fs::read);
-    let checksum = file.map_or(0, |bytes| crc32c::crc32c(&bytes));
-    format!("{} {checksum:08x}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Lists the images that were skipped in training in a file, with those of earlier sessions.

@@ -7,7 +7,7 @@ use super::initial_weights::check_backbone;
 use super::kind::{AdoptError, Adoption, Opened, RunKind};
 use super::request::{RecipeOptions, TrainRequest};
 use crate::config::training::EngineConfig;
-use crate::config::{ChosenRecipe, Recipe, is_set, replaced_settings};
+use crate::config::{ChosenRecipe, ConfigError, Recipe, is_set, replaced_settings};
 use crate::distributed::Ranks;
 use crate::train::observer::{Notice, Observer as _};
 use crate::train::run_dir::{CONFIG, Launch, RunDir};
@@ -40,7 +40,14 @@ pub(super) fn create<K: RunKind>(
         Some(config) => config,
         None => load(&chosen.name)?,
     };
-    config.training_mut().accumulate *= ranks.size();
+    let accumulate = config.training().accumulate;
+    config.training_mut().accumulate =
+        accumulate
+            .checked_mul(ranks.size())
+            .ok_or_else(|| ConfigError::Invalid {
+                origin: format!("train.accumulate {accumulate}"),
+                message: format!("too large for {} processes", ranks.size()),
+            })?;
     let scaled_from = set_learning_rate(&mut config, options.learning_rate);
     let mut warnings = match &weights {
         Some(weights) => adopt(
