@@ -832,10 +832,8 @@ impl<T: TrainTask> Engine<'_, T> {
         part: usize,
     ) -> Result<(PartFacts, Option<GradientsParams>), TrainError<T::Error>> {
         let precision = self.config.precision;
-        let sync = match self.config.sync_norms {
-            Some(_) => Some(Arc::new(NormSync::new(&self.ranks))),
-            None => None,
-        };
+        let begin = |_| Arc::new(NormSync::new(&self.ranks));
+        let sync = self.config.sync_norms.map(begin);
         let finish = |statistics: &[BatchStatistics]| {
             if let Some(sync) = &sync {
                 sync.finish()?;
