@@ -23,7 +23,8 @@
 //! such as `result.json` (Label Studio), `instances_default.json` (CVAT) or `labels.json` (FiftyOne), is
 //! train. The images are looked for in `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`,
 //! `data/` beside the JSON file in `SPLIT/` (FiftyOne), `images/default/`, `images/`, `JPEGImages/`, `data/`,
-//! beside the JSON file, and in the directory itself; the first that contains the first listed image is used.
+//! beside the JSON file, and in the directory itself; the only one that has all images is used, or else the
+//! first that contains the first listed image; an error where those of several splits fit a file that names none.
 
 use std::path::{Path, PathBuf};
 
@@ -469,24 +470,40 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_names_no_split_and_fits_the_images_of_two_is_noted() {
-        for (file, expected) in [
-            ("annotations.json", Some("images/train")),
-            ("annotations/valset.json", Some("images/train")),
-            ("annotations/instances_val.json", None),
-            ("val/labels.json", None),
-        ] {
-            let dir = tree(&[file, "images/train/a.png", "images/val/b.png"]);
+    fn a_file_that_names_no_split_is_that_of_the_only_directory_with_all_images() {
+        const VAL: [&str; 2] = ["images/val/a.png", "images/val/b.png"];
+        const TRAIN: [&str; 2] = ["images/train/a.png", "images/train/b.png"];
+        let opened = |files: &[&str]| {
+            let dir = tree(files);
+            // Other images under the same names.
             let white = image::RgbImage::from_pixel(3, 2, image::Rgb([255; 3]));
-            white.save(dir.path().join("images/val/a.png")).unwrap();
+            white.save(dir.path().join(VAL[0])).unwrap();
             let files = DatasetFiles::find(dir.path()).unwrap();
-            let notes = files.read().unwrap().splits.remove(0).notes;
-            let place = |name: &str| dir.path().join(name).display().to_string();
-            let expected = expected.map(|used| {
-                let (used, other) = (place(used), place("images/val"));
-                format!("the images of {used} are used; {other} has others under the same names")
-            });
-            assert_eq!(notes, Vec::from_iter(expected), "{file}");
+            let read = files.splits[0].read();
+            let shown = match read {
+                Ok(read) => read.notes.join("; "),
+                Err(error) => error.to_string(),
+            };
+            shown
+                .replace(&dir.path().display().to_string(), ".")
+                .replace('\\', "/")
+        };
+        for file in ["annotations.json", "annotations/valset.json"] {
+            assert_eq!(
+                opened(&[&[file], &VAL[..], &TRAIN[..1]].concat()),
+                "the images of ./images/val are used; ./images/train has others under the same names"
+            );
+            let unclear = "./images/train and ./images/val have different images of these names, \
+                and the name of the file has no split";
+            for files in [
+                [&[file], &VAL[..], &TRAIN[..]].concat(),
+                [&[file], &VAL[..1], &TRAIN[..1]].concat(),
+            ] {
+                assert_eq!(opened(&files), format!("./{file}: {unclear}"));
+            }
+        }
+        for file in ["annotations/instances_val.json", "val/labels.json"] {
+            assert_eq!(opened(&[&[file], &VAL[..], &TRAIN[..]].concat()), "");
         }
     }
 

@@ -473,7 +473,7 @@ fn entries(
         let annotations = files.annotations.clone();
         return Err(LayoutError::NoImages { annotations }.into());
     };
-    let Some(found) = files.find_images(&names) else {
+    let Some(found) = files.find_images(&names)? else {
         return Err(files.images_not_found(first).into());
     };
     let numbers: HashMap<&str, usize> = (0..)

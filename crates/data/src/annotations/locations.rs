@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use crate::DataError;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
 use crate::annotations::format::{Format, FoundSplits, SplitFiles};
 use crate::annotations::image_files::{DirectoryListing, images_within};
@@ -109,8 +110,16 @@ impl SplitFiles {
     }
 
     /// Finds the images of an annotation file by their names; None if no directory contains any of them.
-    pub(crate) fn find_images<S: AsRef<str>>(&self, names: &[S]) -> Option<FoundImages> {
-        let Located { directory, reading } = self.locate(names)?;
+    ///
+    /// # Errors
+    /// Directories of several splits have different images of these names, and nothing says which are meant.
+    pub(crate) fn find_images<S: AsRef<str>>(
+        &self,
+        names: &[S],
+    ) -> Result<Option<FoundImages>, DataError> {
+        let Some(Located { directory, reading }) = self.locate(names) else {
+            return Ok(None);
+        };
         let read: Vec<String> = names
             .iter()
             .map(|name| reading.apply(name.as_ref()).into_owned())
@@ -119,41 +128,68 @@ impl SplitFiles {
         let example = pairs.find(|(name, read)| name != read);
         let of_reading = reading.note().zip(example);
         let of_reading = of_reading.map(|(note, (name, _))| format!("{note}, such as {name}"));
+        let (directory, other) = self.decide(directory, &read)?;
+        let other_images = other.map(|other| {
+            let (directory, other) = (directory.display(), other.display());
+            format!("the images of {directory} are used; {other} has others under the same names")
+        });
         let matched = MatchedNames::of(&directory, read);
         let notes = [of_reading, matched.note(names)];
-        let other_images = self.note_on_others(&directory, &matched.names);
-        Some(FoundImages {
+        Ok(Some(FoundImages {
             directory,
             notes: notes.into_iter().flatten().collect(),
             other_images,
             matched,
-        })
+        }))
     }
 
-    /// Returns the note on another directory that has other images under the same names.
-    fn note_on_others(&self, directory: &Path, names: &[String]) -> Option<String> {
-        let tried = &names[..names.len().min(TRIED_NAMES)];
-        let differs = |other: &&PathBuf| {
-            let mut pairs = tried
-                .iter()
-                .map(|name| [directory.join(name), other.join(name)]);
-            pairs.any(|pair| {
-                let are_two = pair.iter().all(|path| path.is_file())
-                    && pair[0].canonicalize().ok() != pair[1].canonicalize().ok();
-                are_two && !are_all_the_same(&pair)
-            })
-        };
+    /// Returns the directory of the images, which is the first one or another that has other images under the same
+    /// names, with one of the others.
+    ///
+    /// The only directory that has all of the images is the one. Otherwise, the name of the annotation file decides.
+    fn decide(
+        &self,
+        first: PathBuf,
+        names: &[String],
+    ) -> Result<(PathBuf, Option<PathBuf>), DataError> {
         // A file that names no split may be that of another.
         let siblings = match stated_split(&self.annotations) {
             Some(_) => Vec::new(),
-            None => split_directories_beside(directory),
+            None => split_directories_beside(&first),
         };
-        let mut others = self.image_directories.iter().chain(&siblings);
-        let other = others.find(differs)?.display();
-        let directory = directory.display();
-        Some(format!(
-            "the images of {directory} are used; {other} has others under the same names"
-        ))
+        let candidates = self.image_directories.iter().chain(&siblings);
+        let others: Vec<&PathBuf> = candidates
+            .filter(|other| have_different_images(&first, other, names))
+            .collect();
+        let Some(other) = others.first() else {
+            return Ok((first, None));
+        };
+        let capitals = AnyCapitals::default();
+        let has_all = |directory: &Path| {
+            let mut paths = names.iter().map(|name| directory.join(name));
+            paths.all(|path| capitals.file(directory, &path) != FileMatch::Missing)
+        };
+        let mut whole: Vec<&PathBuf> = Vec::new();
+        for directory in others.iter().copied().filter(|path| has_all(path)) {
+            if !whole.contains(&directory) {
+                whole.push(directory);
+            }
+        }
+        let first_is_whole = has_all(&first);
+        if let [only] = whole.as_slice()
+            && !first_is_whole
+        {
+            return Ok(((*only).clone(), Some(first)));
+        }
+        let rivals = if first_is_whole { &whole } else { &others };
+        if let Some(rival) = rivals.iter().find(|rival| siblings.contains(rival)) {
+            let (first, rival) = (first.display(), rival.display());
+            let problem = format!(
+                "{first} and {rival} have different images of these names, and the name of the file has no split"
+            );
+            return Err(DataError::contradiction(&self.annotations, problem));
+        }
+        Ok((first, Some((*other).clone())))
     }
 
     /// Finds the directory of the images.
@@ -211,6 +247,19 @@ impl SplitFiles {
             is_renamed: instead.is_some(),
         }
     }
+}
+
+/// Returns whether two directories have different images under one of the first names.
+fn have_different_images(directory: &Path, other: &Path, names: &[String]) -> bool {
+    let tried = &names[..names.len().min(TRIED_NAMES)];
+    let mut pairs = tried
+        .iter()
+        .map(|name| [directory.join(name), other.join(name)]);
+    pairs.any(|pair| {
+        let are_two = pair.iter().all(|path| path.is_file())
+            && pair[0].canonicalize().ok() != pair[1].canonicalize().ok();
+        are_two && !are_all_the_same(&pair)
+    })
 }
 
 /// Returns the split that the name of an annotation file, or else that of its directory, denotes.

@@ -146,7 +146,7 @@ impl SplitFiles {
             let annotations = self.annotations.clone();
             return Err(LayoutError::NoImages { annotations }.into());
         };
-        let Some(found) = self.find_images(&names) else {
+        let Some(found) = self.find_images(&names)? else {
             return Err(self.images_not_found(first).into());
         };
         let mut matched = found.matched;

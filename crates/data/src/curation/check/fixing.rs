@@ -195,7 +195,8 @@ impl NamesFrom {
     /// `images`.
     fn lead_to(&self, path: &Path, images: &Path, names: &[&str]) -> bool {
         let read: Vec<String> = names.iter().map(|name| self.name(name)).collect();
-        let Some(found) = SplitFiles::of_file(&CocoFormat, path, None).find_images(&read) else {
+        let files = SplitFiles::of_file(&CocoFormat, path, None);
+        let Ok(Some(found)) = files.find_images(&read) else {
             return false;
         };
         let mut pairs = names.iter().zip(&found.matched.names);

@@ -269,7 +269,7 @@ fn check_entries(
     let mut split = match entries {
         None => {
             let mut split = reading::read(name, files, diagnostics, progress)?;
-            split.locate_images(files, diagnostics);
+            split.locate_images(files, diagnostics)?;
             split
         }
         Some(entries) => entries::read(name, files, entries, diagnostics),
@@ -352,14 +352,18 @@ impl CheckedSplit {
     }
 
     /// Finds the images as a strict read does, and fills in sizes that the annotations lack.
-    fn locate_images(&mut self, files: &SplitFiles, diagnostics: &mut Diagnostics) {
+    fn locate_images(
+        &mut self,
+        files: &SplitFiles,
+        diagnostics: &mut Diagnostics,
+    ) -> Result<(), DataError> {
         let entries = self.images.entries.iter().enumerate();
         let (positions, names): (Vec<usize>, Vec<Box<str>>) = entries
             .filter_map(|(at, image)| Some((at, image.file_name.clone()?)))
             .unzip();
-        let Some(found) = files.find_images(&names) else {
+        let Some(found) = files.find_images(&names)? else {
             // Each image is reported, with the name of its file.
-            return;
+            return Ok(());
         };
         let directory = found.directory;
         let read = found.matched.names.into_iter().zip(&names);
@@ -394,6 +398,7 @@ impl CheckedSplit {
             }
         }
         self.image_directory = Some(directory);
+        Ok(())
     }
 
     /// Reports an image whose name several files fit; it cannot be used.
