@@ -32,7 +32,7 @@ use crate::annotations::format::{
     without_extension,
 };
 use crate::annotations::image_files::{
-    DirectoryListing, Found, files_with_extension, holds_images, images_within,
+    DirectoryListing, Found, files_with_extension, first_few, holds_images, images_within,
 };
 use crate::annotations::layout::{NamedSplit, Split, join, splits_of_names};
 use crate::annotations::voc::{self, VocImage, VocObject};
@@ -229,7 +229,7 @@ impl VocLayout {
             .iter()
             .map(|split| split.annotations.clone())
             .collect();
-        let lists = FoundLists::find(root, &without, &names)?;
+        let lists = FoundLists::find(root, root, &without, &names)?;
         let is_same = |list_of: Split, list: &VocList| {
             let mut splits = splits.iter();
             splits.any(|split| split.split == list_of && list.has_names(&split.names))
@@ -288,8 +288,11 @@ impl VocLayout {
             names,
             image_directories: image_directories.clone(),
         };
-        let lists = FoundLists::find(root, &image_directories, &all)?;
-        let unused = lists.unused.clone();
+        // Lists may be beside the annotations.
+        let mut without = image_directories.clone();
+        without.retain(|directory| directory != annotations);
+        let lists = FoundLists::find(root, annotations, &without, &all)?;
+        let mut unused = lists.unused.clone();
         if !lists.of_splits.is_empty() {
             let reason = format!("{reason}, lists in {}", lists.places(root));
             let listed = lists
@@ -320,20 +323,21 @@ impl VocLayout {
                 unused,
             });
         }
-        let divided = |split_of: &dyn Fn(&str) -> Option<Split>| -> Option<Vec<VocSplit>> {
-            let is_divided = !all.is_empty() && all.iter().all(|name| split_of(name).is_some());
+        let by_directory = |name: &str| Split::of_name(name.split_once('/')?.0);
+        let divided = |split_of: &dyn Fn(&str) -> Option<Split>| -> Vec<VocSplit> {
             let splits = Split::ALL.into_iter().map(|split| {
                 let names = all.iter().filter(|name| split_of(name) == Some(split));
                 of_split(split, names.cloned().collect())
             });
-            is_divided.then(|| splits.filter(|split| !split.names.is_empty()).collect())
+            splits.filter(|split| !split.names.is_empty()).collect()
         };
-        let by_directory = |name: &str| Split::of_name(name.split_once('/')?.0);
+        let is_divided = !all.is_empty() && all.iter().all(|name| by_directory(name).is_some());
         let mut reason = reason.to_owned();
-        let mut splits = divided(&by_directory);
+        let mut splits = is_divided.then(|| divided(&by_directory));
         if splits.is_none() {
             let images = ImagesOfSplits::within(&image_directories)?;
-            splits = divided(&|name| images.split_of(name));
+            splits = Some(divided(&|name| images.split_of(name)))
+                .filter(|splits| images.divide(splits, &all));
             for split in splits.iter_mut().flatten() {
                 let own = images.directories.iter();
                 let own = own.filter(|(of, _)| *of == split.split);
@@ -345,6 +349,7 @@ impl VocLayout {
             }
             if splits.is_some() {
                 reason += &format!(", images in {}", images.places(root));
+                unused.extend(images.not_divided(root, &all));
             }
         }
         Ok(Self {
@@ -393,6 +398,35 @@ impl ImagesOfSplits {
             directories,
             by_stem,
         })
+    }
+
+    /// Returns whether the splits of these directories are those of the annotations `all`. Without train, images that
+    /// are elsewhere would be of it.
+    fn divide(&self, splits: &[VocSplit], all: &[String]) -> bool {
+        let has_rest = all.iter().any(|name| self.split_of(name).is_none());
+        match splits {
+            [] => false,
+            [only] => !has_rest && only.names.len() == all.len(),
+            [first, ..] => first.split == Split::Train || !has_rest,
+        }
+    }
+
+    /// Describes the annotations of images that are elsewhere, and of those that are in several splits.
+    fn not_divided(&self, root: &Path, all: &[String]) -> Vec<String> {
+        let rest = all.iter().filter(|name| self.split_of(name).is_none());
+        let (several, outside): (Vec<&String>, Vec<&String>) =
+            rest.partition(|name| self.by_stem.contains_key(last_part(name)));
+        let places = self.places(root);
+        let describe = |names: Vec<&String>, place: String| {
+            let files = count(names.len(), "annotation");
+            let names = first_few(names.iter().map(|name| name.as_str()));
+            (!names.is_empty()).then(|| format!("{files} without an image in {place} ({names})"))
+        };
+        let several = describe(several, format!("only one of {places}"));
+        describe(outside, places)
+            .into_iter()
+            .chain(several)
+            .collect()
     }
 
     fn split_of(&self, name: &str) -> Option<Split> {
@@ -1127,6 +1161,30 @@ mod tests {
                 &[(Split::Train, 2)],
                 ", lists in ImageSets; not used: splits/train.txt",
             ),
+            // Beside the annotations, and further below.
+            (
+                &[
+                    ("Annotations/train.txt", "a\nb\nc\n"),
+                    ("lists/1/2/3/val.txt", "d 1\n"),
+                ],
+                &BOTH,
+                ", lists in Annotations, lists",
+            ),
+            // The columns of Oxford's pets.
+            (
+                &[
+                    ("Annotations/trainval.txt", "a 1 1 1\nb 1 1 1\n"),
+                    ("Annotations/test.txt", "e 1 1 1\n"),
+                ],
+                &ALL,
+                "; not used: Annotations/test.txt, whose names are not those of the annotations, \
+                    Annotations/trainval.txt, whose lines are not understood",
+            ),
+            (
+                &[("train.txt", "a.png,a.xml\nb.png,b.xml\n")],
+                &ALL,
+                "; not used: train.txt, whose lines are not understood",
+            ),
             // Other texts.
             (
                 &[("train.txt", "epoch 1\nepoch 2\n")],
@@ -1175,6 +1233,52 @@ mod tests {
                 let path = read.image_root.join(read.store.image(0).file_name);
                 assert_eq!(path, dir.path().join(image));
             }
+        }
+    }
+
+    #[test]
+    fn annotations_of_images_outside_the_directories_of_splits_do_not_join_the_splits() {
+        const FILES: [(&str, &str); 4] = [
+            ("Annotations/a.xml", ""),
+            ("Annotations/b.xml", ""),
+            ("images/train/a.png", ""),
+            ("images/val/b.png", ""),
+        ];
+        const PLACES: &str = "images/train, images/val";
+        for (others, unused) in [
+            (
+                &["images/s.png", "Annotations/s.xml"][..],
+                format!("{PLACES} (s)"),
+            ),
+            (
+                &["images/extra/s.png", "Annotations/s.xml"],
+                format!("{PLACES} (s)"),
+            ),
+            (&["Annotations/s.xml"], format!("{PLACES} (s)")),
+            (
+                &[
+                    "images/train/s.png",
+                    "images/val/s.png",
+                    "Annotations/s.xml",
+                ],
+                format!("only one of {PLACES} (s)"),
+            ),
+        ] {
+            let others: Vec<(&str, &str)> = others.iter().map(|file| (*file, "")).collect();
+            let dir = beside(&[&FILES[..], &others].concat());
+            let found = DatasetFiles::find(dir.path()).unwrap();
+            let expected = format!(
+                "XML files in Annotations, images in {PLACES}; not used: 1 annotation without an image in {unused}"
+            );
+            assert_eq!(found.explanation(), expected);
+            let splits = found.read().unwrap().splits;
+            let counts = splits
+                .iter()
+                .map(|read| (read.split, read.store.image_count()));
+            assert_eq!(
+                counts.collect::<Vec<_>>(),
+                [(Split::Train, 1), (Split::Val, 1)]
+            );
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct VocList {
     repeated: usize,
     /// The number of names that have an annotation.
     known: usize,
+    /// Whether most lines begin with the name of an annotation, perhaps before columns that are not read.
+    begins_with_names: bool,
 }
 
 impl VocList {
@@ -49,6 +51,7 @@ impl VocList {
             lines: BTreeMap::new(),
             repeated: 0,
             known: 0,
+            begins_with_names: annotations.begin_most_of(&text),
         };
         for (line, name, is_known) in lines {
             match list.lines.entry(name) {
@@ -111,13 +114,14 @@ pub(super) struct FoundLists {
 }
 
 impl FoundLists {
-    /// Finds the lists around annotations with the names `all`. `without` are the directories of the annotations and
-    /// images, which are not searched.
+    /// Finds the lists around annotations with the names `all`, which are in the directory `beside`. `without` are the
+    /// directories of images, which are not searched.
     ///
     /// # Errors
     /// A list cannot be read, or several lists of one split name different annotations.
     pub(super) fn find(
         root: &Path,
+        beside: &Path,
         without: &[PathBuf],
         all: &[String],
     ) -> Result<Self, DataError> {
@@ -130,11 +134,18 @@ impl FoundLists {
             usual.push(VocList::read(&path, &annotations)?);
         }
         let mut others = Vec::new();
+        let is_place_of_lists = |directory: &Path| directory == root || directory == beside;
         for path in other_lists(root, without, &usual) {
             let is_meant = named(&path).is_some();
             match VocList::read(&path, &annotations) {
                 Ok(list) if list.names_annotations() => others.push(list),
-                Ok(list) if is_meant && path.parent() == Some(root) => {
+                Ok(list) if is_meant && list.begins_with_names => {
+                    let shown = list.below(root);
+                    found
+                        .unused
+                        .push(format!("{shown}, whose lines are not understood"));
+                }
+                Ok(list) if is_meant && path.parent().is_some_and(&is_place_of_lists) => {
                     let shown = list.below(root);
                     let unused = format!("{shown}, whose names are not those of the annotations");
                     found.unused.push(unused);
@@ -250,14 +261,16 @@ fn standard_lists(listing: &DirectoryListing) -> Vec<PathBuf> {
     places.find(|lists| !lists.is_empty()).unwrap_or_default()
 }
 
-/// Returns the other text files that are named after splits, at most two directories deep.
+/// Returns the other text files that are named after splits, at most four directories deep.
 fn other_lists(root: &Path, without: &[PathBuf], standard: &[VocList]) -> Vec<PathBuf> {
     /// Folds of a cross-validation.
-    const DEPTH: usize = 2;
+    const DEPTH: usize = 4;
     /// A directory with more has a text for each image.
     const FILES: usize = 50;
     /// Directories of videos are no places of lists.
     const DIRECTORIES: usize = 100;
+    const ALL_DIRECTORIES: usize = 1000;
+    let mut searched = 0;
     let mut found = Vec::new();
     let mut open = vec![(root.to_owned(), 0)];
     while let Some((directory, depth)) = open.pop() {
@@ -277,7 +290,8 @@ fn other_lists(root: &Path, without: &[PathBuf], standard: &[VocList]) -> Vec<Pa
         if files.len() <= FILES && !is_sets(&directory) {
             found.extend(files);
         }
-        if depth < DEPTH {
+        searched += 1;
+        if depth < DEPTH && searched < ALL_DIRECTORIES {
             let inner = listing.directories.iter().take(DIRECTORIES);
             let inner = inner.map(|name| directory.join(name));
             open.extend(
@@ -324,6 +338,17 @@ impl<'a> KnownNames<'a> {
             .into_iter()
             .flatten()
             .find_map(|written| self.ending(written))
+    }
+
+    /// Returns whether most lines begin with a name, up to a space, a comma or the like.
+    fn begin_most_of(&self, text: &str) -> bool {
+        let is_end = |character: char| character.is_whitespace() || ",;|".contains(character);
+        let lines = text
+            .lines()
+            .filter_map(|line| line.trim().split(is_end).next());
+        let lines: Vec<&str> = lines.filter(|first| !first.is_empty()).collect();
+        let is_known = |first: &&&str| self.ending(without_known_extension(first)).is_some();
+        !lines.is_empty() && 2 * lines.iter().filter(is_known).count() >= lines.len()
     }
 
     fn ending(&self, written: &str) -> Option<String> {

@@ -7,7 +7,8 @@ use super::directory::name_list;
 use super::label_files::IMAGES;
 use super::labeled::has_labeled_image;
 use crate::annotations::image_files::{
-    DirectoryListing, MAX_DEPTH, first_few, holds_images, holds_images_directly,
+    DirectoryListing, MAX_DEPTH, files_with_extension, first_few, holds_images,
+    holds_images_directly,
 };
 use crate::annotations::layout::{NamedSplit, Split, splits_of_names};
 use crate::images::decode::has_image_extension;
@@ -35,6 +36,13 @@ impl UsualSplits {
             });
             let notes = others.map(|name| format!("{name} names no image files: it is not used"));
             found.notes.extend(notes);
+            let others = lists_elsewhere(root);
+            let others = first_few(others.iter().map(String::as_str));
+            found.notes.extend((!others.is_empty()).then(|| {
+                format!(
+                    "without a data.yaml that names them, lists of images are not used: {others}"
+                )
+            }));
         }
         found
     }
@@ -280,6 +288,26 @@ fn is_image_list(path: &Path) -> bool {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     // An empty list is reported when it is read.
     path.is_file() && line.is_none_or(|line| has_image_extension(Path::new(line)))
+}
+
+/// Returns the lists that are named after splits, in directories of lists.
+fn lists_elsewhere(root: &Path) -> Vec<String> {
+    const PLACES: [&str; 5] = ["splits", "split", "lists", "ImageSets", "sets"];
+    let listing = DirectoryListing::of(root);
+    let mut found = Vec::new();
+    for directory in PLACES.iter().filter_map(|name| listing.directory(&[name])) {
+        let files = files_with_extension(&directory, "txt").unwrap_or_default();
+        let paths = files.iter().map(|file| directory.join(file.path()));
+        let is_named = |path: &PathBuf| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            Split::in_name(&stem).is_some()
+        };
+        found.extend(paths.filter(is_named));
+    }
+    let below = found
+        .iter()
+        .map(|path| path.strip_prefix(root).unwrap_or(path));
+    below.map(|path| path.display().to_string()).collect()
 }
 
 /// The directories directly in which there are images.

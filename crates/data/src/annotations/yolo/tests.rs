@@ -1006,6 +1006,23 @@ fn labels_without_images_beside_those_of_images_are_named() {
 }
 
 #[test]
+fn lists_of_splits_that_no_description_names_are_named_as_not_used() {
+    let label = "0 0.5 0.5 0.5 0.5\n";
+    let dir = directory_of(&[
+        ("classes.txt", "cat\n"),
+        ("images/a.png", ""),
+        ("labels/a.txt", label),
+        ("splits/train.txt", "images/a.png\n"),
+        ("splits/notes.txt", "by Ann\n"),
+        ("ImageSets/Main/val.txt", "a\n"),
+    ]);
+    let expected = "without a data.yaml that names them, lists of images are not used: \
+        splits/train.txt, ImageSets/Main/val.txt";
+    let notes = read_train(dir.path()).unwrap().notes;
+    assert!(notes.iter().any(|note| note == expected), "{notes:?}");
+}
+
+#[test]
 fn splits_in_the_names_of_deeper_directories_are_not_joined() {
     let label = "0 0.5 0.5 0.5 0.5\n";
     for (files, expected) in [
