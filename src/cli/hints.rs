@@ -749,6 +749,9 @@ fn labels_hint(remedy: Remedy) -> &'static str {
         Remedy::SplitsAroundClasses => {
             "put the directories of the classes into those of the splits: train/CLASS, val/CLASS"
         }
+        Remedy::MoveClassesUp => {
+            "move the directories of the classes up, so that images are SPLIT/CLASS/IMAGE"
+        }
         Remedy::GiveDirectory => "give one such directory as the dataset",
         Remedy::LeaveTestOut => {
             "name no `test` in the description of the dataset, or label its images"

@@ -45,6 +45,8 @@ pub enum Remedy {
     RenameClass,
     /// The directories of the splits have to be around those of the classes.
     SplitsAroundClasses,
+    /// The classes, or the images, are in directories further below.
+    MoveClassesUp,
     /// One of several directories is a dataset of its own.
     GiveDirectory,
     /// A class needs images.

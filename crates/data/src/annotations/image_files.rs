@@ -1,6 +1,7 @@
 //! Lists of image files, and directory listings.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
@@ -102,8 +103,6 @@ impl DirectoryListing {
             directories: Vec::new(),
             files: Vec::new(),
         };
-        // What macOS adds to archives is no part of a dataset.
-        const ADDED: &str = "__MACOSX";
         let listed = if path.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -116,7 +115,7 @@ impl DirectoryListing {
             let Ok(kind) = entry.file_type() else {
                 continue;
             };
-            if name.starts_with('.') || name == ADDED {
+            if is_no_part(name.as_ref()) {
                 continue;
             }
             if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
@@ -161,13 +160,18 @@ impl DirectoryListing {
     }
 }
 
+/// Returns whether a file or directory is no part of a dataset: it is hidden, or macOS adds it to archives.
+fn is_no_part(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
+}
+
 /// Returns whether a file has an extension, in any capitals.
 pub(crate) fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension()
         .is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
-/// The contents of a directory without hidden entries (names that begin with a dot).
+/// The contents of a directory without hidden entries (names that begin with a dot) and those that macOS adds.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     /// Names of directories and of links to directories, sorted.
@@ -188,7 +192,7 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
     for entry in std::fs::read_dir(directory).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(b".") {
+        if is_no_part(&name) {
             continue;
         }
         let kind = entry.file_type().map_err(io)?;
@@ -347,7 +351,7 @@ pub(crate) fn holds_images(directory: &Path) -> bool {
     while let Some((path, depth)) = open.pop() {
         for entry in std::fs::read_dir(&path).into_iter().flatten().flatten() {
             let path = entry.path();
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            if is_no_part(&entry.file_name()) {
                 continue;
             }
             if path.is_dir() {

@@ -63,19 +63,19 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Finds splits in a directory. A directory `train` that contains images directly is none.
+    /// Finds splits in a directory. A directory `train` that contains images and no classes is none.
     pub fn new(root: &Path) -> Self {
         let listing = DirectoryListing::of(root);
         let directory_of = |split: Split, is_flat: bool| {
             let directory = listing.split_directory(split);
-            directory.filter(|path| holds_images_directly(path) == is_flat)
+            directory.filter(|path| is_flat_split(path) == is_flat)
         };
         // `training_set` and `test_set`.
         let names = &listing.directories;
         let like = |split: Split| {
             let name = only_part_of(names, split).filter(|_| are_parts(names))?;
             let directory = classes_within(root.join(name), name);
-            (!holds_images_directly(&directory)).then_some(directory)
+            (!is_flat_split(&directory)).then_some(directory)
         };
         let splits = Split::ALL.map(|split| match listing.split_directory(split) {
             Some(_) => directory_of(split, false),
@@ -101,11 +101,7 @@ impl ImageFolder {
         }
         let directory = Self::new(root);
         let holds_classes = |parent: &Path| {
-            let classes = class_directories(parent).unwrap_or_default();
-            let with_images = classes
-                .iter()
-                .filter(|class| holds_images(&parent.join(class)));
-            let first: Vec<&String> = with_images.take(2).collect();
+            let first = first_classes(parent);
             // A directory of several detection datasets is none of classes.
             first.len() == 2
                 && !first
@@ -173,6 +169,27 @@ impl ImageFolder {
             }));
         }
         unused.extend(listing.images());
+        let of_splits = self.splits.iter().flatten().flatten();
+        let strays: Vec<String> = of_splits
+            .flat_map(|directory| {
+                let below = directory.strip_prefix(&self.root).unwrap_or(directory);
+                let images = DirectoryListing::of(directory);
+                let names = images.images().map(|name| below.join(name));
+                names
+                    .map(|path| path.display().to_string())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        unused.extend(&strays);
+        if self.splits.is_none() {
+            // The classes would have to be divided by them.
+            let is_list = |name: &&String| {
+                let path = Path::new(name);
+                (has_extension(path, "csv") || has_extension(path, "txt"))
+                    && Split::in_name(&stem(name)).is_some()
+            };
+            unused.extend(listing.files.iter().filter(is_list));
+        }
         let names = first_few(unused.iter().map(|name| name.as_str()));
         let root = self.root.display();
         (!unused.is_empty()).then(|| format!("{root}: not used: {names}"))
@@ -271,6 +288,11 @@ impl ImageFolder {
         let empty = images.empty_classes(&classes);
         if is_train && !empty.is_empty() {
             return Err(no_images_of(directory, &empty));
+        }
+        if images.len() == 0
+            && let Some(error) = images_below(directory)
+        {
+            return Err(error);
         }
         let notes = (!empty.is_empty()).then(|| {
             format!(
@@ -399,6 +421,78 @@ fn classes_within(directory: PathBuf, name: &str) -> PathBuf {
     }
 }
 
+/// Returns the first two directories of classes with images.
+fn first_classes(parent: &Path) -> Vec<String> {
+    let classes = class_directories(parent).unwrap_or_default().into_iter();
+    let with_images = classes.filter(|class| holds_images(&parent.join(class)));
+    with_images.take(2).collect()
+}
+
+/// Returns whether a split has images that are in no directories of classes.
+fn is_flat_split(directory: &Path) -> bool {
+    holds_images_directly(directory) && first_classes(directory).len() < 2
+}
+
+/// Returns the error about a directory of a split whose images are in other places than directories of classes; None if
+/// there are none.
+fn images_below(directory: &Path) -> Option<DataError> {
+    let found = images_within(directory).ok()?;
+    let places: BTreeSet<&str> = found.iter().map(|image| image.within.as_str()).collect();
+    let places = first_few(places.into_iter().filter(|within| !within.is_empty()));
+    let problem = format!("no directories of classes with images; there are images in {places}");
+    let error = DataError::labels(directory, problem).with(Remedy::MoveClassesUp);
+    (!places.is_empty()).then_some(error)
+}
+
+/// Describes the images of directories inside classes that may be classes of their own: they have the names of other
+/// classes, or several have the names of those in another class.
+fn joined_directories(directory: &Path, classes: &[String]) -> Option<String> {
+    let inner: Vec<Vec<String>> = classes
+        .par_iter()
+        .map(|class| {
+            let names = DirectoryListing::of(&directory.join(class)).directories;
+            let mut names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+            names.retain(|name| !is_reserved_name(name) && !is_masks(name));
+            names
+        })
+        .collect();
+    let of_classes: HashSet<String> = classes.iter().map(|class| class.to_lowercase()).collect();
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in inner.iter().flatten() {
+        *seen.entry(name).or_insert(0) += 1;
+    }
+    let mut joined = Vec::new();
+    for (class, names) in classes.iter().zip(&inner) {
+        let own = class.to_lowercase();
+        let is_class = |name: &&String| of_classes.contains(*name) && **name != own;
+        let mut found: Vec<&String> = names.iter().filter(is_class).collect();
+        if found.is_empty() {
+            found.extend(names.iter().filter(|name| seen[name.as_str()] > 1));
+            if found.len() < 2 {
+                continue;
+            }
+        }
+        let path = directory.join(class);
+        let listing = DirectoryListing::of(&path).directories;
+        let found = listing
+            .iter()
+            .filter(|name| found.contains(&&name.to_lowercase()) && holds_images(&path.join(name)));
+        let found: Vec<String> = found.map(|name| format!("{class}/{name}")).collect();
+        if !found.is_empty() {
+            let found = first_few(found.iter().map(String::as_str));
+            joined.push(format!("{found} joined as class {class}"));
+        }
+    }
+    let directory = directory.display();
+    let joined = joined.join("; ");
+    (!joined.is_empty()).then(|| format!("{directory}: images of {joined}"))
+}
+
+/// Returns whether a directory inside a class has masks, which are never images of it.
+fn is_masks(name: &str) -> bool {
+    ["mask", "masks"].contains(&name.to_lowercase().as_str())
+}
+
 /// Returns whether a directory has annotations of boxes, in a known layout or, to be safe, anything that may be
 /// some.
 pub(crate) fn holds_annotations(root: &Path) -> bool {
@@ -439,6 +533,8 @@ pub(crate) struct ClassImages {
     of_class: Vec<Vec<Found>>,
     /// Images in formats that are not decoded.
     unsupported: Vec<PathBuf>,
+    /// What was left out, and what was joined.
+    notes: Vec<String>,
 }
 
 impl ClassImages {
@@ -475,7 +571,7 @@ impl ClassImages {
             });
         }
         let here: BTreeSet<&String> = present.iter().collect();
-        let of_class = classes
+        let mut of_class = classes
             .par_iter()
             .map(|class| {
                 if here.contains(class) {
@@ -484,7 +580,22 @@ impl ClassImages {
                     Ok(Vec::new())
                 }
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut masks = BTreeSet::new();
+        for (class, images) in classes.iter().zip(&mut of_class) {
+            let of_masks = |image: &Found| image.within.split('/').any(is_masks);
+            // A class may be one of masks that people wear.
+            if images.iter().all(of_masks) {
+                continue;
+            }
+            let left_out = images.iter().filter(|image| of_masks(image));
+            masks.extend(left_out.map(|image| format!("{class}/{}", image.within)));
+            images.retain(|image| !of_masks(image));
+        }
+        let masks = first_few(masks.iter().map(String::as_str));
+        let masks =
+            (!masks.is_empty()).then(|| format!("{}: not used: {masks}", directory.display()));
+        let joined = joined_directories(directory, &present);
         let unsupported = here
             .par_iter()
             .map(|class| unsupported_within(&directory.join(class)))
@@ -495,6 +606,7 @@ impl ClassImages {
             classes: classes.to_vec(),
             of_class,
             unsupported,
+            notes: masks.into_iter().chain(joined).collect(),
         })
     }
 
@@ -625,7 +737,8 @@ impl ClassImages {
         let skipped = unsupported_images(self.unsupported.iter().map(PathBuf::as_path));
         let origin = self.directory.display().to_string();
         let note = skipped.map(|skipped| format!("{origin}: skipped {skipped}"));
-        Ok(LabeledDataset::new(&origin, names, labels, files)?.with_notes(note))
+        let dataset = LabeledDataset::new(&origin, names, labels, files)?;
+        Ok(dataset.with_notes(note).with_notes(self.notes))
     }
 }
 
@@ -748,6 +861,125 @@ mod tests {
     }
 
     #[test]
+    fn what_macos_adds_to_archives_is_no_class() {
+        for around in ["", "train/"] {
+            let files = [
+                "cat/1.jpg",
+                "dog/2.jpg",
+                "__MACOSX/cat/._1.jpg",
+                "__MACOSX/3.jpg",
+            ];
+            let files = files.map(|file| format!("{around}{file}"));
+            let dir = tree(&files.each_ref().map(String::as_str));
+            let train = open_train(dir.path()).unwrap();
+            assert_eq!(train.class_names(), ["cat", "dog"]);
+            assert_eq!(train.notes(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn images_further_below_the_directory_of_a_split_are_named() {
+        const TRAIN: [&str; 2] = ["train/rose/1.jpg", "train/tulip/2.jpg"];
+        const VAL: [&str; 2] = ["val/rose/1.jpg", "val/tulip/2.jpg"];
+        for (files, split, places) in [
+            (
+                [
+                    &VAL[..],
+                    &["train/train/rose/3.jpg", "train/train/tulip/4.jpg"],
+                ]
+                .concat(),
+                "train",
+                "train/rose, train/tulip",
+            ),
+            (
+                [
+                    &TRAIN[..],
+                    &["test/test/rose/3.jpg", "test/test/tulip/4.jpg"],
+                ]
+                .concat(),
+                "test",
+                "test/rose, test/tulip",
+            ),
+            (
+                [
+                    &TRAIN[..],
+                    &["val/images/rose/3.jpg", "val/images/tulip/4.jpg"],
+                ]
+                .concat(),
+                "val",
+                "images/rose, images/tulip",
+            ),
+            (
+                [&TRAIN[..], &["val/images/3.jpg"]].concat(),
+                "val",
+                "images",
+            ),
+        ] {
+            let dir = tree(&files);
+            let found = ImageFolder::find(dir.path()).unwrap();
+            let opened = found.open(split.parse().unwrap());
+            assert_eq!(
+                opened.unwrap_err().to_string(),
+                format!(
+                    "{}: no directories of classes with images; there are images in {places}",
+                    dir.path().join(split).display()
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn masks_inside_classes_are_left_out_and_directories_that_may_be_classes_named() {
+        for (files, note, count) in [
+            (
+                &[
+                    "COVID/images/1.jpg",
+                    "COVID/masks/1.jpg",
+                    "Normal/images/2.jpg",
+                    "Normal/masks/2.jpg",
+                ][..],
+                "not used: COVID/masks, Normal/masks",
+                2,
+            ),
+            (
+                &["yes/1.jpg", "no/2.jpg", "brain/yes/3.jpg", "brain/no/4.jpg"],
+                "images of brain/no, brain/yes joined as class brain",
+                4,
+            ),
+            (
+                &[
+                    "color/apple/1.jpg",
+                    "color/corn/2.jpg",
+                    "grayscale/apple/3.jpg",
+                    "grayscale/corn/4.jpg",
+                ],
+                "images of color/apple, color/corn joined as class color; \
+                    grayscale/apple, grayscale/corn joined as class grayscale",
+                4,
+            ),
+            (
+                &[
+                    "a/images/1.jpg",
+                    "a/x/2.jpg",
+                    "b/images/3.jpg",
+                    "b/x/4.jpg",
+                    "mask/masks/5.jpg",
+                ],
+                "",
+                5,
+            ),
+        ] {
+            let dir = tree(files);
+            let directory = ImageFolder::find(dir.path()).unwrap();
+            let classes = class_directories(dir.path()).unwrap();
+            let images = ClassImages::read(&directory.root, dir.path(), &classes).unwrap();
+            assert_eq!(images.len(), count);
+            let note = (!note.is_empty()).then(|| format!("{}: {note}", dir.path().display()));
+            assert_eq!(images.notes, Vec::from_iter(note));
+        }
+    }
+
+    #[test]
     fn captions_beside_the_images_of_classes_are_refused_as_such() {
         let dir = tree(&["cat/1.jpg", "dog/2.jpg"]);
         for (text, expected) in [
@@ -781,6 +1013,7 @@ mod tests {
                 Some("cow, seg_pred"),
             ),
             (&["test/5.jpg", "6.jpg"], Some("test, 6.jpg")),
+            (&["train/sample.jpg"], Some("train/sample.jpg")),
             (&["test/cat/5.jpg", "readme.txt"], None),
         ] {
             let dir = tree(&[&classes[..], others].concat());
@@ -789,6 +1022,24 @@ mod tests {
                 expected.map(|names| format!("{}: not used: {names}", dir.path().display()));
             assert_eq!(train.notes(), Vec::from_iter(expected), "{others:?}");
         }
+    }
+
+    #[test]
+    fn lists_of_splits_beside_classes_are_named_as_not_used() {
+        let dir = tree(&[
+            "cat/1.jpg",
+            "cat/2.jpg",
+            "dog/3.jpg",
+            "train.csv",
+            "val_list.txt",
+            "a.txt",
+        ]);
+        let train = open_train(dir.path()).unwrap();
+        let expected = format!(
+            "{}: not used: train.csv, val_list.txt",
+            dir.path().display()
+        );
+        assert_eq!(train.notes(), [expected]);
     }
 
     #[test]
