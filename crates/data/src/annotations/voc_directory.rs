@@ -8,7 +8,7 @@
 //! NAME.xml               NAME.jpg              beside the images (LabelImg)
 //! ```
 //!
-//! Lists such as `ImageSets/Main/SPLIT.txt` have the names of each split, see [`voc_lists`](super::voc_lists); without
+//! Lists such as `ImageSets/Main/SPLIT.txt` have the names of each split, see `voc_lists`; without
 //! them, all annotations belong to the training split, unless they are in a directory for each. Directories may have subdirectories. The image
 //! of an annotation has its name, in any capitals, or else the name in the annotation. An annotation that is the
 //! only one to name an image, and has the name of another, is an error. An image without an annotation is
