@@ -244,7 +244,8 @@ fn on_bad_image() -> impl TypedValueParser<Value = OnBadImage> {
 
 /// Parses the arguments, runs the subcommand and prints an error with its hint.
 pub fn main() -> ExitCode {
-    let connection = match ranks::connect() {
+    // Until all have ended.
+    let _connection = match ranks::connect() {
         Ok(connection) => connection,
         Err(error) => return failed(&error),
     };
@@ -252,7 +253,7 @@ pub fn main() -> ExitCode {
         Ok(()) => Cli::try_parse(),
         Err(error) => return failed(&error),
     };
-    let code = match parsed {
+    match parsed {
         Ok(cli) => run(cli),
         Err(error) => {
             // All ranks have the same arguments.
@@ -261,9 +262,7 @@ pub fn main() -> ExitCode {
             }
             u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
-    };
-    drop(connection);
-    code
+    }
 }
 
 /// Runs the subcommand. If one of several ranks fails, all do, and rank 0 prints the error.

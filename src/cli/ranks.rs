@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use sedet_core::distributed::{Failure, Ranks, crc32c};
 use sedet_core::weights::load::weights_file;
 
@@ -70,7 +71,8 @@ pub(super) fn check_same_inputs(checkpoint: &Path, fingerprint: &str) -> anyhow:
     if ranks.is_alone() {
         return Ok(());
     }
-    let weights = std::fs::read(weights_file(checkpoint)?).unwrap_or_default();
+    let path = weights_file(checkpoint)?;
+    let weights = std::fs::read(&path).with_context(|| path.display().to_string())?;
     ranks.check_same("checkpoint (checksum)", format!("{:08x}", crc32c(&weights)))?;
     Ok(ranks.check_same("dataset (fingerprint)", fingerprint)?)
 }
