@@ -290,6 +290,9 @@ kinds! {
     TestWithoutLabels Warning "test-without-labels"
         ["test split has no labels" "test splits have no labels"]
         "training does without it; it cannot be evaluated, converted or split";
+    TestIsVal Warning "test-is-val"
+        ["test split has the images of val" "test splits have the images of val"]
+        "leave test out: its scores would be those of val, by which the checkpoint is chosen";
     AnnotationsNotUsed Warning "annotations-not-used"
         ["further source of annotations is not used" "further sources of annotations are not used"]
         "if they are meant, give them as the dataset, alone or joined with others in a list (a.json,b.json), or name them in its data.yaml";

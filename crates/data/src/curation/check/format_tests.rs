@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::{CheckOptions, Diagnostics, Severity, check_dataset};
+use super::{CheckOptions, Diagnostics, Severity, check_dataset, compare_splits};
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, Format, Reader, SplitAnnotations,
 };
@@ -358,5 +358,35 @@ fn what_the_checker_passes_training_accepts_in_every_format() {
             passed > MUTATIONS / 20 && refused > MUTATIONS / 20,
             "{format}: {passed} {refused}"
         );
+    }
+}
+
+#[test]
+fn a_test_split_that_is_val_is_a_warning_and_one_that_is_train_an_error() {
+    for (test, key, errors) in [("val", "test-is-val", 0), ("train", "leak-same-split", 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        for (at, name) in ["train/1", "train/2", "val/3", "val/4"].iter().enumerate() {
+            let image = dir.path().join(format!("images/{name}.png"));
+            let label = dir.path().join(format!("labels/{name}.txt"));
+            for path in [&image, &label] {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            }
+            let gray = image::Rgb([40 * at as u8; 3]);
+            image::RgbImage::from_pixel(12, 9, gray)
+                .save(image)
+                .unwrap();
+            std::fs::write(label, "0 0.5 0.5 0.5 0.5\n").unwrap();
+        }
+        let yaml =
+            format!("names: [cat]\ntrain: images/train\nval: images/val\ntest: images/{test}\n");
+        std::fs::write(dir.path().join("data.yaml"), yaml).unwrap();
+        let mut diagnostics = Diagnostics::default();
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        let options = CheckOptions { images: false };
+        let checked = check_dataset(&found, &Split::ALL, options, &mut diagnostics, &|_, _| {});
+        compare_splits(&checked.unwrap(), &[], &mut diagnostics);
+        let keys: Vec<&str> = diagnostics.groups().map(|(kind, _)| kind.key()).collect();
+        assert_eq!(keys, [key]);
+        assert_eq!(diagnostics.count(Severity::Error), errors);
     }
 }
