@@ -268,6 +268,66 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
 }
 
 #[test]
+fn runs_of_a_study_in_processes_of_their_own_have_the_results_of_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("cifar10"));
+    write_cifar(Path::new(&data), 60, 30);
+    let study = |name: &str, over: &str, more: &[&str]| {
+        let output = text(&dir.path().join(name));
+        let words = format!(
+            "ablate --dataset {data} --output {output} --over {over} --seeds 0,1 --config cifar-short \
+             --set model.width=0.25 --set train.max_iterations=3 --set train.log_every=1 --device cpu"
+        );
+        let mut words: Vec<String> = words.split_whitespace().map(str::to_string).collect();
+        words.extend(more.iter().map(ToString::to_string));
+        words
+    };
+    let run = |name: &str, over: &str, more: &[&str]| {
+        let words = study(name, over, more);
+        sedet(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let over = "model.backbone=resnet20,se-resnet20";
+    let table = |name: &str| {
+        let path = dir.path().join(name).join("ablation.csv");
+        std::fs::read_to_string(path).unwrap()
+    };
+    let one = run("one", over, &[]);
+    assert!(one.status.success(), "{one:?}");
+    // The second run is there already.
+    let second = run("two", over, &["--run", "2"]);
+    assert!(second.status.success(), "{second:?}");
+    let directory = |run: &str| dir.path().join("two").join(run).is_dir();
+    assert!(directory("model.backbone=se-resnet20/seed-0"));
+    assert!(!directory("model.backbone=resnet20"));
+    let two = run("two", over, &["--jobs", "2"]);
+    assert!(two.status.success(), "{two:?}");
+    let console = String::from_utf8(two.stderr).unwrap();
+    assert!(console.contains("seed 0: already finished"), "{console}");
+    assert_eq!(console.matches("finished in").count(), 3, "{console}");
+    assert!(console.contains("[4/4] epoch"), "{console}");
+    assert_eq!(two.stdout, one.stdout);
+    assert_eq!(table("two"), table("one"));
+    // The other runs go on after a run has failed.
+    let failed = run(
+        "failed",
+        "loss.label_smoothing=0,0.1",
+        &["--jobs", "3", "--lr", "1e30"],
+    );
+    assert_eq!(failed.status.code(), Some(1));
+    let console = String::from_utf8(failed.stderr).unwrap();
+    assert!(console.contains("error: 4 runs failed"), "{console}");
+    assert!(console.contains("[1/4] error:"), "{console}");
+    let none = study("two", over, &["--run", "5"]);
+    is_wrong_usage(
+        &none.iter().map(String::as_str).collect::<Vec<_>>(),
+        &[
+            "there is no run 5: the study has 4 runs",
+            "--run 1 to --run 4",
+        ],
+    );
+}
+
+#[test]
 fn errors_of_classification_name_the_cause_and_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));

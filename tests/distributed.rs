@@ -443,6 +443,75 @@ fn a_classifier_on_several_ranks_has_the_metrics_of_one_process() {
 }
 
 #[test]
+fn gate_statistics_of_several_ranks_are_the_bytes_of_one_process() {
+    let scenes = Scenes::with_images(4, 19);
+    let network = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let data = scenes.dir.path().join("data");
+    let output = |name: &str| scenes.dir.path().join(name);
+    let excite = |name: &str| -> Vec<String> {
+        let words = format!(
+            "excite --checkpoint {network} --dataset {} --device cpu --output {}",
+            data.display(),
+            output(name).display()
+        );
+        words.split_whitespace().map(str::to_string).collect()
+    };
+    let one = succeeds(&excite("one"));
+    for (name, size) in [("two", 2), ("three", 3)] {
+        let several = succeeds_on(size, &excite(name));
+        assert_eq!(several.stdout, one.stdout);
+        for file in ["excitation.safetensors", "statistics.csv", "summary.json"] {
+            let read = |name: &str| fs::read(output(name).join(file)).unwrap();
+            assert_eq!(read(name), read("one"), "{file}");
+        }
+    }
+    let image = format!("excite --checkpoint {network} --image a.png --output x");
+    let image: Vec<String> = image.split(' ').map(str::to_string).collect();
+    let found = errors(&on_ranks(2, &image).output().unwrap());
+    assert!(found[0].contains("works in one process"), "{found:?}");
+}
+
+#[test]
+fn ranks_divide_the_runs_of_a_study() {
+    let classifier = Classifier::new();
+    let study = |name: &str, more: &str| -> Vec<String> {
+        let words = format!(
+            "ablate --dataset {} --output {} --config cifar-short --over train.max_iterations=2,3,4 \
+             --seeds 0 --set model.width=0.25 --device cpu --csv {more}",
+            classifier.dir.path().join("cifar10").display(),
+            classifier.run(name).display(),
+        );
+        words.split_whitespace().map(str::to_string).collect()
+    };
+    let one = succeeds(&study("one", ""));
+    let two = succeeds_on(2, &study("two", ""));
+    assert_eq!(two.stdout, one.stdout);
+    let again = succeeds_on(2, &study("two", ""));
+    assert_eq!(again.stdout, one.stdout);
+    let text = stderr(&again);
+    assert_eq!(text.matches("already finished").count(), 3, "{text}");
+    // The second run, of rank 1, has its reason in a line of its own.
+    let failing = study("failing", "--lr 1e30");
+    let found = errors(&on_ranks(2, &failing).output().unwrap());
+    assert!(
+        found.iter().any(|line| line.starts_with("error: rank 1: ")),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|line| line.contains("3 runs failed")),
+        "{found:?}"
+    );
+    let found = errors(&on_ranks(2, &study("one", "--jobs 2")).output().unwrap());
+    assert!(
+        found[0].contains("starts processes of its own"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn a_mistake_is_reported_once_and_commands_of_one_process_are_refused() {
     let twice = |words: &str| {
         let words: Vec<String> = words.split_whitespace().map(str::to_string).collect();

@@ -42,6 +42,13 @@ pub(in crate::cli) fn unmute() {
     IS_MUTED.store(false, Ordering::Relaxed);
 }
 
+/// Prints also where nothing is printed otherwise.
+pub(in crate::cli) fn even_if_muted(print: impl FnOnce()) {
+    let before = IS_MUTED.swap(false, Ordering::Relaxed);
+    print();
+    IS_MUTED.store(before, Ordering::Relaxed);
+}
+
 fn is_muted() -> bool {
     IS_MUTED.load(Ordering::Relaxed)
 }

@@ -289,6 +289,7 @@ fn ablation(error: &AblationError) -> Option<String> {
         AblationError::NoSeeds => Some("list at least one, such as --seeds 0,1,2".to_string()),
         AblationError::Twice { .. } => Some("list each value and each seed once".to_string()),
         AblationError::OtherOptions { .. } => Some("choose another --output".to_string()),
+        AblationError::NoRun { total, .. } => Some(format!("--run 1 to --run {total}")),
         AblationError::Dataset(inner) => hint_of(inner),
         AblationError::Recipe(inner) => run(inner),
         _ => None,
@@ -1173,9 +1174,10 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
     }
     if let Some(error) = cause.downcast_ref::<AblationError>() {
         return match error {
-            AblationError::NoSeeds | AblationError::Twice { .. } | AblationError::Fixed { .. } => {
-                true
-            }
+            AblationError::NoSeeds
+            | AblationError::Twice { .. }
+            | AblationError::Fixed { .. }
+            | AblationError::NoRun { .. } => true,
             AblationError::Dataset(inner) => is_usage(inner),
             AblationError::Recipe(inner) => is_usage(inner.as_ref()),
             _ => false,

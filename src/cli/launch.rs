@@ -1,5 +1,6 @@
 //! `sedet train --devices`: one process per device, started by `mpirun`.
 
+use std::ffi::OsString;
 use std::process::Command;
 use std::str::FromStr;
 
@@ -40,6 +41,16 @@ const LOCAL_RANKS: [&str; 3] = [
 ];
 
 impl DeviceList {
+    /// Returns the devices; at least one.
+    pub(super) fn all(&self) -> &[DeviceChoice] {
+        &self.0
+    }
+
+    /// Returns the first device.
+    pub(super) fn first(&self) -> DeviceChoice {
+        self.0.first().copied().unwrap_or_default()
+    }
+
     /// Returns the device of this process. Of several devices, one process each is started in place of this one, unless
     /// a launcher has started this one already.
     pub(super) fn of_this_process(&self) -> anyhow::Result<DeviceChoice> {
@@ -91,12 +102,7 @@ fn start(devices: &[DeviceChoice]) -> anyhow::Error {
         Err(error) => return error.into(),
     };
     let arguments = without(&["--devices"], std::env::args_os().skip(1));
-    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let threads = (threads / devices.len()).max(1).to_string();
-    let gives_threads = arguments.iter().any(|argument| {
-        let argument = argument.to_string_lossy();
-        argument == "--threads" || argument.starts_with("--threads=")
-    });
+    let threads = threads_of_each(devices.len(), &arguments);
     let mut command = Command::new("mpirun");
     // The threads of a rank are not bound to one core, and devices may outnumber the cores: Open MPI 4, and 5.
     command
@@ -110,11 +116,21 @@ fn start(devices: &[DeviceChoice]) -> anyhow::Error {
         }
         command.args(["-n", "1"]).arg(&program).args(&arguments);
         command.args(["--device", &device.to_string()]);
-        if !gives_threads {
-            command.args(["--threads", &threads]);
+        if let Some(threads) = threads {
+            command.args(["--threads", &threads.to_string()]);
         }
     }
     replace(command)
+}
+
+/// Returns the number of threads of each of several processes on this machine; none if the arguments give it.
+pub(super) fn threads_of_each(processes: usize, arguments: &[OsString]) -> Option<usize> {
+    let is_given = arguments.iter().any(|argument| {
+        let argument = argument.to_string_lossy();
+        argument == "--threads" || argument.starts_with("--threads=")
+    });
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    (!is_given).then_some((cores / processes).max(1))
 }
 
 #[cfg(unix)]

@@ -268,7 +268,7 @@ pub fn main() -> ExitCode {
 /// Runs the subcommand. If one of several ranks fails, all do, and rank 0 prints the error.
 fn run(cli: Cli) -> ExitCode {
     let one = match &cli.command {
-        Command::Train(_) | Command::Eval(_) => Ok(()),
+        Command::Train(_) | Command::Ablate(_) | Command::Eval(_) | Command::Excite(_) => Ok(()),
         _ => ranks::need_one(),
     };
     let done = one

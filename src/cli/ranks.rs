@@ -180,7 +180,7 @@ pub(super) fn need_one() -> anyhow::Result<()> {
         1 => Ok(()),
         size => Err(usage_with_hint(
             format!("this command works in one process, but {size} were started"),
-            "start it without mpirun or srun; train, and eval with a checkpoint, work in several processes",
+            "start it without mpirun or srun; train, and eval and excite with a dataset, work in several processes",
         )),
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::hints::{usage, usage_with_hint};
 use super::model::ModelArgs;
 use super::progress::with_bar;
+use super::ranks::{self, ranks};
 use super::report::report_skipped;
 use super::terminal::{fitted, width};
 use super::{
@@ -107,7 +108,10 @@ pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
     };
     match (&args.dataset, &args.image) {
         (Some(dataset), None) => measure(&args, checkpoint, dataset),
-        (None, Some(image)) => image::run(&args, checkpoint, image),
+        (None, Some(image)) => {
+            ranks::need_one()?;
+            image::run(&args, checkpoint, image)
+        }
         _ => Err(usage("either --dataset or --image is required")),
     }
 }
@@ -148,6 +152,8 @@ fn measure(args: &ExciteArgs, checkpoint: &Path, dataset_name: &str) -> anyhow::
 
     let number = args.limit.unwrap_or(usize::MAX).min(images.len());
     status!("{} on {}", count(number, "image"), device.name);
+    ranks::check_same_inputs(checkpoint, &images.fingerprint())?;
+    let network = network.on_ranks(ranks());
     let choice = ImageChoice {
         dataset: dataset_name.to_string(),
         split: args.split,
@@ -164,6 +170,9 @@ fn measure(args: &ExciteArgs, checkpoint: &Path, dataset_name: &str) -> anyhow::
     else {
         bail!("interrupted before all images were measured");
     };
+    if !ranks().is_first() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let reasons: Vec<String> = skipped.into_iter().map(|image| image.reason).collect();
     report_skipped("skipped", &reasons, None);
 

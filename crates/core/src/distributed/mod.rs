@@ -226,6 +226,24 @@ impl Ranks {
     where
         T: Serialize + DeserializeOwned,
     {
+        self.gather_with(own, Patience::Usual)
+    }
+
+    /// Returns a value of all ranks, in their order, and waits for each of them without a limit of time.
+    ///
+    /// # Errors
+    /// A rank has failed.
+    pub fn gather_patiently<T>(&self, own: T) -> Result<Vec<T>, DistributedError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.gather_with(own, Patience::Unlimited)
+    }
+
+    fn gather_with<T>(&self, own: T, patience: Patience) -> Result<Vec<T>, DistributedError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
         if self.is_alone() {
             return Ok(vec![own]);
         }
@@ -233,7 +251,7 @@ impl Ranks {
             rank: self.rank(),
             problem: error.to_string(),
         })?;
-        let all = self.gather_bytes(&text)?;
+        let all = self.exchange_with(&vec![text.as_slice(); self.size()], patience)?;
         let all = all.iter().enumerate();
         all.map(|(rank, bytes)| read(rank, bytes)).collect()
     }

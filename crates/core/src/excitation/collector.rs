@@ -1,6 +1,7 @@
 //! Streaming statistics of gates: memory grows with channels and classes, not with images.
 
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
 use super::ExcitationError;
 use super::blocks::SeBlock;
@@ -8,11 +9,10 @@ use super::statistics::{
     BINS, BlockStatistics, ChannelStatistics, EXTREME_IMAGES, Excitation, Origin, Thresholds,
     gate_range,
 };
-use sedet_nn::nn::recording::RecordedUnit;
 use sedet_nn::nn::se::GateFunction;
 
 /// A measured image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SeenImage {
     /// The index in the split.
     pub position: u32,
@@ -235,24 +235,10 @@ impl Collector {
         self.images
     }
 
-    /// Adds the gates recorded in one forward pass of these images.
+    /// Adds the gates of these images in each block, `[images, channels]`.
     ///
     /// # Errors
-    /// The recording belongs to another network, or a gate is not finite. The collector is inconsistent
-    /// afterwards.
-    pub fn add(
-        &mut self,
-        recorded: Vec<RecordedUnit>,
-        images: &[SeenImage],
-    ) -> Result<(), ExcitationError> {
-        let gates = recorded.into_iter().map(|unit| gate_rows(unit.gates));
-        self.add_rows(&gates.collect::<Vec<_>>(), images)
-    }
-
-    /// Adds the gates of each block, `[images, channels]`.
-    ///
-    /// # Errors
-    /// See [`add`](Self::add).
+    /// The gates are those of another network, or one is not finite. The collector is inconsistent afterwards.
     pub(crate) fn add_rows(
         &mut self,
         gates: &[Vec<f32>],

@@ -72,6 +72,14 @@ impl Dataset {
         self.len() == 0
     }
 
+    /// Returns a text that differs between datasets with other images or annotations.
+    pub fn fingerprint(&self) -> String {
+        match self {
+            Self::Classification(dataset) => dataset.fingerprint(),
+            Self::Detection(split) => split.dataset.store().fingerprint(),
+        }
+    }
+
     /// Returns the names of the classes in the order of the labels.
     pub fn class_names(&self) -> Vec<String> {
         match self {

@@ -197,15 +197,7 @@ pub(crate) fn all_skipped(
     ranks: &Ranks,
     own: Vec<SkippedImage>,
 ) -> Result<Vec<SkippedImage>, DistributedError> {
-    let own: Vec<_> = own
-        .into_iter()
-        .map(|image| (image.dataset_index, image.reason))
-        .collect();
     let mut all = ranks.gather(own)?.concat();
     all.sort();
-    let skipped = all.into_iter().map(|(dataset_index, reason)| SkippedImage {
-        dataset_index,
-        reason,
-    });
-    Ok(skipped.collect())
+    Ok(all)
 }

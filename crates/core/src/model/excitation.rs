@@ -2,9 +2,12 @@
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{Dataset, Model, ModelError, Network, ProgressFn, to_device};
+use crate::distributed::{DistributedError, Ranks};
 use crate::excitation::blocks::traced_se_blocks;
+use crate::excitation::collector::gate_rows;
 use crate::excitation::{Collector, Excitation, ExcitationError, Origin, SeBlock, SeenImage};
 use crate::spec::Task;
 use sedet_data::DataError;
@@ -96,8 +99,8 @@ impl Model {
         backbone.forward_features(pixels, 0);
     }
 
-    /// Runs the model on images of a dataset and collects statistics of its SE gates. Returns none
-    /// if `progress` stopped it. The next batch is decoded meanwhile.
+    /// Runs the model on images of a dataset and collects statistics of its SE gates, with those of all ranks. Returns
+    /// none if `progress` stopped it. The next batch is decoded meanwhile.
     ///
     /// # Errors
     /// A network without SE units, an empty split, the first image that can't be read, unless such images are
@@ -118,27 +121,43 @@ impl Model {
             });
         }
         let batches: Vec<&[usize]> = chosen.chunks(self.excitation_batch_size()).collect();
+        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        let own: Vec<&[usize]> = batches.iter().skip(rank).step_by(size).copied().collect();
         let limits = PrefetchLimits {
             threads: 1,
             items: 2,
         };
         let read = |number: usize| {
             let preprocess = &self.spec.preprocess;
-            read_batch(dataset, batches[number], preprocess, choice.on_bad_image)
+            read_batch(dataset, own[number], preprocess, choice.on_bad_image)
         };
         let mut skipped = Vec::new();
-        let is_finished = with_prefetch(batches.len(), limits, read, |batches| {
-            for batch in batches {
-                let mut batch = batch?;
-                skipped.append(&mut batch.skipped);
-                self.add_batch(&mut collector, &batch)
-                    .map_err(|e| self.excitation_error(e))?;
+        let is_finished = with_prefetch(own.len(), limits, read, |own| {
+            let mut is_stopped = false;
+            // Ranks without a batch in the last round take part in it.
+            for _ in 0..batches.len().div_ceil(size) {
+                let recorded = match own.next() {
+                    Some(batch) => self.record_batch(batch?),
+                    None => RecordedBatch::default(),
+                };
+                let Some(all) = all_batches(&self.ranks, recorded, is_stopped)? else {
+                    return Ok(false);
+                };
+                for mut batch in all {
+                    skipped.append(&mut batch.skipped);
+                    if !batch.seen.is_empty() {
+                        collector
+                            .add_rows(&batch.gates, &batch.seen)
+                            .map_err(|e| self.excitation_error(e))?;
+                    }
+                }
                 let done = collector.images() as usize + skipped.len();
-                if progress(done, chosen.len()).is_break() {
+                is_stopped = progress(done, chosen.len()).is_break();
+                if is_stopped && self.ranks.is_alone() {
                     return Ok(false);
                 }
             }
-            Ok::<_, ModelError>(true)
+            Ok::<_, ModelError>(!self.ranks.any(is_stopped)?)
         })??;
         if !is_finished {
             return Ok(None);
@@ -163,21 +182,79 @@ impl Model {
     }
 
     /// Runs a batch, consecutive images of one size together.
-    fn add_batch(
-        &self,
-        collector: &mut Collector,
-        Batch { images, seen, .. }: &Batch,
-    ) -> Result<(), ExcitationError> {
-        let mut first = 0;
-        for group in images.chunk_by(|a, b| a.input_size == b.input_size) {
+    fn record_batch(&self, batch: Batch) -> RecordedBatch {
+        let mut gates: Vec<Vec<f32>> = Vec::new();
+        let groups = batch.images.chunk_by(|a, b| a.input_size == b.input_size);
+        for group in groups {
             let (pixels, shape) = pad_images(group, self.spec.size_divisor());
             let pixels = to_device(pixels, shape, &self.device);
             let ((), recorded) = record(Depth::Gates, || self.run_backbone(pixels));
-            collector.add(recorded, &seen[first..first + group.len()])?;
-            first += group.len();
+            gates.resize(recorded.len(), Vec::new());
+            for (rows, unit) in gates.iter_mut().zip(recorded) {
+                rows.extend(gate_rows(unit.gates));
+            }
         }
-        Ok(())
+        RecordedBatch {
+            gates,
+            seen: batch.seen,
+            skipped: batch.skipped,
+        }
     }
+}
+
+/// The gates of a batch.
+#[derive(Default)]
+struct RecordedBatch {
+    /// `[images, channels]` of each block; no block if no image could be read.
+    gates: Vec<Vec<f32>>,
+    seen: Vec<SeenImage>,
+    skipped: Vec<SkippedImage>,
+}
+
+/// What a rank tells the others about a batch, beside the gates.
+#[derive(Serialize, Deserialize)]
+struct BatchHead {
+    /// Whether this rank is to stop.
+    is_stopped: bool,
+    seen: Vec<SeenImage>,
+    skipped: Vec<SkippedImage>,
+    /// The number of gates of each block.
+    lengths: Vec<usize>,
+}
+
+/// Returns the batches of one round of all ranks, in their order, so that the statistics are those of one process bit
+/// for bit; none if a rank is to stop.
+fn all_batches(
+    ranks: &Ranks,
+    own: RecordedBatch,
+    is_stopped: bool,
+) -> Result<Option<Vec<RecordedBatch>>, DistributedError> {
+    if ranks.is_alone() {
+        return Ok((!is_stopped).then(|| vec![own]));
+    }
+    let values = own.gates.concat();
+    let heads = ranks.gather(BatchHead {
+        is_stopped,
+        seen: own.seen,
+        skipped: own.skipped,
+        lengths: own.gates.iter().map(Vec::len).collect(),
+    })?;
+    let values = ranks.gather_bytes(bytemuck::cast_slice(&values))?;
+    if heads.iter().any(|head| head.is_stopped) {
+        return Ok(None);
+    }
+    let batches = heads.into_iter().zip(values).map(|(head, bytes)| {
+        let mut values = bytemuck::pod_collect_to_vec::<u8, f32>(&bytes).into_iter();
+        let lengths = head.lengths.into_iter();
+        RecordedBatch {
+            gates: lengths
+                .map(|length| values.by_ref().take(length).collect())
+                .collect(),
+            seen: head.seen,
+            skipped: head.skipped,
+        }
+    });
+    Ok(Some(batches.collect()))
 }
 
 /// Prepared images with their positions and classes.

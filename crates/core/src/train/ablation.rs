@@ -1,6 +1,7 @@
 //! Ablation studies: a grid of settings, several seeds each, and the mean with its standard deviation.
 
 use std::collections::BTreeSet;
+use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::run::{
 };
 use super::run_dir::{ENVIRONMENT, Environment, RunDir};
 use crate::device::WorkingDevice;
-use crate::distributed::Ranks;
+use crate::distributed::{DistributedError, Ranks};
 use crate::render::RenderError;
 use crate::report::write_text;
 use crate::weights::load::weights_file;
@@ -24,6 +25,7 @@ use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::directory::create_directory;
 use sedet_data::eval::CocoMetrics;
 use sedet_data::eval::table::Side;
+use sedet_data::text::count;
 
 /// The request of an ablation study; see [`run`].
 #[derive(Debug, Clone)]
@@ -34,6 +36,8 @@ pub struct AblationRequest {
     pub axes: Vec<Axis>,
     /// The seeds that every setting is trained with.
     pub seeds: Vec<u64>,
+    /// The number of the only run to train, from 1; all runs if none.
+    pub only: Option<usize>,
     /// The directory of all runs; finished runs in it are not trained again.
     pub output: PathBuf,
     /// What all runs have in common.
@@ -42,27 +46,36 @@ pub struct AblationRequest {
     pub device: WorkingDevice,
     /// Interrupts the run in progress at the next step when set.
     pub stop: Arc<AtomicBool>,
+    /// The processes that divide the runs.
+    pub ranks: Ranks,
 }
 
 /// The position of a run in an ablation study.
-#[derive(Debug, Clone, Copy)]
-pub struct RunPosition<'a> {
+#[derive(Debug, Clone)]
+pub struct RunPosition {
     /// Number of the run, from 1.
     pub number: usize,
     /// Number of runs.
     pub total: usize,
     /// The settings and the seed, as text.
-    pub name: &'a str,
+    pub name: String,
+}
+
+impl Display for RunPosition {
+    /// Formats as `[3/12] model.width=0.5 seed 1`.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}/{}] {}", self.number, self.total, self.name)
+    }
 }
 
 /// Receives the progress of an ablation study.
 pub trait AblationObserver {
     /// Is called before a run and returns the observer of that run.
-    fn begin(&mut self, position: RunPosition<'_>) -> Box<dyn Observer>;
+    fn begin(&mut self, position: RunPosition) -> Box<dyn Observer>;
     /// Is called for a run that an earlier call finished.
-    fn already_finished(&mut self, position: RunPosition<'_>);
+    fn already_finished(&mut self, position: RunPosition);
     /// Is called for a run that failed; the study continues with the next.
-    fn failed(&mut self, position: RunPosition<'_>, error: RunError);
+    fn failed(&mut self, position: RunPosition, error: RunError);
 }
 
 /// The error of an ablation study as a whole; a failed run does not end it.
@@ -114,6 +127,17 @@ pub enum AblationError {
         /// The name of the metric.
         metric: &'static str,
     },
+    /// A number that is of no run.
+    #[error("there is no run {number}: the study has {}", count(*total, "run"))]
+    NoRun {
+        /// The number.
+        number: usize,
+        /// The number of runs.
+        total: usize,
+    },
+    /// Another process.
+    #[error(transparent)]
+    Ranks(#[from] DistributedError),
     /// A table, or the options, that cannot be written as JSON.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -200,8 +224,129 @@ pub struct AblationRun {
     pub values: Vec<f64>,
 }
 
+/// A checked study: its runs can be trained in any order, by this process or others.
+#[derive(Debug)]
+pub struct Study<'r> {
+    request: &'r AblationRequest,
+    dataset: AnyDatasetName,
+    cells: Vec<GridPoint>,
+}
+
+/// A run of a study.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StudyRun {
+    /// The number of the run, from 1.
+    pub number: usize,
+    /// The settings.
+    pub settings: GridPoint,
+    /// The seed.
+    pub seed: u64,
+    /// The settings and the seed, as text.
+    pub name: String,
+    /// The directory of the run.
+    pub directory: PathBuf,
+}
+
+impl StudyRun {
+    /// Returns its position among the runs of its study.
+    pub fn position(&self, all: &[StudyRun]) -> RunPosition {
+        RunPosition {
+            number: self.number,
+            total: all.len(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// Returns whether its results are there.
+    pub fn is_finished(&self) -> bool {
+        metrics_of(&self.directory).is_some()
+    }
+
+    /// Returns whether an earlier call has begun it.
+    pub fn is_begun(&self) -> bool {
+        RunDir::open(&self.directory).is_ok()
+    }
+}
+
+impl<'r> Study<'r> {
+    /// Checks a request and creates its directory.
+    ///
+    /// # Errors
+    /// What every run would fail with, which is reported once, before the first of them; see [`AblationError`].
+    pub fn open(request: &'r AblationRequest) -> Result<Self, AblationError> {
+        check_lists(request)?;
+        let dataset = AnyDatasetName::parse(&request.dataset)?;
+        dataset.recognize(request.recipe.data_dir.as_deref())?;
+        if let Some(weights) = &request.recipe.weights {
+            let path = weights_file(&weights.path)
+                .map_err(|error| AblationError::Recipe(Box::new(error.into())))?;
+            if let Err(source) = std::fs::metadata(&path) {
+                return Err(AblationError::Io { path, source });
+            }
+        }
+        let cells = grid(&request.axes);
+        let total = cells.len() * request.seeds.len();
+        if let Some(number) = request.only.filter(|number| !(1..=total).contains(number)) {
+            return Err(AblationError::NoRun { number, total });
+        }
+        for cell in &cells {
+            let mut recipe = request.recipe.clone();
+            recipe.settings.extend(cell.settings());
+            check_recipe(&request.dataset, &recipe)
+                .map_err(|error| AblationError::Recipe(Box::new(error)))?;
+        }
+        if request.ranks.is_first() {
+            check_options(request)?;
+        }
+        // No rank begins before rank 0 has checked the directory.
+        request.ranks.any(false)?;
+        Ok(Self {
+            request,
+            dataset,
+            cells,
+        })
+    }
+
+    /// Returns all runs, seed by seed, so that all settings have a result early.
+    pub fn runs(&self) -> Vec<StudyRun> {
+        let seeds = self.request.seeds.iter();
+        let pairs = seeds.flat_map(|&seed| self.cells.iter().map(move |cell| (cell, seed)));
+        pairs
+            .zip(1..)
+            .map(|((cell, seed), number)| StudyRun {
+                number,
+                settings: cell.clone(),
+                seed,
+                name: format!("{} seed {seed}", cell.settings().join(" ")),
+                directory: run_directory(&self.request.output, cell, seed),
+            })
+            .collect()
+    }
+
+    /// Tabulates the finished runs, and writes `ablation.json` and `ablation.csv` beside them.
+    ///
+    /// # Errors
+    /// A finished run without metrics, or a file that cannot be written.
+    pub fn tabulate(&self) -> Result<AblationTable, AblationError> {
+        let measures = measures(&self.dataset, self.request, &self.cells);
+        let rows = self
+            .cells
+            .iter()
+            .map(|cell| row(cell, self.request, measures));
+        let table = AblationTable {
+            rows: rows.collect::<Result<_, _>>()?,
+        };
+        if self.request.ranks.is_first() {
+            let output = &self.request.output;
+            write_text(&output.join("ablation.json"), &table.to_json()?)?;
+            write_text(&output.join("ablation.csv"), &table.to_csv())?;
+        }
+        Ok(table)
+    }
+}
+
 /// Trains every setting with every seed and tabulates the results; `ablation.json` and
-/// `ablation.csv` are written beside the runs.
+/// `ablation.csv` are written beside the runs. Ranks divide the runs; each trains its own alone.
 ///
 /// # Errors
 /// See [`AblationError`].
@@ -209,63 +354,45 @@ pub fn run(
     request: &AblationRequest,
     observer: &mut dyn AblationObserver,
 ) -> Result<AblationReport, AblationError> {
-    check_lists(request)?;
-    let dataset = AnyDatasetName::parse(&request.dataset)?;
-    // What every run would fail with is reported once, before the first of them.
-    dataset.recognize(request.recipe.data_dir.as_deref())?;
-    if let Some(weights) = &request.recipe.weights {
-        let path = weights_file(&weights.path)
-            .map_err(|error| AblationError::Recipe(Box::new(error.into())))?;
-        if let Err(source) = std::fs::metadata(&path) {
-            return Err(AblationError::Io { path, source });
-        }
+    let study = Study::open(request)?;
+    let runs = study.runs();
+    // As rank 0 sees it: a rank may begin late, when others have finished a run.
+    let is_finished: Vec<bool> = runs.iter().map(StudyRun::is_finished).collect();
+    let is_finished = request.ranks.of_first(is_finished)?;
+    let (finished, open): (Vec<_>, Vec<_>) = runs
+        .iter()
+        .zip(is_finished)
+        .filter(|(run, _)| request.only.is_none_or(|number| run.number == number))
+        .partition(|(_, is_finished)| *is_finished);
+    for (run, _) in finished {
+        observer.already_finished(run.position(&runs));
     }
-    let cells = grid(&request.axes);
-    for cell in &cells {
-        let mut recipe = request.recipe.clone();
-        recipe.settings.extend(cell.settings());
-        check_recipe(&request.dataset, &recipe)
-            .map_err(|error| AblationError::Recipe(Box::new(error)))?;
-    }
-    check_options(request)?;
-    let total = cells.len() * request.seeds.len();
+    let (rank, size) = (request.ranks.rank(), request.ranks.size());
     let mut failures = Vec::new();
-    let mut number = 0;
-    // Seed by seed, so that all settings have a result early.
-    for &seed in &request.seeds {
-        for cell in &cells {
-            number += 1;
-            let directory = run_directory(&request.output, cell, seed);
-            let name = format!("{} seed {seed}", cell.settings().join(" "));
-            let position = RunPosition {
-                number,
-                total,
-                name: &name,
-            };
-            if metrics_of(&directory).is_some() {
-                observer.already_finished(position);
-                continue;
-            }
-            let mut progress = observer.begin(position);
-            if let Err(error) = train(&request_of(request, cell, seed, &directory), &mut *progress)
-            {
-                drop(progress);
-                observer.failed(position, error);
-                failures.push(name);
-            }
-            if request.stop.load(Ordering::Relaxed) {
-                return Ok(AblationReport::Interrupted);
-            }
+    for (run, _) in open.into_iter().skip(rank).step_by(size) {
+        let mut progress = observer.begin(run.position(&runs));
+        if let Err(error) = train(&request_of(request, run), &mut *progress) {
+            drop(progress);
+            observer.failed(run.position(&runs), error);
+            failures.push((run.number, run.name.clone()));
+        }
+        if request.stop.load(Ordering::Relaxed) {
+            break;
         }
     }
-    let measures = measures(&dataset, request, &cells);
-    let rows = cells.iter().map(|cell| row(cell, request, measures));
-    let table = AblationTable {
-        rows: rows.collect::<Result<_, _>>()?,
-    };
-    write_text(&request.output.join("ablation.json"), &table.to_json()?)?;
-    write_text(&request.output.join("ablation.csv"), &table.to_csv())?;
-    Ok(AblationReport::Finished { table, failures })
+    // The runs of another rank may take hours longer.
+    let is_stopped = request.stop.load(Ordering::Relaxed);
+    let all = request.ranks.gather_patiently((is_stopped, failures))?;
+    if all.iter().any(|(is_stopped, _)| *is_stopped) {
+        return Ok(AblationReport::Interrupted);
+    }
+    let mut failures: Vec<(usize, String)> =
+        all.into_iter().flat_map(|(_, failed)| failed).collect();
+    failures.sort();
+    Ok(AblationReport::Finished {
+        table: study.tabulate()?,
+        failures: failures.into_iter().map(|(_, name)| name).collect(),
+    })
 }
 
 /// Checks that there are seeds, that no seed, key or value is listed twice, and that no varied key also has one
@@ -327,25 +454,20 @@ fn run_directory(output: &Path, cell: &GridPoint, seed: u64) -> PathBuf {
     output.join(cell.directory()).join(format!("seed-{seed}"))
 }
 
-/// Returns the request for one setting with one seed: a new run, or what an earlier call left.
-fn request_of(
-    request: &AblationRequest,
-    cell: &GridPoint,
-    seed: u64,
-    directory: &Path,
-) -> TrainRequest {
+/// Returns the request for a run: a new one, or what an earlier call left.
+fn request_of(request: &AblationRequest, run: &StudyRun) -> TrainRequest {
     let mut recipe = request.recipe.clone();
-    recipe.settings.extend(cell.settings());
-    let start = if RunDir::open(directory).is_ok() {
+    recipe.settings.extend(run.settings.settings());
+    let start = if run.is_begun() {
         Start::Resume {
-            run: directory.to_path_buf(),
+            run: run.directory.clone(),
             dataset: None,
         }
     } else {
         Start::New {
             dataset: request.dataset.clone(),
-            seed: Some(seed),
-            output: directory.to_path_buf(),
+            seed: Some(run.seed),
+            output: run.directory.clone(),
         }
     };
     TrainRequest {
@@ -627,9 +749,9 @@ impl Statistic {
     }
 }
 
-impl std::fmt::Display for Statistic {
+impl Display for Statistic {
     /// Formats as `22.28 ± 0.12`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.std {
             Some(std) => write!(f, "{:.2} ± {std:.2}", self.mean),
             None => write!(f, "{:.2}", self.mean),
@@ -663,6 +785,7 @@ mod tests {
             let request = AblationRequest {
                 dataset: "shapes".into(),
                 axes: axes.iter().map(|axis| axis.parse().unwrap()).collect(),
+                only: None,
                 seeds: seeds.to_vec(),
                 output: "out".into(),
                 recipe: RecipeOptions {
@@ -672,6 +795,7 @@ mod tests {
                 },
                 device: resolve(DeviceChoice::Cpu).unwrap(),
                 stop: Arc::default(),
+                ranks: Ranks::alone(),
             };
             let checked = check_lists(&request);
             checked.err().map(|error| error.to_string())
@@ -739,11 +863,13 @@ mod tests {
         let request = AblationRequest {
             dataset: "cifar10".into(),
             axes: vec!["train.epochs=1,2".parse().unwrap()],
+            only: None,
             seeds: vec![0],
             output: dir.path().into(),
             recipe: RecipeOptions::default(),
             device: resolve(DeviceChoice::Cpu).unwrap(),
             stop: Arc::default(),
+            ranks: Ranks::alone(),
         };
         let cells = grid(&request.axes);
         let compared = |dataset: &str| {
@@ -810,11 +936,13 @@ mod tests {
         let mut request = AblationRequest {
             dataset: "shapes".into(),
             axes: vec!["train.epochs=1,2".parse().unwrap()],
+            only: None,
             seeds: vec![0],
             output: dir.path().join("study"),
             recipe: RecipeOptions::default(),
             device: resolve(DeviceChoice::Cpu).unwrap(),
             stop: Arc::default(),
+            ranks: Ranks::alone(),
         };
         check_options(&request).unwrap();
         std::fs::create_dir(request.output.join("run")).unwrap();

@@ -36,7 +36,7 @@ pub use labeled::{
 };
 
 /// A skipped image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct SkippedImage {
     /// Position in the dataset.
     pub dataset_index: usize,
