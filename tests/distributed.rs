@@ -312,6 +312,32 @@ fn a_damaged_image_of_one_rank_ends_all_with_its_name_and_can_be_skipped() {
 }
 
 #[test]
+fn a_loss_that_is_not_finite_ends_all_ranks_and_names_the_images() {
+    let classifier = Classifier::new();
+    let run = classifier.run("run");
+    let start = classifier.start_with(&run, "--batch-size 2 --lr 1e30");
+    let found = errors(&on_ranks(2, &start).output().unwrap());
+    assert_eq!(found.len(), 2, "{found:?}");
+    let is_of_a_rank = found[0].contains(" on rank 0") || found[0].contains(" on rank 1");
+    assert!(
+        found[0].starts_with("error: the loss is not finite at iteration 1"),
+        "{found:?}"
+    );
+    assert!(
+        is_of_a_rank && found[0].contains("CIFAR image"),
+        "{found:?}"
+    );
+    // Every rank stopped before the update.
+    let resumed = on_ranks(2, &with(resume(&run), "--epochs 4"))
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&resumed).contains("not finite at iteration 1"),
+        "{resumed:?}"
+    );
+}
+
+#[test]
 fn a_full_disk_of_rank_0_ends_all_ranks() {
     let classifier = Classifier::new();
     let run = classifier.run("full");
