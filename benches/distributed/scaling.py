@@ -1,6 +1,6 @@
 """Weak scaling of training on ranks: measured with two ranks on this machine, computed for more.
 
-    benches/distributed/scaling.py target/release/sedet [--torch PYTHON] [--rounds N]
+    benches/distributed/scaling.py target/release/sedet [--torch PYTHON] [--rounds N] [--size PIXELS]
 
 Measured, one thread for each process, in turn in each round: two independent trainings at the same time, and one
 training on two ranks (mpirun). The efficiency is the throughput of the ranks divided by the sum of the independent ones:
@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-STEPS = 24
+STEPS = 16
 SKIPPED = 4  # the first steps fill caches
 BACKBONE = "se-resnet50"
 MPI = {
@@ -31,10 +31,10 @@ MPI = {
 }
 
 
-def command(sedet, data, output):
+def command(sedet, data, output, size):
     return [sedet, "train", "--dataset", data, "--config", "small", "--backbone", BACKBONE, "--output", output,
             "--batch-size", "2", "--device", "cpu", "--set", f"train.max_iterations={STEPS}", "--set", "train.log_every=1",
-            "--set", "loader.threads=1", "--set", "input.min_size=256", "--set", "input.max_size=256",
+            "--set", "loader.threads=1", "--set", f"input.min_size={size}", "--set", f"input.max_size={size}",
             "--set", "augment.min_sizes=[]", "--set", "model.width=1.0", "--quiet"]
 
 
@@ -53,18 +53,18 @@ def run_all(commands, env):
             sys.exit(errors.decode())
 
 
-def measure(sedet, rounds):
+def measure(sedet, rounds, size):
     env = {**os.environ, **MPI}
     result = []
     with tempfile.TemporaryDirectory() as directory:
         data = f"{directory}/data"
         subprocess.run([sedet, "data", "shapes", "--output", data, "--train-images", "120", "--val-images", "2",
-                        "--long-side", "256", "--quiet"], check=True)
+                        "--long-side", str(size), "--quiet"], check=True)
         for number in range(rounds):
             runs = [f"{directory}/{number}-{name}" for name in ("a", "b", "ranks")]
-            independent = [["taskset", "-c", str(core), *command(sedet, data, run)] for core, run in enumerate(runs[:2])]
+            independent = [["taskset", "-c", str(core), *command(sedet, data, run, size)] for core, run in enumerate(runs[:2])]
             run_all(independent, env)
-            run_all([["mpirun", "-n", "2", *command(sedet, data, runs[2])]], env)
+            run_all([["mpirun", "-n", "2", *command(sedet, data, runs[2], size)]], env)
             alone = [step_seconds(run) for run in runs[:2]]
             together = step_seconds(runs[2])
             efficiency = 2 / together / sum(1 / seconds for seconds in alone)
@@ -79,12 +79,12 @@ import os, statistics, sys, time, torch, torchvision
 torch.set_num_threads(1)
 torch.manual_seed(0)
 model = torchvision.models.detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=7,
-    min_size=256, max_size=256, trainable_backbone_layers=5)
+    min_size=SIZE, max_size=SIZE, trainable_backbone_layers=5)
 if "RANK" in os.environ:
     torch.distributed.init_process_group("gloo")
     model = torch.nn.parallel.DistributedDataParallel(model)
 optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-images = [torch.rand(3, 256, 256) for _ in range(2)]
+images = [torch.rand(3, SIZE, SIZE) for _ in range(2)]
 boxes = torch.tensor([[20., 20., 90., 110.], [100., 60., 200., 220.]])
 targets = [{"boxes": boxes, "labels": torch.tensor([1, 2])} for _ in images]
 times = []
@@ -99,11 +99,11 @@ open(sys.argv[1] + os.environ.get("RANK", ""), "w").write(str(statistics.median(
 '''
 
 
-def measure_torch(python, rounds):
+def measure_torch(python, rounds, size):
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as directory:
         script = f"{directory}/train.py"
-        Path(script).write_text(TORCH)
+        Path(script).write_text(TORCH.replace("SIZE", str(size)))
         seconds = lambda name: float(Path(f"{directory}/{name}").read_text())
         for number in range(rounds):
             run_all([["taskset", "-c", str(core), python, script, f"{directory}/{name}"] for core, name in enumerate("ab")], env)
@@ -133,12 +133,13 @@ def main():
     parser.add_argument("sedet")
     parser.add_argument("--torch", metavar="PYTHON")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=256, help="sides of the images")
     parser.add_argument("--gradients", type=float, default=175e6, help="bytes of the gradients (SE-ResNet-50 FPN)")
     args = parser.parse_args()
     sedet = str(Path(args.sedet).resolve())
-    result = measure(sedet, args.rounds)
+    result = measure(sedet, args.rounds, args.size)
     if args.torch:
-        measure_torch(args.torch, args.rounds)
+        measure_torch(args.torch, args.rounds, args.size)
     simulate(statistics.median(alone for alone, _, _ in result), args.gradients)
 
 

@@ -25,7 +25,6 @@ pub struct GradientSum<'r, M> {
 }
 
 /// The gradients of a batch as one row of numbers, in the order of the parameters.
-#[derive(Default)]
 struct Flat {
     values: Vec<f32>,
     parameters: Vec<Parameter>,
@@ -66,8 +65,7 @@ impl<'r, M: Module> GradientSum<'r, M> {
             }
             return Ok(());
         }
-        let flat = Flat::of(model, gradients.as_ref());
-        drop(gradients);
+        let flat = Flat::of(model, gradients);
         let flags: Vec<u8> = flat
             .parameters
             .iter()
@@ -145,29 +143,35 @@ fn ranges(len: usize, parts: usize) -> Vec<(usize, usize)> {
 
 impl Flat {
     /// Returns the gradients of a batch; none if there is no batch.
-    fn of<M: Module>(model: &M, gradients: Option<&GradientsParams>) -> Self {
+    fn of<M: Module>(model: &M, gradients: Option<GradientsParams>) -> Self {
         let mut visitor = Flatten {
             gradients,
-            flat: Self::default(),
+            // With frozen parameters more than is needed. A row that grows would be copied several times.
+            flat: Self {
+                values: Vec::with_capacity(model.num_params()),
+                parameters: Vec::new(),
+            },
         };
         model.visit(&mut visitor);
         visitor.flat
     }
 }
 
-struct Flatten<'g> {
-    gradients: Option<&'g GradientsParams>,
+struct Flatten {
+    gradients: Option<GradientsParams>,
     flat: Flat,
 }
 
-impl ModuleVisitor for Flatten<'_> {
+impl ModuleVisitor for Flatten {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
         if !tensor.is_require_grad() {
             return;
         }
         let size = tensor.shape().num_elements();
-        let gradient = self.gradients.and_then(|all| all.get::<D>(param.id));
+        // Removed, because a gradient with another owner would be copied once more.
+        let gradients = self.gradients.as_mut();
+        let gradient = gradients.and_then(|all| all.remove::<D>(param.id));
         self.flat.parameters.push(Parameter {
             size,
             has_gradient: gradient.is_some(),
@@ -307,7 +311,7 @@ mod tests {
                 sum.add(&model, gradients).unwrap();
             }
             let sum = sum.finish(&model).unwrap();
-            let flat = Flat::of(&model, Some(&sum));
+            let flat = Flat::of(&model, Some(sum));
             let bits = flat.values.iter().map(|value| value.to_bits());
             let flags = flat.parameters.iter().map(|p| p.has_gradient);
             (bits.collect(), flags.collect())
