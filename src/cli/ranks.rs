@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sedet_core::distributed::{Failure, Ranks, crc32c};
-use sedet_core::weights::load::weights_file;
+use sedet_core::weights::load::all_files;
 
 #[cfg(feature = "mpi")]
 use super::console::{self, problem};
@@ -71,9 +71,12 @@ pub(super) fn check_same_inputs(checkpoint: &Path, fingerprint: &str) -> anyhow:
     if ranks.is_alone() {
         return Ok(());
     }
-    let path = weights_file(checkpoint)?;
-    let weights = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    ranks.check_same("checkpoint (checksum)", format!("{:08x}", crc32c(&weights)))?;
+    let mut checksums = String::new();
+    for path in all_files(checkpoint)? {
+        let weights = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        checksums += &format!("{:08x}\n", crc32c(&weights));
+    }
+    ranks.check_same("checkpoint (checksum)", checksums)?;
     Ok(ranks.check_same("dataset (fingerprint)", fingerprint)?)
 }
 

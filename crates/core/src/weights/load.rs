@@ -1,11 +1,13 @@
 //! Loading of weights from a sedet checkpoint or a third-party file.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::import::{self, ImportError, ImportOptions, ImportReport, is_variance};
 use super::layouts::Layout;
 use super::parameters::NamedTensors;
+use super::third_party::shards;
 use sedet_data::text::count;
 
 pub use super::import::LoadedWeights;
@@ -35,6 +37,20 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, LoadError> {
         .ok_or_else(|| LoadError::NoCheckpoint {
             path: path.to_path_buf(),
         })
+}
+
+/// Returns the files that weights consist of: the file itself, and all that an index lists.
+///
+/// # Errors
+/// A directory without a checkpoint, or an index that cannot be read.
+pub fn all_files(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let path = weights_file(path)?;
+    let Some(index) = shards::index_of(&path) else {
+        return Ok(vec![path]);
+    };
+    let listed = shards::listed(&index).map_err(ImportError::from)?;
+    let files: BTreeSet<PathBuf> = listed.into_values().chain([index]).collect();
+    Ok(files.into_iter().collect())
 }
 
 /// The error of reading weights; every message names the file.
@@ -220,6 +236,28 @@ fn check_values(weights: &NamedTensors) -> Result<(), (String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_in_several_files_are_all_of_them_and_their_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let index = path("model.safetensors.index.json");
+        let files = [
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+        ];
+        let text = format!(
+            r#"{{"weight_map": {{"a": "{}", "b": "{}", "c": "{}"}}}}"#,
+            files[1], files[0], files[1]
+        );
+        std::fs::write(&index, text).unwrap();
+        let expected = [path(files[0]), path(files[1]), index.clone()];
+        for given in [&index, &path(files[1])] {
+            assert_eq!(all_files(given).unwrap(), expected);
+        }
+        let alone = path("best.safetensors");
+        assert_eq!(all_files(&alone).unwrap(), [alone]);
+    }
 
     #[test]
     fn the_directory_of_a_run_denotes_its_best_checkpoint() {

@@ -9,7 +9,7 @@ mod numpy_pickle;
 mod other;
 mod pytorch;
 mod safetensors;
-mod shards;
+pub(super) mod shards;
 
 use std::collections::BTreeMap;
 use std::fmt;

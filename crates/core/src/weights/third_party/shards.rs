@@ -23,7 +23,7 @@ struct Index {
 }
 
 /// Returns the index that a path denotes: an index itself, or that of a file which is one of several.
-pub(super) fn index_of(path: &Path) -> Option<PathBuf> {
+pub(in crate::weights) fn index_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     if name.ends_with(INDEX) {
         return Some(path.to_path_buf());
@@ -35,38 +35,55 @@ pub(super) fn index_of(path: &Path) -> Option<PathBuf> {
     (is_number(count) && is_number(number) && index.is_file()).then_some(index)
 }
 
-/// Returns the files that an index lists and their tensors.
-pub(super) fn open(index: &Path) -> Result<(Vec<File>, Tensors), ThirdPartyError> {
-    let bad = |reason: String| ThirdPartyError::Format {
+fn bad(index: &Path, reason: String) -> ThirdPartyError {
+    ThirdPartyError::Format {
         path: index.to_path_buf(),
         format: "safetensors index",
         reason,
-    };
-    let read_error = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| ThirdPartyError::Read { path, source }
-    };
+    }
+}
+
+fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> ThirdPartyError {
+    let path = path.to_path_buf();
+    move |source| ThirdPartyError::Read { path, source }
+}
+
+/// Returns the path of the file of each tensor by its name.
+pub(in crate::weights) fn listed(
+    index: &Path,
+) -> Result<BTreeMap<String, PathBuf>, ThirdPartyError> {
     let mut text = Vec::new();
     let file = File::open(index).map_err(read_error(index))?;
     file.take(MAX_INDEX_BYTES + 1)
         .read_to_end(&mut text)
         .map_err(read_error(index))?;
     if text.len() as u64 > MAX_INDEX_BYTES {
-        return Err(bad(format!("more than {MAX_INDEX_BYTES} bytes")));
+        return Err(bad(index, format!("more than {MAX_INDEX_BYTES} bytes")));
     }
-    let Index { weight_map } = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
-    let names: BTreeSet<&String> = weight_map.values().collect();
-    let (mut files, mut tensors) = (Vec::new(), Tensors::new());
-    for name in names {
+    let Index { weight_map } =
+        serde_json::from_slice(&text).map_err(|e| bad(index, e.to_string()))?;
+    let beside = |(tensor, name): (String, String)| {
         // An index is data: it names files beside it only.
-        if Path::new(name).file_name() != Some(name.as_ref()) {
-            return Err(bad(format!("'{name}' is not the name of a file beside it")));
+        if Path::new(&name).file_name() == Some(name.as_ref()) {
+            Ok((tensor, index.with_file_name(name)))
+        } else {
+            let reason = format!("'{name}' is not the name of a file beside it");
+            Err(bad(index, reason))
         }
-        let path = index.with_file_name(name);
-        let mut file = File::open(&path).map_err(read_error(&path))?;
-        let mut found = safetensors::tensors(&path, &mut file, files.len())?;
-        let listed = weight_map.iter().filter(|(_, file)| *file == name);
-        for (tensor, _) in listed {
+    };
+    weight_map.into_iter().map(beside).collect()
+}
+
+/// Returns the files that an index lists and their tensors.
+pub(super) fn open(index: &Path) -> Result<(Vec<File>, Tensors), ThirdPartyError> {
+    let listed = listed(index)?;
+    let paths: BTreeSet<&PathBuf> = listed.values().collect();
+    let (mut files, mut tensors) = (Vec::new(), Tensors::new());
+    for path in paths {
+        let mut file = File::open(path).map_err(read_error(path))?;
+        let mut found = safetensors::tensors(path, &mut file, files.len())?;
+        let of_file = listed.iter().filter(|(_, file)| *file == path);
+        for (tensor, _) in of_file {
             let entry = found
                 .remove(tensor)
                 .ok_or_else(|| ThirdPartyError::Tensor {
@@ -79,7 +96,7 @@ pub(super) fn open(index: &Path) -> Result<(Vec<File>, Tensors), ThirdPartyError
         files.push(file);
     }
     if files.is_empty() {
-        return Err(bad("it lists no tensors".into()));
+        return Err(bad(index, "it lists no tensors".into()));
     }
     Ok((files, tensors))
 }
