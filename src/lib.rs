@@ -29,7 +29,7 @@
 //! Using models:
 //! - [`model`]: [`Model`] loads a checkpoint or a third-party weights file, predicts, evaluates and records SE gates.
 //! - [`weights`]: checkpoints, import of third-party files, export to other libraries and to ONNX.
-//! - [`excitation`]: statistics of SE gates. [`render`]: annotated images, charts and figures. [`report`]: the files of
+//! - [`excitation`]: statistics of SE gates. [`explanation`]: why a detection or a class has its score. [`render`]: annotated images, charts and figures. [`report`]: the files of
 //!   an evaluation.
 //! - [`device`]: CPU, wgpu and CUDA devices. [`mod@bench`]: time and memory of a network on this machine.
 //!
@@ -51,8 +51,8 @@
 //! several processes.
 
 pub use sedet_core::{
-    backbones, bench, classification, config, detection, device, distributed, excitation, memory,
-    model, render, report, train, weights,
+    backbones, bench, classification, config, detection, device, distributed, excitation,
+    explanation, memory, model, render, report, train, weights,
 };
 pub use sedet_data::{
     DataError, annotations, atomic, boxes, curation, datasets, eval, images, loading, pickle,

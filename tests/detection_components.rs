@@ -494,9 +494,9 @@ fn detections_agree_with_more_than_a_hundred_candidates_and_with_none() {
     );
     for (image, found) in found.iter().enumerate() {
         let key = |what: &str| format!("detections.{what}_{image}");
-        let all: Vec<BoxXyxy> = found.iter().map(|d| d.box_in_input).collect();
-        let scores: Vec<f32> = found.iter().map(|d| d.score).collect();
-        let labels: Vec<i64> = found.iter().map(|d| d.label as i64 + 1).collect();
+        let all: Vec<BoxXyxy> = found.iter().map(|(d, _)| d.box_in_input).collect();
+        let scores: Vec<f32> = found.iter().map(|(d, _)| d.score).collect();
+        let labels: Vec<i64> = found.iter().map(|(d, _)| d.label as i64 + 1).collect();
         assert_close("boxes", &flat(&all), &fixture.floats(&key("boxes")), 1e-5);
         assert_close("scores", &scores, &fixture.floats(&key("scores")), 1e-6);
         assert_eq!(labels, fixture.ints(&key("labels")));

@@ -7,22 +7,21 @@ use std::sync::Arc;
 
 use burn::module::Module as _;
 use burn::tensor::{Device, Tensor};
-use common::command::{fails_with, is_wrong_usage, sedet, text};
+use common::command::{fails_with, is_wrong_usage, sedet, succeeds, text};
 use common::images::write_cifar;
+use common::networks::tiny;
 use common::{Fixture, assert_close, fixture_path, values};
 use image::RgbImage;
 use sedet::annotations::layout::Split;
 use sedet::backbones::{BackboneConfig, zoo};
 use sedet::boxes::BoxXyxy;
-use sedet::classification::classifier::ClassifierConfig;
 use sedet::datasets::detection::DetectionDataset;
 use sedet::datasets::registry::AnyDatasetName;
 use sedet::excitation::{Excitation, se_blocks};
 use sedet::loading::transforms::Preprocess;
-use sedet::model::{Model, ModelSpec, Network, Task};
+use sedet::model::{Model, Network, Task};
 use sedet::nn::recording::{Depth, record};
 use sedet::nn::se::SePosition;
-use sedet::weights::checkpoint::{Checkpoint, Precision};
 use sedet::weights::parameters::named_tensors;
 
 /// Returns the network at the smallest width multiplier at which its groups divide its channels.
@@ -238,37 +237,6 @@ fn tiny_classifier(name: &str) -> Model {
     let path = directory.path().join("a.safetensors");
     tiny(name, &path);
     Model::load(&path, &Device::flex()).unwrap()
-}
-
-/// Saves a checkpoint of a narrow network with random weights.
-fn tiny(name: &str, path: &Path) {
-    let device = Device::flex();
-    device.seed(7);
-    let mut network = zoo::network(name).unwrap();
-    *network.backbone.common_mut().width_multiplier = 0.5;
-    let network = ClassifierConfig::new(network.backbone, 10);
-    let preprocess = Preprocess {
-        min_size: 32,
-        max_size: 32,
-        size_divisor: 1,
-        ..Preprocess::torchvision()
-    };
-    let checkpoint = Checkpoint {
-        spec: ModelSpec::classifier(network.clone(), preprocess, []),
-        progress: None,
-        weights: named_tensors(&network.init(&device)),
-        optimizer: Default::default(),
-        ema: Default::default(),
-    };
-    checkpoint.save(path, Precision::Full).unwrap();
-}
-
-fn succeeds(arguments: &[&str]) -> (String, String) {
-    let output = sedet(arguments);
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
-    (stdout, stderr)
 }
 
 #[test]

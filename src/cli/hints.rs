@@ -22,6 +22,7 @@ use sedet_core::device::{Backend, DeviceError};
 use sedet_core::distributed::DistributedError;
 use sedet_core::excitation::ExcitationError;
 use sedet_core::excitation::selection::SelectionError;
+use sedet_core::explanation::ExplanationError;
 use sedet_core::model::{ModelError, Task};
 use sedet_core::train::RunError;
 use sedet_core::train::ablation::AblationError;
@@ -90,6 +91,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().map(transfer_hint),
     |cause| cause.downcast_ref().and_then(ground_truth_hint),
     |cause| cause.downcast_ref().and_then(excitation),
+    |cause| cause.downcast_ref().and_then(explanation),
 ];
 
 fn advised(error: &Advised) -> Option<String> {
@@ -344,6 +346,7 @@ fn model(error: &ModelError) -> Option<String> {
         ModelError::Data(inner) => hint_of(inner),
         ModelError::Evaluation(inner) => hint_of(inner),
         ModelError::NoUsableImage { .. } => Some(REPLACE_IMAGES.to_string()),
+        ModelError::Explanation(inner) => hint_of(inner),
         ModelError::WrongTask { required, .. } => Some(match required {
             Task::Detection => {
                 "a classifier needs classes: a directory with one subdirectory per class, \
@@ -1081,6 +1084,16 @@ fn excitation(error: &ExcitationError) -> Option<String> {
     (*error == ExcitationError::NoBlocks).then(|| {
         "use a network with SE blocks (names that start with `se` in `sedet models`)".to_owned()
     })
+}
+
+fn explanation(error: &ExplanationError) -> Option<String> {
+    match error {
+        ExplanationError::Reduced => Some("omit --precision".to_owned()),
+        ExplanationError::OtherNetwork(_) => {
+            Some("measure this network: sedet excite --dataset DATASET".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// Attaches a hint to an error that is created in `cli`.

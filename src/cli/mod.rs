@@ -14,6 +14,7 @@ mod documentation;
 mod environment;
 mod eval;
 mod excite;
+mod explain;
 mod hints;
 mod inputs;
 mod launch;
@@ -142,6 +143,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Measure SE gates over a dataset or for one image
     Excite(excite::ExciteArgs),
+    /// Explain a detection or a class: activation maps and effects of SE gates
+    Explain(explain::ExplainArgs),
     /// Open the viewer: images, detections, errors, SE gates, training curves
     #[cfg(feature = "viewer")]
     View(view::ViewArgs),
@@ -278,6 +281,7 @@ fn run(cli: Cli) -> ExitCode {
             Command::Ablate(args) => ablate::run(args),
             Command::Eval(args) => eval::run(args),
             Command::Excite(args) => excite::run(args),
+            Command::Explain(args) => explain::run(args),
             #[cfg(feature = "viewer")]
             Command::View(args) => view::run(args),
             Command::Predict(args) => predict::run(args),

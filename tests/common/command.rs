@@ -46,3 +46,12 @@ fn exits_with(code: i32, arguments: &[&str], parts: &[&str]) {
 pub fn text(path: &Path) -> String {
     path.display().to_string()
 }
+
+/// Asserts that the command succeeds and returns what it prints on stdout and stderr.
+pub fn succeeds(arguments: &[&str]) -> (String, String) {
+    let output = sedet(arguments);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
+    (stdout, stderr)
+}

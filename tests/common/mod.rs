@@ -4,6 +4,7 @@
 pub mod command;
 pub mod http_server;
 pub mod images;
+pub mod networks;
 pub mod runs;
 pub mod small_cifar;
 pub mod third_party;

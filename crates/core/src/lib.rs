@@ -9,6 +9,7 @@ pub mod device;
 pub mod device_check;
 pub mod distributed;
 pub mod excitation;
+pub mod explanation;
 pub mod memory;
 pub mod model;
 pub mod render;

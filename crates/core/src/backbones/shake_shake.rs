@@ -530,14 +530,16 @@ impl ShakeShake {
     }
 }
 
-/// On an autodiff device the mixing coefficients are drawn from the device's random numbers: seed them
+/// In training, where input and parameters are on an autodiff device, the mixing coefficients are drawn from the device's random numbers: seed them
 /// with [`Device::seed`](burn::tensor::Device::seed) for a repeatable step.
 impl Backbone for ShakeShake {
     const PARTS: usize = 4;
 
     fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
         let device = x.device();
-        let mixings = if device.is_autodiff() {
+        // Parameters of a network in evaluation mode are not on an autodiff device, whatever `x` is.
+        let is_training = device.is_autodiff() && self.conv1.weight.val().device().is_autodiff();
+        let mixings = if is_training {
             self.draw(part, x.dims()[0], &device)
         } else {
             Vec::new()

@@ -134,7 +134,15 @@ impl Classifier {
     }
 
     fn logits(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let features = self.pool(self.backbone.forward_features(pixels, self.frozen));
+        self.logits_of_map(self.backbone.forward_features(pixels, self.frozen))
+    }
+
+    /// Computes class logits from the last feature map of the backbone.
+    ///
+    /// # Shapes
+    /// `[batch, channels, height, width]` to `[batch, classes]`.
+    pub(crate) fn logits_of_map(&self, map: Tensor<4>) -> Tensor<2> {
+        let features = self.pool(map);
         let features = match self.hidden.as_slice() {
             [] => self.dropout.forward(features),
             hidden => hidden.iter().fold(features, |x, layer| {

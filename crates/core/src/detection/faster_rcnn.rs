@@ -648,29 +648,62 @@ impl FasterRcnn {
     }
 
     fn detect_here(&self, batch: ImageBatch) -> Vec<Vec<Detection>> {
-        let sizes = batch.input_sizes.clone();
-        let (features, proposals) = self.first_stage(batch);
+        let maps = self.feature_maps(batch.pixels.clone());
+        let images = self.detections_of_maps(maps, &batch).into_iter();
+        images
+            .map(|found| found.into_iter().map(|(found, _)| found).collect())
+            .collect()
+    }
+
+    /// Returns the detections of [`detect`](Self::detect), each with the proposal that it refines, from C2..C5 of the
+    /// batch.
+    pub(crate) fn detections_of_maps(
+        &self,
+        maps: Vec<Tensor<4>>,
+        batch: &ImageBatch,
+    ) -> Vec<Vec<(Detection, BoxXyxy)>> {
+        let (features, proposals) = self.first_stage(self.fpn.forward(maps), batch);
         if proposals.iter().all(Vec::is_empty) {
             return vec![Vec::new(); proposals.len()];
         }
-        let pooled = self.pool(&features, &proposals);
         detections(
             &self.config.roi_heads,
-            self.box_head.forward_levels(pooled),
+            self.box_head
+                .forward_levels(self.pool(&features, &proposals)),
             &proposals,
-            &sizes,
+            &batch.input_sizes,
         )
+    }
+
+    /// Computes the class logits of a proposal of a single image, background first, from P2..P5. The proposal is a
+    /// constant, as in training.
+    ///
+    /// # Shapes
+    /// The result is `[1, num_classes + 1]`.
+    pub(crate) fn class_logits(&self, levels: &[Tensor<4>], proposal: BoxXyxy) -> Tensor<2> {
+        let pooled = self.pool(levels, &[vec![proposal]]);
+        self.box_head.forward_levels(pooled).class_logits
+    }
+
+    /// Returns the index of the level, 0 for P2, that a proposal is pooled from.
+    pub(crate) fn level_of(&self, proposal: BoxXyxy) -> usize {
+        let pooler = &self.config.roi_heads.pooler;
+        pooler.level_of(proposal, self.pyramid_parts.len())
     }
 
     /// Returns the proposals of every image in input pixels, by decreasing score.
     pub fn proposals(&self, batch: ImageBatch) -> Vec<Vec<BoxXyxy>> {
-        self.first_stage(batch).1
+        let features = self.features(batch.pixels.clone());
+        self.first_stage(features, &batch).1
     }
 
     /// Returns P2..P6 and the proposals of inference.
-    fn first_stage(&self, batch: ImageBatch) -> (Vec<Tensor<4>>, Vec<Vec<BoxXyxy>>) {
+    fn first_stage(
+        &self,
+        features: Vec<Tensor<4>>,
+        batch: &ImageBatch,
+    ) -> (Vec<Tensor<4>>, Vec<Vec<BoxXyxy>>) {
         let [_, _, height, width] = batch.pixels.dims();
-        let features = self.features(batch.pixels);
         let levels = self.with_anchors(features, ImageSize::new(height, width));
         let proposals = proposals(
             &self.config.rpn,

@@ -374,13 +374,14 @@ pub fn roi_losses(
     }
 }
 
-/// Returns the detections of every image by decreasing score; torchvision's `postprocess_detections`.
+/// Returns the detections of every image by decreasing score; torchvision's `postprocess_detections`. Each comes with the
+/// proposal that it refines, the region of which the box head computed its score.
 pub fn detections(
     config: &RoiHeadsConfig,
     output: BoxHeadOutput,
     proposals: &[Vec<BoxXyxy>],
     input_sizes: &[ImageSize],
-) -> Vec<Vec<Detection>> {
+) -> Vec<Vec<(Detection, BoxXyxy)>> {
     let [_, classes] = output.class_logits.dims();
     let regressors = output.box_deltas.dims()[1] / 4;
     let scores = host(softmax(output.class_logits, 1));
@@ -391,6 +392,7 @@ pub fn detections(
         .zip(input_sizes)
         .map(|(proposals, size)| {
             let (mut boxes, mut found, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+            let mut refined = Vec::new();
             for proposal in proposals {
                 for class in 1..classes {
                     let score = scores[row * classes + class];
@@ -402,6 +404,7 @@ pub fn detections(
                             boxes.push(b);
                             found.push(score);
                             groups.push(class - 1);
+                            refined.push(*proposal);
                         }
                     }
                 }
@@ -410,10 +413,13 @@ pub fn detections(
             let mut kept = nms(&boxes, &found, &groups, config.nms_threshold);
             kept.truncate(config.max_detections);
             kept.into_iter()
-                .map(|i| Detection {
-                    box_in_input: boxes[i],
-                    label: groups[i],
-                    score: found[i],
+                .map(|i| {
+                    let detection = Detection {
+                        box_in_input: boxes[i],
+                        label: groups[i],
+                        score: found[i],
+                    };
+                    (detection, refined[i])
                 })
                 .collect()
         })

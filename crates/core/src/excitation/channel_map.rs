@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use burn::tensor::Tensor;
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
 /// The tolerance of rounding, in cells.
@@ -73,6 +74,23 @@ impl Placement {
                 input.width,
                 frame.width,
             ),
+        }
+    }
+
+    /// Returns a feature map without the cells in the padding.
+    ///
+    /// # Shapes
+    /// `map` is `[1, 1, height, width]`.
+    pub(crate) fn cut(&self, map: Tensor<4>) -> ChannelMap {
+        let [_, _, height, width] = map.dims();
+        let cells = self.cells(ImageSize::new(height, width));
+        let (height, width) = (cells.rows.len(), cells.columns.len());
+        let cut = map.slice([0..1, 0..1, cells.rows, cells.columns]);
+        ChannelMap {
+            height,
+            width,
+            values: cut.into_data().iter::<f32>().collect(),
+            box_in_seen: cells.box_in_seen,
         }
     }
 

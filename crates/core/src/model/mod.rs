@@ -1,4 +1,4 @@
-//! Trained models: loading, prediction, evaluation and the recording of SE gates.
+//! Trained models: loading, prediction, evaluation, the recording of SE gates and explanations of scores.
 //!
 //! A [`Model`] is a detector or a classifier with everything that is needed to use it. [`Model::load`] loads it
 //! from a sedet checkpoint or a third-party file; its description is a [`ModelSpec`].
@@ -21,6 +21,7 @@ mod classify;
 mod dataset;
 mod detect;
 mod excitation;
+mod explain;
 mod recording;
 
 use std::ops::ControlFlow;
@@ -36,6 +37,7 @@ pub use dataset::{Dataset, ground_truth, without_skipped};
 pub(crate) use detect::all_skipped;
 pub use detect::{DatasetDetections, ImageDetection};
 pub use excitation::{ImageChoice, MeasuredGates};
+pub use explain::{ExplainedImage, Explanation, ReplacedGate, Subject};
 pub use recording::{BlockRecording, Recording, gates_csv};
 
 pub use crate::excitation::ChannelMap;
@@ -48,6 +50,7 @@ use crate::classification::classifier::Classifier;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::distributed::{DistributedError, Ranks};
 use crate::excitation::ExcitationError;
+use crate::explanation::ExplanationError;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load::{LoadError, LoadedWeights, load_weights, weights_file};
 use crate::weights::parameters::{NamedTensors, ParameterError, load_tensors};
@@ -125,6 +128,9 @@ pub enum ModelError {
         /// The problem.
         source: ExcitationError,
     },
+    /// A score that cannot be explained.
+    #[error(transparent)]
+    Explanation(#[from] ExplanationError),
     /// A network whose layers can't be listed for the reference input size.
     #[error("{}: {source}", path.display())]
     TooSmall {
@@ -237,6 +243,8 @@ pub struct Model {
     /// The file that it comes from, for messages.
     path: PathBuf,
     device: Device,
+    /// That of the multiplications.
+    precision: ComputePrecision,
     /// The processes between which the images of a dataset are divided.
     ranks: Ranks,
 }
@@ -295,6 +303,7 @@ impl Model {
             spec,
             path: path.to_path_buf(),
             device: device.clone(),
+            precision: ComputePrecision::F32,
             ranks: Ranks::alone(),
         }
     }
@@ -316,6 +325,7 @@ impl Model {
     pub fn with_precision(self, precision: ComputePrecision) -> Self {
         Self {
             network: self.network.folded(precision),
+            precision: precision.or_f32(),
             ..self
         }
     }

@@ -87,18 +87,10 @@ impl BlockRecording {
     /// `map` is `[1, channels, height, width]`.
     fn cut(&self, map: &Tensor<4>, channel: usize) -> ChannelMap {
         let [_, _, height, width] = map.dims();
-        let cells = self.placement.cells(ImageSize::new(height, width));
-        let (height, width) = (cells.rows.len(), cells.columns.len());
-        let channel = channel..channel + 1;
-        let cut = map
+        let map = map
             .clone()
-            .slice([0..1, channel, cells.rows, cells.columns]);
-        ChannelMap {
-            height,
-            width,
-            values: cut.into_data().iter::<f32>().collect(),
-            box_in_seen: cells.box_in_seen,
-        }
+            .slice([0..1, channel..channel + 1, 0..height, 0..width]);
+        self.placement.cut(map)
     }
 }
 
@@ -151,7 +143,7 @@ impl Model {
     }
 
     /// Returns where an image of this size is in the network's input.
-    fn placement(&self, image: ImageSize) -> Placement {
+    pub(super) fn placement(&self, image: ImageSize) -> Placement {
         let preprocess = &self.spec.preprocess;
         let input = preprocess.input_size(image);
         let divisor = self.spec.size_divisor().max(1);

@@ -3,12 +3,14 @@
 //! - [`palette`]: class colors and the color scale of values.
 //! - [`boxes`]: detections and annotations on an image, as pixels or as SVG.
 //! - [`feature_maps`]: feature maps of single channels over an image.
+//! - [`explanation`]: class activation maps with a color bar, and channels in a box.
 //! - [`plots`]: precision-recall and training curves, confusion matrices, reliability diagrams, gates of SE
 //!   blocks.
 //! - [`save`]: saving of images in the format of the file extension.
 
 pub mod boxes;
 mod canvas;
+pub mod explanation;
 pub mod feature_maps;
 pub mod palette;
 pub mod plots;

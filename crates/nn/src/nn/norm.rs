@@ -110,10 +110,13 @@ impl Norm {
         self.config.epsilon
     }
 
-    /// Returns whether `x` is normalized by the statistics of its batch: the layer is trained, and `x` is
-    /// on an autodiff device.
+    /// Returns whether `x` is normalized by the statistics of its batch: the layer is trained, and `x` and its
+    /// parameters are on an autodiff device. Parameters of a network in evaluation mode are not, so that a gradient for a
+    /// feature map of such a network is that of the function that it computes in evaluation.
     pub(super) fn follows_batch(&self, x: &Tensor<4>) -> bool {
-        self.config.kind == NormKind::Batch && x.device().is_autodiff()
+        self.config.kind == NormKind::Batch
+            && x.device().is_autodiff()
+            && self.weight.val().device().is_autodiff()
     }
 
     /// Returns whether the layer is part of the convolution before it.
@@ -140,7 +143,7 @@ impl Norm {
 
     /// Computes `norm(x) + residual`, then ReLU if `with_relu`.
     ///
-    /// Batch statistics are used only if the layer is trained and `x` is on an autodiff device.
+    /// Batch statistics are used only if the layer is trained, and `x` and the parameters are on an autodiff device.
     ///
     /// # Shapes
     /// `x`, `residual` and the result: `[batch, channels, height, width]`

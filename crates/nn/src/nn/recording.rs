@@ -1,8 +1,8 @@
-//! Recording of gates and feature maps of SE units.
+//! Recording of gates and feature maps of SE units, and forward passes with other gates.
 //!
 //! Inside [`record`], every [`SeUnit`](super::se::SeUnit) that runs on this thread is recorded, in the
-//! order of the forward pass. Networks need no support for it. Outside, a unit checks one thread-local
-//! flag.
+//! order of the forward pass; inside [`edit_gates`] it applies other gates than its own. Networks need no support
+//! for either. Outside, a unit checks two thread-local flags.
 
 use std::cell::RefCell;
 
@@ -43,8 +43,18 @@ struct Recorder {
     units: Vec<RecordedUnit>,
 }
 
+/// The function of [`edit_gates`].
+type Edit = Box<dyn FnMut(usize, Tensor<4>) -> Tensor<4> + Send>;
+
+struct Editor {
+    edit: Edit,
+    /// The number of units that have run.
+    units: usize,
+}
+
 thread_local! {
     static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
+    static EDITOR: RefCell<Option<Editor>> = const { RefCell::new(None) };
 }
 
 /// Removes the recorder when dropped, also when a forward pass panics.
@@ -86,8 +96,53 @@ pub fn record<T>(depth: Depth, work: impl FnOnce() -> T) -> (T, Vec<RecordedUnit
     (result, session.end())
 }
 
+/// Restores the outer editor when dropped, also when a forward pass panics.
+struct Editing {
+    outer: Option<Editor>,
+}
+
+impl Drop for Editing {
+    fn drop(&mut self) {
+        EDITOR.set(self.outer.take());
+    }
+}
+
+/// Runs `work` on this thread with other gates: `edit` receives the number of each SE unit in the order of its calls,
+/// from 0, and its gates, and returns the gates that it applies. A recording has these.
+///
+/// This is how gates become variables of a gradient (`edit` adds zeros that require one), and how a channel is switched
+/// off (`edit` replaces its gate). Inside another call, only the inner function is applied.
+///
+/// # Shapes
+/// `edit` receives and returns gates as in [`RecordedUnit::gates`].
+pub fn edit_gates<T>(
+    edit: impl FnMut(usize, Tensor<4>) -> Tensor<4> + Send + 'static,
+    work: impl FnOnce() -> T,
+) -> T {
+    let editor = Editor {
+        edit: Box::new(edit),
+        units: 0,
+    };
+    let _editing = Editing {
+        outer: EDITOR.replace(Some(editor)),
+    };
+    work()
+}
+
+/// Returns the gates that a unit applies, given those that it has computed.
+pub(super) fn edited(gates: Tensor<4>) -> Tensor<4> {
+    EDITOR.with_borrow_mut(|editor| match editor {
+        Some(editor) => {
+            let unit = editor.units;
+            editor.units += 1;
+            (editor.edit)(unit, gates)
+        }
+        None => gates,
+    })
+}
+
 /// Runs a forward pass on a thread of rayon's pool, where the CPU kernels compute, with the recording, the
-/// [`autocast`] and the [`keeping_statistics`](super::norm::keeping_statistics) of this thread. On other devices than the CPU, `work` runs on this thread.
+/// [`edit_gates`], the [`autocast`] and the [`keeping_statistics`](super::norm::keeping_statistics) of this thread. On other devices than the CPU, `work` runs on this thread.
 ///
 /// A kernel that is called from outside of the pool wakes a thread of the pool and is woken by it: 20 us for
 /// each of the hundred kernels of a classifier, measured with two threads.
@@ -95,16 +150,19 @@ pub fn on_thread_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send)
     if *device != Device::flex() {
         return work();
     }
-    let recorder = RECORDER.take();
+    let own = (RECORDER.take(), EDITOR.take());
     let shared = replace_shared(SharedPass::default());
     let precision = ComputePrecision::of_autocast();
-    let (result, recorder, shared) = rayon::scope(|_| {
+    let (result, (recorder, editor), shared) = rayon::scope(|_| {
         // This may be the calling thread, or one that waits inside of another recording or autocast.
-        let outer = (RECORDER.replace(recorder), replace_shared(shared));
+        let outer = (RECORDER.replace(own.0), EDITOR.replace(own.1));
+        let outer_shared = replace_shared(shared);
         let result = autocast(precision, work);
-        (result, RECORDER.replace(outer.0), replace_shared(outer.1))
+        let own = (RECORDER.replace(outer.0), EDITOR.replace(outer.1));
+        (result, own, replace_shared(outer_shared))
     });
     RECORDER.set(recorder);
+    EDITOR.set(editor);
     replace_shared(shared);
     result
 }
@@ -198,6 +256,41 @@ mod tests {
         });
         assert_eq!(recorded.len(), 1);
         assert!(recorded[0].feature_maps.is_none());
+    }
+
+    #[test]
+    fn edited_gates_are_applied_on_any_thread_and_recorded() {
+        let (unit, x) = unit_and_feature_map();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .build()
+            .unwrap();
+        let own = unit.gates(x.clone());
+        let work = || {
+            unit.forward(x.clone());
+            on_thread_pool(&Device::flex(), || unit.forward(x.clone()))
+        };
+        let edit = |unit: usize, gates: Tensor<4>| gates + unit as f32;
+        let (after, recorded) = record(Depth::Gates, || edit_gates(edit, work));
+        let [first, second] = [&recorded[0], &recorded[1]].map(|unit| unit.gates.clone());
+        assert_eq!(first.into_data(), own.clone().into_data());
+        let expected = own.clone() + 1.0;
+        assert_eq!(second.into_data(), expected.clone().into_data());
+        assert_eq!(
+            after.into_data(),
+            (x.clone() * expected.clone()).into_data()
+        );
+        // A thread of a pool does not leave it.
+        let inside = pool.install(|| edit_gates(edit, work));
+        assert_eq!(inside.into_data(), (x.clone() * expected).into_data());
+        assert_eq!(
+            unit.forward(x.clone()).into_data(),
+            (x * own).into_data(),
+            "the end of the closure"
+        );
+        let panicked = std::panic::catch_unwind(|| edit_gates(edit, || panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert!(EDITOR.with_borrow(Option::is_none));
     }
 
     #[test]

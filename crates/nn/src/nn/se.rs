@@ -404,7 +404,7 @@ impl SeUnit {
     /// # Shapes
     /// `x` and the result: `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let gates = self.gates(x.clone());
+        let gates = recording::edited(self.gates(x.clone()));
         // Cloned for a recording only: without another reference, `x` is scaled in place.
         let before = recording::needs_feature_maps().then(|| x.clone());
         let after = x * gates.clone();
@@ -434,7 +434,7 @@ impl SeUnit {
         let is_recorded = recording::needs_feature_maps();
         if is_linear && !is_recorded && conv.is_pointwise() && !norm.follows_batch(&x) {
             let filters = filters(conv, norm, &x.device());
-            let gates = self.excite(mean_after(&filters, x.clone()));
+            let gates = recording::edited(self.excite(mean_after(&filters, x.clone())));
             recording::add(gates.clone(), None, None);
             return conv2d_gated(x, filters, gates, residual, conv.options());
         }
@@ -442,7 +442,7 @@ impl SeUnit {
         if self.config.squeeze == Squeeze::None || is_recorded {
             return add_relu(self.forward(y), residual);
         }
-        let gates = self.gates(y.clone());
+        let gates = recording::edited(self.gates(y.clone()));
         recording::add(gates.clone(), None, None);
         excite_add_relu(y, gates, residual)
     }
