@@ -97,10 +97,14 @@ fn classes_and_images_are_those_of_torchvisions_image_directory() {
             let dataset = open(dir.path(), split);
             assert_eq!(dataset.class_names(), strings(&expected["classes"]));
             assert_eq!(samples(&dir.path().join(name), &dataset), all);
-            let notes: &[&str] = match (split, val) {
-                (Split::Val, "test") => &["no val directory: test is used"],
-                _ => &[],
-            };
+            let joined = format!(
+                "{}: images of Ant, Ant/sub, Ant/sub-2 joined as class Ant",
+                dir.path().join(name).display()
+            );
+            let mut notes = vec![joined];
+            if (split, val) == (Split::Val, "test") {
+                notes.push("no val directory: test is used".to_owned());
+            }
             assert_eq!(dataset.notes(), notes);
         }
     }

@@ -24,7 +24,8 @@
 //! train. The images are looked for in `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`,
 //! `data/` beside the JSON file in `SPLIT/` (FiftyOne), `images/default/`, `images/`, `JPEGImages/`, `data/`,
 //! beside the JSON file, and in the directory itself; the only one that has all images is used, or else the
-//! first that contains the first listed image; an error where those of several splits fit a file that names none.
+//! first that contains the first listed image; an error where those of several splits fit a file that names none. For such
+//! a file, the directory of another split is used if it is the only one that has all images.
 
 use std::path::{Path, PathBuf};
 
@@ -504,6 +505,57 @@ mod tests {
         }
         for file in ["annotations/instances_val.json", "val/labels.json"] {
             assert_eq!(opened(&[&[file], &VAL[..], &TRAIN[..]].concat()), "");
+        }
+    }
+
+    #[test]
+    fn a_file_that_names_no_split_finds_its_images_in_the_only_split_that_has_all() {
+        for (files, expected) in [
+            (
+                &["result.json", "val/a.png", "val/b.png", "train/c.png"][..],
+                Ok("the images of ./val are used; ./train has none of these names"),
+            ),
+            (
+                &["result.json", "val/a.png", "val/b.png", "train/a.png"],
+                Ok("the images of ./val are used; ./train has not all of these names"),
+            ),
+            (
+                &[
+                    "annotations/x.json",
+                    "images/test/a.png",
+                    "images/test/b.png",
+                ],
+                Ok(""),
+            ),
+            (
+                &["result.json", "train/a.png", "train/b.png", "val/c.png"],
+                Ok(""),
+            ),
+            // One of them is missing everywhere.
+            (
+                &["result.json", "val/a.png", "train/c.png"],
+                Ok("the images of ./val are used; ./train has none of these names"),
+            ),
+            // The name of a file decides.
+            (
+                &["train.json", "val/a.png", "val/b.png", "train/c.png"],
+                Err("images not found"),
+            ),
+        ] {
+            let dir = tree(files);
+            let found = DatasetFiles::find(dir.path()).unwrap();
+            let read = found.splits[0].read();
+            let shown = read.map(|read| read.notes.join("; "));
+            let shown = shown.map_err(|error| error.to_string());
+            let root = dir.path().display().to_string();
+            match (shown, expected) {
+                (Ok(notes), Ok(expected)) => {
+                    let notes = notes.replace(&root, ".").replace('\\', "/");
+                    assert_eq!(notes, expected, "{files:?}");
+                }
+                (Err(error), Err(expected)) => assert!(error.contains(expected), "{error}"),
+                (shown, _) => panic!("{files:?}: {shown:?}"),
+            }
         }
     }
 

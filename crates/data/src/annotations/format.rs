@@ -79,6 +79,12 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         false
     }
 
+    /// Returns whether text files with the images of the splits are a part of the format: it reads them, or names those that
+    /// are not used.
+    fn has_lists(&self) -> bool {
+        false
+    }
+
     /// Returns the extension of the files that contain annotations: `xml`.
     fn annotation_extension(&self) -> &'static str;
 

@@ -14,7 +14,8 @@ use crate::annotations::image_files::{
     DirectoryListing, first_few, has_extension, holds_images, holds_images_directly,
 };
 use crate::annotations::layout::{LayoutError, Split, join};
-use crate::annotations::unread::unread_annotations;
+use crate::annotations::split_lists::{is_list_of_images, is_place_of_lists};
+use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::{YoloFormat, is_class_list};
 use crate::images::decode::has_image_extension;
@@ -138,6 +139,8 @@ impl DatasetFiles {
             let others = unused_annotations(&files);
             files.unused.extend(others);
             files.unused.extend(files.format.unlisted(&files));
+            let lists = unused_lists(&files);
+            files.unused.extend(lists);
             let below = datasets_below(&files);
             files.unused.extend(below);
             return Ok(files);
@@ -248,6 +251,42 @@ fn unused_annotations(files: &DatasetFiles) -> Vec<String> {
     unused
 }
 
+/// Describes the lists of splits that the format of a dataset does not read: `splits.csv`.
+fn unused_lists(files: &DatasetFiles) -> Vec<String> {
+    if !files.root.is_dir() {
+        return Vec::new();
+    }
+    let names = DirectoryListing::of(&files.root).directories.into_iter();
+    let inner = names.map(|name| files.root.join(name));
+    let places = [files.root.clone()]
+        .into_iter()
+        .chain(inner.filter(|path| is_place_of_lists(path)));
+    let found = places.flat_map(|place| {
+        let names = DirectoryListing::of(&place).files.into_iter();
+        names.map(move |name| place.join(name))
+    });
+    let is_unread = |path: &PathBuf| {
+        let has_text = files.format.has_lists() && has_extension(path, "txt");
+        let is_annotations = || {
+            let mut formats = FORMATS.iter();
+            formats.any(|format| !matches!(format.find(path), Ok(None)))
+                || unread_file(path).is_some()
+        };
+        let mut used = files.splits.iter();
+        !has_text
+            && is_list_of_images(path)
+            && !used.any(|split| split.annotations == *path)
+            && !is_annotations()
+    };
+    let unread = found.filter(is_unread);
+    let shown = unread.map(|path| {
+        let below = path.strip_prefix(&files.root).unwrap_or(&path);
+        below.display().to_string()
+    });
+    let is_named = |name: &String| files.unused.iter().any(|unused| unused.contains(name));
+    shown.filter(|name| !is_named(name)).collect()
+}
+
 /// Describes the datasets in the directories of a dataset that are no part of it: `v2 (COCO)`. They may be other versions,
 /// or the images that were meant.
 fn datasets_below(files: &DatasetFiles) -> Vec<String> {
@@ -282,7 +321,7 @@ fn datasets_below(files: &DatasetFiles) -> Vec<String> {
             match found {
                 Ok(Some((at, found)))
                     if FORMATS[at].has_annotations(&found)
-                        && !is_part(files, &found, FORMATS[at]) =>
+                        && !is_part(files, &directory, &found, FORMATS[at]) =>
                 {
                     unused.push(format!("{shown} ({})", FORMATS[at]));
                 }
@@ -331,7 +370,7 @@ fn labels_without_images(files: &DatasetFiles, directory: &Path) -> Option<Forma
 }
 
 /// Returns whether splits that were found in a directory of a dataset are a part of it, or named as not used already.
-fn is_part(files: &DatasetFiles, found: &FoundSplits, format: Format) -> bool {
+fn is_part(files: &DatasetFiles, directory: &Path, found: &FoundSplits, format: Format) -> bool {
     let is_known = |annotations: &Path| {
         let name = annotations.strip_prefix(&files.root).unwrap_or(annotations);
         let name = name.display().to_string();
@@ -344,8 +383,18 @@ fn is_part(files: &DatasetFiles, found: &FoundSplits, format: Format) -> bool {
         Some(first) if first.annotations.is_file() => {
             splits.all(|split| is_known(&split.annotations))
         }
-        // The same images with other annotations.
-        _ if format != files.format => false,
+        // The same images with other annotations, which may have been found from above.
+        _ if format != files.format => {
+            let start = format!("{format} annotations (");
+            let is_end = |character: char| ", ()".contains(character);
+            let mut unused = files
+                .unused
+                .iter()
+                .filter_map(|text| text.strip_prefix(&start));
+            let directory = directory.strip_prefix(&files.root).unwrap_or(directory);
+            let directory = directory.display().to_string();
+            unused.any(|places| places.split(is_end).any(|place| place == directory))
+        }
         _ => {
             let mut directories = splits.flat_map(|split| &split.image_directories);
             directories.any(|directory| has_images_in(files, directory))
@@ -750,6 +799,60 @@ mod tests {
                     fs::write(path, text).unwrap();
                 }
             }
+            let found = DatasetFiles::find(dir.path()).unwrap();
+            assert_eq!(found.explanation(), explanation);
+        }
+    }
+
+    #[test]
+    fn annotations_in_another_format_are_one_source_and_lists_of_splits_are_named() {
+        const COCO: &str =
+            r#"{"images": [{"id": 1, "file_name": "1.png"}], "annotations": [], "categories": []}"#;
+        const VOC: &str = "<annotation/>";
+        for (files, explanation) in [
+            (
+                &[("annotations.json", COCO), ("Annotations/1.xml", VOC)][..],
+                "annotations.json; not used: Pascal VOC annotations (XML files in Annotations)",
+            ),
+            (
+                &[
+                    ("annotations.json", COCO),
+                    ("train/1.xml", VOC),
+                    ("val/1.xml", VOC),
+                ],
+                "annotations.json; not used: Pascal VOC annotations (XML files in train, val)",
+            ),
+            // Those of other images are another source.
+            (
+                &[
+                    ("annotations.json", COCO),
+                    ("Annotations/1.xml", VOC),
+                    ("old/Annotations/1.xml", VOC),
+                ],
+                "annotations.json; not used: Pascal VOC annotations (XML files in Annotations), \
+                    old (Pascal VOC)",
+            ),
+            (
+                &[
+                    ("train.json", COCO),
+                    ("splits.csv", "file,split\n1.png,train\n"),
+                    ("splits/val.txt", "1.png\n"),
+                    ("labels/val.csv", "1.png\n"),
+                    ("val_results.json", "[{\"file\": \"1.png\"}]"),
+                    ("notes_on_train.txt", "none yet\n"),
+                ],
+                "train.json; not used: splits.csv, splits/val.txt",
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, text) in files {
+                let path = dir.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            fs::create_dir(dir.path().join("images")).unwrap();
+            let image = dir.path().join("images/1.png");
+            image::RgbImage::new(8, 8).save(image).unwrap();
             let found = DatasetFiles::find(dir.path()).unwrap();
             assert_eq!(found.explanation(), explanation);
         }

@@ -275,6 +275,24 @@ pub enum CannotHoldOut {
         /// The number of all images.
         images: usize,
     },
+    /// The annotations are of few images, and directories of classes have more.
+    #[error(
+        "{why} (read as {annotations} of {}; directories of classes have {}: {classes}; without the annotations, they \
+         are a dataset for a classifier)",
+        crate::text::count(*annotated, "image"), crate::text::count(*images, "image")
+    )]
+    BesideClasses {
+        /// Why the annotated images cannot be divided.
+        why: Box<Self>,
+        /// The format of the annotations and the files by which it was recognized.
+        annotations: String,
+        /// The number of annotated images.
+        annotated: usize,
+        /// The names of the first classes.
+        classes: String,
+        /// The number of their images.
+        images: usize,
+    },
     /// Images that can be used are too few.
     #[error("{why} ({skipped})")]
     AfterSkipping {

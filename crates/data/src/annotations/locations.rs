@@ -117,7 +117,19 @@ impl SplitFiles {
         &self,
         names: &[S],
     ) -> Result<Option<FoundImages>, DataError> {
-        let Some(Located { directory, reading }) = self.locate(names) else {
+        // A file that names no split may be that of another than train.
+        let around = match stated_split(&self.annotations) {
+            Some(_) => Vec::new(),
+            None => self.split_directories_around(),
+        };
+        let elsewhere = || {
+            let of_others = Self {
+                image_directories: around.clone(),
+                ..self.clone()
+            };
+            of_others.locate(names)
+        };
+        let Some(Located { directory, reading }) = self.locate(names).or_else(elsewhere) else {
             return Ok(None);
         };
         let read: Vec<String> = names
@@ -128,11 +140,7 @@ impl SplitFiles {
         let example = pairs.find(|(name, read)| name != read);
         let of_reading = reading.note().zip(example);
         let of_reading = of_reading.map(|(note, (name, _))| format!("{note}, such as {name}"));
-        let (directory, other) = self.decide(directory, &read)?;
-        let other_images = other.map(|other| {
-            let (directory, other) = (directory.display(), other.display());
-            format!("the images of {directory} are used; {other} has others under the same names")
-        });
+        let (directory, other_images) = self.decide(directory, &read, &around)?;
         let matched = MatchedNames::of(&directory, read);
         let notes = [of_reading, matched.note(names)];
         Ok(Some(FoundImages {
@@ -143,17 +151,37 @@ impl SplitFiles {
         }))
     }
 
-    /// Returns the directory of the images, which is the first one or another that has other images under the same
-    /// names, with one of the others.
+    /// Returns the directory of the images, which is the first one or another that has other images under the same names,
+    /// with a note that names one of the others.
     ///
-    /// The only directory that has all of the images is the one. Otherwise, the name of the annotation file decides.
+    /// The only directory that has all of the images is the one. Otherwise, the name of the annotation file decides. A
+    /// file that names no split may be that of one of the directories `around`.
     fn decide(
         &self,
         first: PathBuf,
         names: &[String],
-    ) -> Result<(PathBuf, Option<PathBuf>), DataError> {
-        // A file that names no split may be that of another.
-        let siblings = match stated_split(&self.annotations) {
+        around: &[PathBuf],
+    ) -> Result<(PathBuf, Option<String>), DataError> {
+        let capitals = AnyCapitals::default();
+        let has_all = |directory: &Path| {
+            let mut paths = names.iter().map(|name| directory.join(name));
+            paths.all(|path| capitals.file(directory, &path) != FileMatch::Missing)
+        };
+        let whole_of = |directories: &[&PathBuf]| {
+            let mut whole: Vec<PathBuf> = Vec::new();
+            for directory in directories.iter().filter(|path| has_all(path)) {
+                if !whole.contains(directory) {
+                    whole.push((*directory).clone());
+                }
+            }
+            whole
+        };
+        let note = |used: &Path, other: &Path, has: &str| {
+            let (used, other) = (used.display(), other.display());
+            format!("the images of {used} are used; {other} has {has}")
+        };
+        const OTHERS: &str = "others under the same names";
+        let siblings: Vec<PathBuf> = match stated_split(&self.annotations) {
             Some(_) => Vec::new(),
             None => split_directories_beside(&first),
         };
@@ -161,26 +189,32 @@ impl SplitFiles {
         let others: Vec<&PathBuf> = candidates
             .filter(|other| have_different_images(&first, other, names))
             .collect();
-        let Some(other) = others.first() else {
-            return Ok((first, None));
-        };
-        let capitals = AnyCapitals::default();
-        let has_all = |directory: &Path| {
-            let mut paths = names.iter().map(|name| directory.join(name));
-            paths.all(|path| capitals.file(directory, &path) != FileMatch::Missing)
-        };
-        let mut whole: Vec<&PathBuf> = Vec::new();
-        for directory in others.iter().copied().filter(|path| has_all(path)) {
-            if !whole.contains(&directory) {
-                whole.push(directory);
+        if others.is_empty() {
+            let has = "not all of these names";
+            if around.contains(&first) {
+                // The directories of the split that such a file denotes have none of the images.
+                let of_split = |path: &&PathBuf| Split::in_name(&last_part_of(path)).is_some();
+                let other = self.image_directories.iter().find(of_split);
+                let other = other.map(|other| note(&first, other, "none of these names"));
+                return Ok((first, other));
             }
+            if around.is_empty() || has_all(&first) {
+                return Ok((first, None));
+            }
+            let candidates: Vec<&PathBuf> = self.image_directories.iter().chain(around).collect();
+            return Ok(match whole_of(&candidates).as_slice() {
+                [only] => (only.clone(), Some(note(only, &first, has))),
+                _ => (first, None),
+            });
         }
+        let whole = whole_of(&others);
         let first_is_whole = has_all(&first);
         if let [only] = whole.as_slice()
             && !first_is_whole
         {
-            return Ok(((*only).clone(), Some(first)));
+            return Ok((only.clone(), Some(note(only, &first, OTHERS))));
         }
+        let others: Vec<PathBuf> = others.into_iter().cloned().collect();
         let rivals = if first_is_whole { &whole } else { &others };
         if let Some(rival) = rivals.iter().find(|rival| siblings.contains(rival)) {
             let (first, rival) = (first.display(), rival.display());
@@ -189,7 +223,29 @@ impl SplitFiles {
             );
             return Err(DataError::contradiction(&self.annotations, problem));
         }
-        Ok((first, Some((*other).clone())))
+        let note = others.first().map(|other| note(&first, other, OTHERS));
+        Ok((first, note))
+    }
+
+    /// Returns the directories of splits in and beside those that may contain the images.
+    fn split_directories_around(&self) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = Vec::new();
+        for directory in &self.image_directories {
+            let names = DirectoryListing::of(directory).directories.into_iter();
+            let names = names.filter(|name| Split::in_name(name).is_some());
+            let within = names.map(|name| directory.join(name));
+            // Whoever gives one directory of a split means no other.
+            let beside = match self.image_directories.as_slice() {
+                [_] => Vec::new(),
+                _ => split_directories_beside(directory),
+            };
+            for path in within.chain(beside) {
+                if !found.contains(&path) && !self.image_directories.contains(&path) {
+                    found.push(path);
+                }
+            }
+        }
+        found
     }
 
     /// Finds the directory of the images.
@@ -260,6 +316,11 @@ fn have_different_images(directory: &Path, other: &Path, names: &[String]) -> bo
             && pair[0].canonicalize().ok() != pair[1].canonicalize().ok();
         are_two && !are_all_the_same(&pair)
     })
+}
+
+fn last_part_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// Returns the split that the name of an annotation file, or else that of its directory, denotes.

@@ -10,7 +10,7 @@
 //! - [`box_convention`]: corners and fractions in the place of sizes. - `boxes_on_images`: sizes and rotation of the images
 //!   themselves, where boxes cast doubt on them. - `copies`: two annotations of one image.
 //! - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
-//! - `unread`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
+//! - `unread`: formats that are known and not read. - `split_lists`: lists of splits that are not read. - [`joining`]: datasets as one, and parts of one.
 //! - `usable`: held-out images that can be used.
 //!
 //! These modules import in the order `layout`, [`store`], [`format`](mod@format), `locations`, the formats, `reading` and
@@ -34,6 +34,7 @@ pub mod layout;
 pub(crate) mod locations;
 pub mod reading;
 pub(crate) mod same_content;
+pub(crate) mod split_lists;
 pub mod store;
 pub(crate) mod stratified;
 pub(crate) mod unread;

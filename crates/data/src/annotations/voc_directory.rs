@@ -78,6 +78,10 @@ impl AnnotationFormat for VocFormat {
         }))
     }
 
+    fn has_lists(&self) -> bool {
+        true
+    }
+
     fn annotation_extension(&self) -> &'static str {
         "xml"
     }
@@ -1193,6 +1197,31 @@ mod tests {
             ),
             (
                 &[("texts/train_1.txt", "b 1 2 3 4\n"), ("notes.txt", "a\n")],
+                &ALL,
+                "",
+            ),
+            // Names of other annotations, and tables.
+            (
+                &[("splits/train.txt", "q1\nq2\n"), ("splits/val.txt", "q3\n")],
+                &ALL,
+                "; not used: splits/train.txt, whose names are not those of the annotations, \
+                    splits/val.txt, whose names are not those of the annotations",
+            ),
+            (
+                &[("splits/split.csv", "file,split\na,train\nb,val\n")],
+                &ALL,
+                "; not used: splits/split.csv",
+            ),
+            (
+                &[("splits.json", r#"{"train": ["a", "b"], "val": ["c"]}"#)],
+                &ALL,
+                "; not used: splits.json",
+            ),
+            (
+                &[
+                    ("results/val_results.csv", "a.png,1\n"),
+                    ("sizes.csv", "a.png,3,2\n"),
+                ],
                 &ALL,
                 "",
             ),

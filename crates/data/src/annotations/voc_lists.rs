@@ -12,6 +12,7 @@ use crate::DataError;
 use crate::annotations::format::{last_part, without_extension};
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::split_lists::is_place_of_lists;
 use crate::images::decode::has_image_extension;
 use crate::text::count;
 use crate::text_file::read_text;
@@ -134,7 +135,7 @@ impl FoundLists {
             usual.push(VocList::read(&path, &annotations)?);
         }
         let mut others = Vec::new();
-        let is_place_of_lists = |directory: &Path| directory == root || directory == beside;
+        let is_usual_place = |directory: &Path| directory == root || directory == beside;
         for path in other_lists(root, without, &usual) {
             let is_meant = named(&path).is_some();
             match VocList::read(&path, &annotations) {
@@ -145,7 +146,11 @@ impl FoundLists {
                         .unused
                         .push(format!("{shown}, whose lines are not understood"));
                 }
-                Ok(list) if is_meant && path.parent().is_some_and(&is_place_of_lists) => {
+                Ok(list)
+                    if path.parent().is_some_and(|directory| {
+                        is_meant && is_usual_place(directory) || is_place_of_lists(directory)
+                    }) =>
+                {
                     let shown = list.below(root);
                     let unused = format!("{shown}, whose names are not those of the annotations");
                     found.unused.push(unused);

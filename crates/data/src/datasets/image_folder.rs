@@ -19,9 +19,11 @@
 //! the smallest of their numbers decides.
 //!
 //! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
-//! class belong to it, hidden entries do not count. Directories with names of splits, `images`, `labels`,
+//! class belong to it, hidden entries do not count. Masks are no images of a class: those in directories of masks, and
+//! `NAME_mask.png` beside `NAME.png`. Directories with names of splits, `images`, `labels`,
 //! `masks` or `annotations` are never classes, and neither are those whose names have such words if the
-//! directories beside them show it: `training_set` and `test_set` are splits. Where every directory is a synset of ImageNet
+//! directories beside them show it: `training_set` and `test_set` are splits. Directories of texts without any image,
+//! such as lists and documents, are no classes beside directories with images. Where every directory is a synset of ImageNet
 //! (Imagenette, ImageNet-100), the classes have ImageNet's names.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -32,7 +34,7 @@ use rayon::prelude::*;
 use crate::annotations::format::without_extension;
 use crate::annotations::formats::{FORMATS, has_annotation_extension, recognize};
 use crate::annotations::image_files::{
-    DirectoryListing, Found, ImageFiles, first_few, has_extension, holds_images,
+    DirectoryListing, Found, ImageFiles, MAX_DEPTH, first_few, has_extension, holds_images,
     holds_images_directly, images_within, list, unsupported_within,
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
@@ -41,16 +43,19 @@ use crate::annotations::layout::{
 };
 use crate::annotations::reading::BadImages;
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
+use crate::annotations::split_lists::{is_list, lists_within};
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::OnBadImage;
-use crate::images::decode::{decode_image, unsupported_images};
+use crate::images::decode::{decode_image, has_unsupported_image_extension, unsupported_images};
 use crate::text_file::read_text;
 use crate::{DataError, Remedy, text};
 
 /// The first classes show how all are stored.
 const FIRST_CLASSES: usize = 20;
+/// The number of classes that a note names.
+const SHOWN_CLASSES: usize = 5;
 
 /// A directory of classes, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,18 +186,31 @@ impl ImageFolder {
             })
             .collect();
         unused.extend(&strays);
-        if self.splits.is_none() {
-            // The classes would have to be divided by them.
-            let is_list = |name: &&String| {
-                let path = Path::new(name);
-                (has_extension(path, "csv") || has_extension(path, "txt"))
-                    && Split::in_name(&stem(name)).is_some()
-            };
-            unused.extend(listing.files.iter().filter(is_list));
-        }
+        let lists = self.lists();
+        unused.extend(&lists);
         let names = first_few(unused.iter().map(|name| name.as_str()));
         let root = self.root.display();
         (!unused.is_empty()).then(|| format!("{root}: not used: {names}"))
+    }
+
+    /// Returns the lists of splits or labels beside the directories of the splits, or of the classes, by which the images
+    /// would have to be divided: relative to the directory.
+    fn lists(&self) -> Vec<String> {
+        let mut parents = vec![self.root.as_path()];
+        parents.extend(self.splits.iter().flatten().flatten().map(PathBuf::as_path));
+        let mut found = BTreeSet::new();
+        for parent in parents {
+            let listing = DirectoryListing::of(parent);
+            let files = listing.files.iter().map(|name| parent.join(name));
+            found.extend(files.filter(|path| is_list(path)));
+            let inner = listing.directories.iter().map(|name| parent.join(name));
+            let without_images = inner.filter(|path| !holds_images(path));
+            found.extend(without_images.flat_map(|path| lists_within(&path)));
+        }
+        let below = found
+            .iter()
+            .map(|path| path.strip_prefix(&self.root).unwrap_or(path));
+        below.map(|path| path.display().to_string()).collect()
     }
 
     /// Returns the directories with directories of classes.
@@ -283,7 +301,7 @@ impl ImageFolder {
     ) -> Result<LabeledDataset, DataError> {
         let classes = class_directories(train.unwrap_or(directory))?;
         let is_train = train == Some(directory);
-        let not_classes = not_classes(directory)?;
+        let not_classes = not_classes(directory, &classes)?;
         let images = ClassImages::read(&self.root, directory, &classes)?;
         let empty = images.empty_classes(&classes);
         if is_train && !empty.is_empty() {
@@ -315,7 +333,7 @@ impl ImageFolder {
         on_bad_image: OnBadImage,
     ) -> Result<LabeledDataset, DataError> {
         let classes = class_directories(directory)?;
-        let not_classes = not_classes(directory)?;
+        let not_classes = not_classes(directory, &classes)?;
         let mut images = ClassImages::read(&self.root, directory, &classes)?;
         let empty = images.empty_classes(&classes);
         if !empty.is_empty() {
@@ -347,8 +365,27 @@ impl ImageFolder {
         let note = format!("no val directory: {count} of {all} images held out{copies}");
         let dataset = dataset.with_notes(wanted.then_some(note));
         let dataset = dataset.with_notes(skipped.filter(|_| wanted));
-        Ok(dataset.with_notes(if wanted { None } else { not_classes }))
+        Ok(dataset.with_notes(if wanted { Vec::new() } else { not_classes }))
     }
+}
+
+/// Returns the names of the directories of classes that a directory contains beside annotations, and the number of their
+/// images; None if there are fewer than two such directories.
+pub(crate) fn images_of_classes(root: &Path) -> Option<(Vec<String>, usize)> {
+    let classes = class_directories(root).ok()?;
+    let has_images = |class: &&String| holds_images(&root.join(class));
+    let classes: Vec<String> = classes.iter().filter(has_images).cloned().collect();
+    // `JPEGImages` beside `SegmentationClass` is no class.
+    let mut parts = classes
+        .iter()
+        .map(|class| are_parts(std::slice::from_ref(class)));
+    if classes.len() < 2 || parts.any(|is_part| is_part) {
+        return None;
+    }
+    let of_class = classes.iter().map(|class| images_within(&root.join(class)));
+    let images = of_class.map(|images| images.map_or(0, |images| images.len()));
+    let images = images.sum();
+    Some((classes, images))
 }
 
 /// Returns a file that looks like the annotations of an image: named after it, in a directory of images
@@ -493,6 +530,84 @@ fn is_masks(name: &str) -> bool {
     ["mask", "masks"].contains(&name.to_lowercase().as_str())
 }
 
+/// Describes the classes with images beside directories of images, which are joined.
+fn images_around_directories(
+    directory: &Path,
+    classes: &[String],
+    of_class: &[Vec<Found>],
+) -> Option<String> {
+    let of_classes = classes.iter().zip(of_class);
+    let joined = of_classes.filter_map(|(class, images)| {
+        images.iter().find(|image| image.within.is_empty())?;
+        let inner = images.iter().map(|image| image.within.split('/').next());
+        let inner: BTreeSet<&str> = inner.flatten().filter(|name| !name.is_empty()).collect();
+        let inner: Vec<String> = inner.iter().map(|name| format!("{class}/{name}")).collect();
+        let inner = first_few(inner.iter().map(String::as_str));
+        (!inner.is_empty()).then(|| format!("{class}, {inner} joined as class {class}"))
+    });
+    let joined: Vec<String> = joined.collect();
+    let shown = join(joined.iter().take(SHOWN_CLASSES));
+    let more = match joined.len().saturating_sub(SHOWN_CLASSES) {
+        0 => String::new(),
+        more => format!(", and those of {}", text::count(more, "further class")),
+    };
+    (!joined.is_empty()).then(|| format!("{}: images of {shown}{more}", directory.display()))
+}
+
+/// Removes the masks beside the images of classes, `NAME_mask.png` beside `NAME.png`, and describes them.
+fn masks_beside_images(
+    directory: &Path,
+    classes: &[String],
+    of_class: &mut [Vec<Found>],
+) -> Option<String> {
+    let masks: Vec<(usize, Option<String>)> = classes
+        .par_iter()
+        .zip(of_class)
+        .map(|(class, images)| {
+            // A class may have images that are called so, and are beside no image that they could be masks of.
+            let may_be_masks = images
+                .iter()
+                .any(|image| masked_stem(&image.name).is_some());
+            if !may_be_masks {
+                return (0, None);
+            }
+            let named: HashSet<(String, String)> = images
+                .iter()
+                .map(|image| (image.within.clone(), stem(&image.name).to_lowercase()))
+                .collect();
+            let is_mask = |image: &Found| {
+                let of = masked_stem(&image.name);
+                of.is_some_and(|of| named.contains(&(image.within.clone(), of)))
+            };
+            let first = images.iter().find(|image| is_mask(image));
+            let first = first.map(|image| format!("{class}/{}", image.path()));
+            let all = images.len();
+            images.retain(|image| !is_mask(image));
+            (all - images.len(), first)
+        })
+        .collect();
+    let left_out = masks.iter().map(|(masks, _)| masks).sum();
+    let example = masks.into_iter().find_map(|(_, first)| first)?;
+    let left_out = text::count(left_out, "mask");
+    Some(format!(
+        "{}: not used: {left_out} named after images beside them, such as {example}",
+        directory.display()
+    ))
+}
+
+/// Returns the name, without extension and in lower case, of the image that a mask is named after: `a` for `a_mask_1.png`.
+fn masked_stem(name: &str) -> Option<String> {
+    const WORDS: [&str; 3] = ["masks", "mask", "segmentation"];
+    let is_between = |character: char| "_-. ".contains(character);
+    let lower = stem(name).to_lowercase();
+    let unnumbered = lower.trim_end_matches(|character: char| character.is_ascii_digit());
+    let unnumbered = unnumbered.trim_end_matches(is_between);
+    let mut words = WORDS.iter();
+    let before = words.find_map(|word| unnumbered.strip_suffix(word))?;
+    let of = before.trim_end_matches(is_between);
+    (of.len() < before.len() && !of.is_empty()).then(|| of.to_owned())
+}
+
 /// Returns whether a directory has annotations of boxes, in a known layout or, to be safe, anything that may be
 /// some.
 pub(crate) fn holds_annotations(root: &Path) -> bool {
@@ -506,24 +621,131 @@ fn class_directories(directory: &Path) -> Result<Vec<String>, DataError> {
         names.clear();
     }
     names.retain(|name| !is_reserved_name(name));
+    let has_images: Vec<bool> = names
+        .par_iter()
+        .map(|name| holds_images(&directory.join(name)))
+        .collect();
+    if has_images.contains(&true) {
+        let mut has_images = has_images.into_iter();
+        names.retain(|name| {
+            has_images.next() == Some(true) || !holds_other_files(&directory.join(name))
+        });
+    }
     Ok(names)
 }
 
-/// Returns a note about directories of images that are no classes because of their names.
+/// Returns whether there are files below a directory without images, and none that may be the images of a class: archives,
+/// and images in formats that are not decoded.
+fn holds_other_files(directory: &Path) -> bool {
+    const ARCHIVES: [&str; 8] = ["zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar"];
+    let may_be_images = |path: &Path| {
+        has_unsupported_image_extension(path)
+            || ARCHIVES
+                .iter()
+                .any(|extension| has_extension(path, extension))
+    };
+    let mut has_files = false;
+    let mut open = vec![(directory.to_owned(), 0)];
+    while let Some((path, depth)) = open.pop() {
+        let listing = DirectoryListing::of(&path);
+        if listing
+            .files
+            .iter()
+            .any(|name| may_be_images(Path::new(name)))
+        {
+            return false;
+        }
+        has_files |= !listing.files.is_empty();
+        if depth < MAX_DEPTH {
+            let inner = listing.directories.iter();
+            open.extend(inner.map(|name| (path.join(name), depth + 1)));
+        }
+    }
+    has_files
+}
+
+/// Returns a note about directories without images, which are no classes, unless they have texts only.
+fn without_images(directory: &Path) -> Result<Option<String>, DataError> {
+    const TEXTS: [&str; 13] = [
+        "txt", "md", "rst", "pdf", "html", "csv", "tsv", "json", "xml", "yaml", "yml", "py",
+        "ipynb",
+    ];
+    let is_text = |name: &str| {
+        let path = Path::new(name);
+        path.extension().is_none() || TEXTS.iter().any(|text| has_extension(path, text))
+    };
+    let classes = class_directories(directory)?;
+    let mut names = list(directory)?.directories;
+    names.retain(|name| {
+        let path = directory.join(name);
+        let is_other = !classes.contains(name) && !is_reserved_name(name);
+        is_other && !holds_images(&path) && holds_other_files(&path) && {
+            let files = DirectoryListing::of(&path).files;
+            !files.iter().all(|name| is_text(name))
+        }
+    });
+    let names = first_few(names.iter().map(String::as_str));
+    let directory = directory.display();
+    Ok((!classes.is_empty() && !names.is_empty())
+        .then(|| format!("{directory}: not a class, without images: {names}")))
+}
+
+/// Returns a note about classes whose names say that their images have no class.
+fn doubtful_classes(directory: &Path, classes: &[String]) -> Option<String> {
+    const NAMES: [&str; 9] = [
+        "pred",
+        "preds",
+        "predict",
+        "prediction",
+        "predictions",
+        "unlabeled",
+        "unlabelled",
+        "unsorted",
+        "inference",
+    ];
+    let is_doubtful = |class: &&String| {
+        let lower = class.to_lowercase();
+        let mut words = lower.split(|character: char| !character.is_alphanumeric());
+        words.any(|word| NAMES.contains(&word))
+    };
+    let names = first_few(classes.iter().filter(is_doubtful).map(String::as_str));
+    let directory = directory.display();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{directory}: used as a class, though its name says that its images have none: {names}"
+        )
+    })
+}
+
+/// Returns notes about directories that are no classes because of their names or contents, and about classes that may be
+/// none.
 ///
 /// # Errors
 /// One of them has the name of a split: it may be meant as a class.
-fn not_classes(directory: &Path) -> Result<Option<String>, DataError> {
+fn not_classes(directory: &Path, classes: &[String]) -> Result<Vec<String>, DataError> {
     let mut names = list(directory)?.directories;
-    names.retain(|name| is_reserved_name(name) && holds_images_directly(&directory.join(name)));
+    names.retain(|name| {
+        let path = directory.join(name);
+        match Split::of_name(name) {
+            Some(_) => holds_images_directly(&path),
+            // Masks may be in a directory for each class, too.
+            None => is_reserved_name(name) && holds_images(&path),
+        }
+    });
     if let Some(split) = names.iter().find(|name| Split::of_name(name).is_some()) {
         let problem = "the name of a split is not a class";
         let error = DataError::labels(&directory.join(split), problem);
         return Err(error.with(Remedy::RenameClass));
     }
     let names = first_few(names.iter().map(String::as_str));
-    let directory = directory.display();
-    Ok((!names.is_empty()).then(|| format!("{directory}: not a class: {names}")))
+    let by_name =
+        (!names.is_empty()).then(|| format!("{}: not a class: {names}", directory.display()));
+    let notes = [
+        by_name,
+        without_images(directory)?,
+        doubtful_classes(directory, classes),
+    ];
+    Ok(notes.into_iter().flatten().collect())
 }
 
 /// The images of every class in a directory.
@@ -595,7 +817,9 @@ impl ClassImages {
         let masks = first_few(masks.iter().map(String::as_str));
         let masks =
             (!masks.is_empty()).then(|| format!("{}: not used: {masks}", directory.display()));
+        let beside = masks_beside_images(directory, classes, &mut of_class);
         let joined = joined_directories(directory, &present);
+        let mixed = images_around_directories(directory, classes, &of_class);
         let unsupported = here
             .par_iter()
             .map(|class| unsupported_within(&directory.join(class)))
@@ -606,7 +830,10 @@ impl ClassImages {
             classes: classes.to_vec(),
             of_class,
             unsupported,
-            notes: masks.into_iter().chain(joined).collect(),
+            notes: [masks, beside, joined, mixed]
+                .into_iter()
+                .flatten()
+                .collect(),
         })
     }
 
@@ -1053,5 +1280,194 @@ mod tests {
         ]);
         let found = dir.path().join("MOT17-04/gt/gt.txt");
         assert_eq!(annotations_of_images(dir.path()), Some(found));
+    }
+
+    #[test]
+    fn masks_beside_the_images_that_they_are_named_after_are_left_out_and_counted() {
+        for (files, note, count) in [
+            (
+                &[
+                    "benign/benign (0).png",
+                    "benign/benign (0)_mask.png",
+                    "benign/benign (0)_mask_1.png",
+                    "normal/a.jpg",
+                    "normal/A_Mask.PNG",
+                    "normal/ISIC_1.jpg",
+                    "normal/isic_1_segmentation.png",
+                ][..],
+                Some("4 masks named after images beside them, such as benign/benign (0)_mask.png"),
+                3,
+            ),
+            (
+                &["a/x/1.jpg", "a/x/1-mask.png", "b/2.jpg", "b/3_mask.png"],
+                Some("1 mask named after images beside them, such as a/x/1-mask.png"),
+                3,
+            ),
+            // Names of images, and those of no image beside them.
+            (
+                &[
+                    "mask/1_mask.jpg",
+                    "mask/2_mask.jpg",
+                    "mask/mask_1.jpg",
+                    "mask/mask_2.jpg",
+                    "plain/1.jpg",
+                    "plain/unmask.jpg",
+                    "plain/un.jpg",
+                    "plain/y/2_mask.jpg",
+                ],
+                None,
+                8,
+            ),
+        ] {
+            let dir = tree(files);
+            let classes = class_directories(dir.path()).unwrap();
+            let images = ClassImages::read(dir.path(), dir.path(), &classes).unwrap();
+            assert_eq!(images.len(), count, "{files:?}");
+            let note = note.map(|note| format!("{}: not used: {note}", dir.path().display()));
+            let mut notes = images.notes;
+            notes.retain(|note| !note.contains("joined"));
+            assert_eq!(notes, Vec::from_iter(note));
+        }
+    }
+
+    #[test]
+    fn images_in_a_class_and_below_it_are_joined_with_a_note() {
+        let dir = tree(&[
+            "rose/0.jpg",
+            "rose/close/1.jpg",
+            "rose/far/1/2.jpg",
+            "tulip/3.jpg",
+            "lily/x/4.jpg",
+            "lily/y/5.jpg",
+        ]);
+        let train = open_train(dir.path()).unwrap();
+        let expected = format!(
+            "{}: images of rose, rose/close, rose/far joined as class rose",
+            dir.path().display()
+        );
+        assert_eq!(train.notes(), [expected]);
+    }
+
+    #[test]
+    fn directories_without_images_are_no_classes_and_their_lists_are_named() {
+        const CLASSES: [&str; 4] = ["rose/1.jpg", "rose/2.jpg", "tulip/3.jpg", "tulip/4.jpg"];
+        for (others, notes) in [
+            (
+                &["splits/trainlist01.txt", "splits/1/testlist01.txt"][..],
+                &["not used: splits/1/testlist01.txt, splits/trainlist01.txt"][..],
+            ),
+            (&["docs/readme.md", "docs/LICENSE"], &[]),
+            (&["labels/classes.txt"], &[]),
+            (
+                &["models/best.pt"],
+                &["not a class, without images: models"],
+            ),
+            (&["train_lists/a.txt"], &[]),
+            // Classes, whatever they are called.
+            (&["splits/1.jpg", "splits/2.jpg", "docs/3.jpg"], &[]),
+        ] {
+            let dir = tree(&[&CLASSES[..], others].concat());
+            let train = open_train(dir.path()).unwrap();
+            let notes = notes.iter();
+            let notes: Vec<String> = notes
+                .map(|note| format!("{}: {note}", dir.path().display()))
+                .collect();
+            assert_eq!(train.notes(), notes, "{others:?}");
+            let with_images = others.iter().any(|name| name.ends_with("jpg"));
+            assert_eq!(train.class_names().len(), if with_images { 4 } else { 2 });
+        }
+        // A class whose images are packed, not read, or not there at all.
+        for other in ["lily/images.zip", "lily/1.heic", "lily/x/.hidden.jpg"] {
+            let dir = tree(&[&CLASSES[..], &[other]].concat());
+            let message = open_train(dir.path()).unwrap_err();
+            assert!(message.ends_with(": no images in lily"), "{message}");
+        }
+    }
+
+    #[test]
+    fn tables_of_splits_and_lists_beside_splits_are_named_as_not_used() {
+        const FLAT: [&str; 4] = ["rose/1.jpg", "rose/2.jpg", "tulip/3.jpg", "tulip/4.jpg"];
+        const SPLITS: [&str; 4] = [
+            "train/rose/1.jpg",
+            "train/tulip/2.jpg",
+            "val/rose/3.jpg",
+            "val/tulip/4.jpg",
+        ];
+        const LISTS: &str = "splits/testlist01.txt, splits/trainlist01.txt";
+        for (classes, others, expected) in [
+            (&FLAT, &["splits.csv"][..], Some("splits.csv")),
+            (&FLAT, &["labels.csv"], Some("labels.csv")),
+            (
+                &SPLITS,
+                &["splits/trainlist01.txt", "splits/testlist01.txt"],
+                Some(LISTS),
+            ),
+            (&SPLITS, &["splits.csv"], Some("splits.csv")),
+            (
+                &SPLITS,
+                &["train/labels.csv", "readme.txt"],
+                Some("train/labels.csv"),
+            ),
+            (
+                &SPLITS,
+                &["noisy_imagenette.csv", "results/test_results.csv"],
+                None,
+            ),
+        ] {
+            let dir = tree(&[&classes[..], others].concat());
+            for other in others {
+                std::fs::write(dir.path().join(other), "path,split\nrose/1.jpg,train\n").unwrap();
+            }
+            let train = open_train(dir.path()).unwrap();
+            let expected =
+                expected.map(|names| format!("{}: not used: {names}", dir.path().display()));
+            assert_eq!(train.notes(), Vec::from_iter(expected), "{others:?}");
+        }
+    }
+
+    #[test]
+    fn directories_of_masks_beside_classes_and_classes_that_may_be_none_are_noted() {
+        for (files, note) in [
+            (
+                &["a/1.jpg", "a/2.jpg", "b/3.jpg", "b/4.jpg", "masks/a/1.png"][..],
+                "not a class: masks",
+            ),
+            (
+                &[
+                    "train/a/1.jpg",
+                    "train/b/2.jpg",
+                    "train/masks/a/1.png",
+                    "val/a/3.jpg",
+                    "val/b/4.jpg",
+                ],
+                "not a class: masks",
+            ),
+            (
+                &[
+                    "a/1.jpg",
+                    "a/2.jpg",
+                    "b/3.jpg",
+                    "b/4.jpg",
+                    "unlabeled/5.jpg",
+                ],
+                "used as a class, though its name says that its images have none: unlabeled",
+            ),
+            (
+                &["a/1.jpg", "a/2.jpg", "b/3.jpg", "b/4.jpg", "seg_pred/5.jpg"],
+                "used as a class, though its name says that its images have none: seg_pred",
+            ),
+            (
+                &["a/1.jpg", "a/2.jpg", "predator/3.jpg", "predator/4.jpg"],
+                "",
+            ),
+        ] {
+            let dir = tree(files);
+            let train = open_train(dir.path()).unwrap();
+            let notes = train.notes().join("; ");
+            assert!(
+                notes.ends_with(note) && notes.is_empty() == note.is_empty(),
+                "{notes}"
+            );
+        }
     }
 }

@@ -122,6 +122,10 @@ impl AnnotationFormat for YoloFormat {
         found.splits.iter().any(has_label_file)
     }
 
+    fn has_lists(&self) -> bool {
+        true
+    }
+
     fn annotation_extension(&self) -> &'static str {
         "txt"
     }

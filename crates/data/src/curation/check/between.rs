@@ -137,31 +137,35 @@ fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnos
     let [known, paths] = [earlier, split].map(paths);
     let known: HashSet<&Path> = known.iter().map(|(_, path)| path.as_path()).collect();
     let own: HashSet<&Path> = paths.iter().map(|(_, path)| path.as_path()).collect();
+    // Training uses neither, so nothing leaks into it.
+    let is_other = |split: &CheckedSplit| {
+        let names = [Split::Val, Split::Test].map(|split| split.to_string());
+        names.contains(&split.name)
+    };
+    let are_others = is_other(earlier) && is_other(split);
     // A `data.yaml` whose val is train: one problem, not one for each image.
     if own.len() > 1 && own == known {
         let file = Some(split.annotations.display().to_string());
-        let detail = format!("the {} of {}", count(own.len(), "image"), earlier.name);
-        let diagnostic = split.diagnostic(file, None, None, detail);
-        // Training uses neither, so nothing leaks.
-        let is_train = |split: &CheckedSplit| split.name == Split::Train.to_string();
-        let is_named =
-            |split: &CheckedSplit| Split::ALL.iter().any(|of| split.name == of.to_string());
-        let both = [earlier, split];
-        let kind = if both
-            .into_iter()
-            .all(|split| is_named(split) && !is_train(split))
-        {
-            Kind::TestIsVal
-        } else {
-            Kind::LeakSameSplit
+        let images = count(own.len(), "image");
+        let is_test = split.name == Split::Test.to_string();
+        let (kind, remedy) = match (are_others, is_test) {
+            (true, _) => (Kind::TestIsVal, ""),
+            (false, true) => (Kind::LeakSameSplit, "; leave test out"),
+            (false, false) => (Kind::LeakSameSplit, ""),
         };
-        return diagnostics.add(kind, diagnostic);
+        let detail = format!("the {images} of {}{remedy}", earlier.name);
+        return diagnostics.add(kind, split.diagnostic(file, None, None, detail));
     }
+    let same_file = if are_others {
+        Kind::TestInVal
+    } else {
+        Kind::LeakSameFile
+    };
     if split.image_facts.is_empty() {
         for (at, path) in &paths {
             if known.contains(path.as_path()) {
                 let detail = format!("the same file is in {}", earlier.name);
-                diagnostics.add(Kind::LeakSameFile, split.diagnostic_on_image(*at, detail));
+                diagnostics.add(same_file, split.diagnostic_on_image(*at, detail));
             }
         }
         return;
@@ -189,7 +193,7 @@ fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnos
             };
             if let Some(first) = facts.content.and_then(|content| by_content.get(&content)) {
                 let detail = format!("the same file as {}", named(*first));
-                return Some((at, Kind::LeakSameFile, detail));
+                return Some((at, same_file, detail));
             }
             let own = facts.hash?;
             let (nearest, distance) = hashes

@@ -115,7 +115,7 @@ kinds! {
         "give all splits the same ids and names; otherwise a class is trained under one id and evaluated under another";
     LeakSameSplit Error "leak-same-split"
         ["split with the images of another (leak)" "splits with the images of another (leak)"]
-        "give the split images of its own, or leave val out: a tenth of train is held out then";
+        "give the split images of its own, or leave it out: without val, a tenth of train is held out";
     LeakSameFile Error "leak-same-file"
         ["image in two splits (leak)" "images in two splits (leak)"]
         "keep each image in one split: metrics on training images are too high";
@@ -293,6 +293,9 @@ kinds! {
     TestIsVal Warning "test-is-val"
         ["test split has the images of val" "test splits have the images of val"]
         "leave test out: its scores would be those of val, by which the checkpoint is chosen";
+    TestInVal Warning "test-in-val"
+        ["image in val and test" "images in val and test"]
+        "keep each image in one of the two: the checkpoint is chosen by val, so that the scores of test are too high";
     AnnotationsNotUsed Warning "annotations-not-used"
         ["further source of annotations is not used" "further sources of annotations are not used"]
         "if they are meant, give them as the dataset, alone or joined with others in a list (a.json,b.json), or name them in its data.yaml";

@@ -388,5 +388,50 @@ fn a_test_split_that_is_val_is_a_warning_and_one_that_is_train_an_error() {
         let keys: Vec<&str> = diagnostics.groups().map(|(kind, _)| kind.key()).collect();
         assert_eq!(keys, [key]);
         assert_eq!(diagnostics.count(Severity::Error), errors);
+        let details: Vec<&str> = diagnostics
+            .groups()
+            .flat_map(|(_, group)| group.kept.iter().map(|found| found.detail.as_str()))
+            .collect();
+        let expected = match test {
+            "val" => "the 2 images of val",
+            _ => "the 2 images of train; leave test out",
+        };
+        assert_eq!(details, [expected]);
+    }
+}
+
+#[test]
+fn an_image_in_val_and_test_is_a_warning_and_one_in_train_and_test_an_error() {
+    for (of, key, errors) in [
+        ("val/3", "test-in-val", 0),
+        ("train/1", "leak-same-file", 1),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["train/1", "train/2", "val/3", "val/4", "test/5", "test/6"];
+        for (at, name) in names.iter().enumerate() {
+            let image = dir.path().join(format!("images/{name}.png"));
+            let label = dir.path().join(format!("labels/{name}.txt"));
+            for path in [&image, &label] {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            }
+            // Stripes of another width each, so that none are near-duplicates.
+            let stripe = |x: u32, y: u32| ((x / (at as u32 + 1) + y * at as u32) % 3) as u8 * 90;
+            image::RgbImage::from_fn(64, 48, |x, y| image::Rgb([stripe(x, y); 3]))
+                .save(image)
+                .unwrap();
+            std::fs::write(label, "0 0.5 0.5 0.5 0.5\n").unwrap();
+        }
+        let copied = dir.path().join(format!("images/{of}.png"));
+        std::fs::copy(copied, dir.path().join("images/test/6.png")).unwrap();
+        let yaml = "names: [cat]\ntrain: images/train\nval: images/val\ntest: images/test\n";
+        std::fs::write(dir.path().join("data.yaml"), yaml).unwrap();
+        let mut diagnostics = Diagnostics::default();
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        let options = CheckOptions { images: true };
+        let checked = check_dataset(&found, &Split::ALL, options, &mut diagnostics, &|_, _| {});
+        compare_splits(&checked.unwrap(), &[], &mut diagnostics);
+        let keys: Vec<&str> = diagnostics.groups().map(|(kind, _)| kind.key()).collect();
+        assert!(keys.contains(&key), "{keys:?}");
+        assert_eq!(diagnostics.count(Severity::Error), errors);
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::layout::Split;
+use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::datasets::cifar::{CifarFiles, CifarImages, CifarVariant};
 use crate::datasets::detection::{alike_class_names, says_little};
 use crate::datasets::image_folder::{ImageFolder, holds_annotations};
@@ -12,6 +13,7 @@ use crate::datasets::labeled::LabeledDataset;
 use crate::datasets::places365::{CATEGORIES, PlacesTrain, open_places365};
 use crate::datasets::registry::{LIST_SEPARATOR, RegistryError, directory_of};
 use crate::images::OnBadImage;
+use crate::text::count;
 use crate::{DataError, Remedy};
 
 /// A classification dataset: a known name or a directory.
@@ -198,8 +200,19 @@ impl LabeledName {
         let missing = names.filter(|(_, (trained, measured))| *trained > 0 && *measured == 0);
         let missing: Vec<&str> = missing.map(|(name, _)| name).collect();
         let note = says_little(val.len(), &missing);
-        let note = note.map(|note| format!("val: {note}"));
-        Ok((train, val.with_notes(note)))
+        let leak = self.has_files().then(|| shared_content(&train, &val));
+        let notes = note.into_iter().chain(leak.flatten());
+        let notes: Vec<String> = notes.map(|note| format!("val: {note}")).collect();
+        Ok((train, val.with_notes(notes)))
+    }
+
+    /// Returns whether each image is a file in the directory of its class.
+    fn has_files(&self) -> bool {
+        match self {
+            Self::ImageFolder(_) => true,
+            Self::List(parts) => parts.iter().all(Self::has_files),
+            _ => false,
+        }
     }
 
     /// Opens a split.
@@ -264,6 +277,31 @@ impl LabeledName {
     }
 }
 
+/// Returns the note on images of val with the content of images of train, if there are any. Many images are not compared,
+/// so that training begins within seconds.
+fn shared_content(train: &LabeledDataset, val: &LabeledDataset) -> Option<String> {
+    if train.len() + val.len() > MOST_IMAGES {
+        return None;
+    }
+    let names_of = |split: &LabeledDataset| -> Vec<String> {
+        (0..split.len()).map(|at| split.describe(at)).collect()
+    };
+    let trained = train.len();
+    let paths = [names_of(train), names_of(val)].concat();
+    let first = first_with_content(&paths);
+    let mut shared = (trained..paths.len()).filter(|at| first[*at] < trained);
+    let example = shared.next()?;
+    let number = 1 + shared.count();
+    let verb = if number == 1 { "has" } else { "have" };
+    Some(format!(
+        "{number} of {} {verb} the content of images of train ({} has that of {}), so that the metrics are those of training \
+         images",
+        count(val.len(), "image"),
+        paths[example],
+        paths[first[example]]
+    ))
+}
+
 /// Opens the only dataset of these kinds in a directory.
 fn open_cifar(
     directory: &Path,
@@ -285,5 +323,50 @@ fn open_cifar(
             let problem = "contains both CIFAR-10 and CIFAR-100";
             Err(DataError::labels(directory, problem).with(Remedy::GiveName))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_of_val_with_the_content_of_images_of_train_are_noted_in_any_class() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = |same: &[u8]| {
+            for (file, content) in [
+                ("train/rose/0.jpg", &b"a"[..]),
+                ("train/tulip/1.jpg", b"b"),
+                ("val/rose/2.jpg", b"c"),
+                ("val/tulip/same.jpg", same),
+                ("val/tulip/twice.jpg", b"c"),
+            ] {
+                let path = dir.path().join(file);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, content).unwrap();
+            }
+            let found = LabeledName::ImageFolder(dir.path().into());
+            let (train, val) = found.open(None).unwrap();
+            assert!(train.notes().is_empty());
+            let notes = val.notes().iter();
+            notes
+                .filter(|note| note.contains("content"))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let [copy, original] = ["val/tulip/same.jpg", "train/rose/0.jpg"].map(|name| {
+            let path = name
+                .split('/')
+                .fold(dir.path().to_owned(), |path, part| path.join(part));
+            path.display().to_string()
+        });
+        assert_eq!(
+            note(b"a"),
+            [format!(
+                "val: 1 of 3 images has the content of images of train ({copy} has that of {original}), so that the \
+                 metrics are those of training images"
+            )]
+        );
+        assert_eq!(note(b"d"), [""; 0]);
     }
 }

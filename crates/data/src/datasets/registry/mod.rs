@@ -15,7 +15,7 @@ pub use recognition::{Recognition, RecognizedSplit, RecognizedTask};
 use crate::DataError;
 use crate::annotations::coco_directory::{CocoFormat, find_coco};
 use crate::annotations::format::{DatasetFiles, SplitAnnotations, SplitFiles};
-use crate::annotations::image_files::unsupported_beside;
+use crate::annotations::image_files::{first_few, unsupported_beside};
 use crate::annotations::joining::join_splits;
 use crate::annotations::layout::{CannotHoldOut, LayoutError, Split};
 use crate::annotations::reading::DecodeProgress;
@@ -25,6 +25,7 @@ use crate::datasets::detection::{
     DetectionDataset, alike_class_names, check_class_names, check_same_categories, missing_classes,
     says_little, shared_images, suspicious, unmatchable, untrained,
 };
+use crate::datasets::image_folder::images_of_classes;
 use crate::datasets::repeated_images::RepeatedImages;
 use crate::images::{ImageSource, OnBadImage};
 use crate::shapes::{
@@ -322,6 +323,7 @@ impl DatasetName {
             }
         }
         let whole = self.read(files, &[Split::Train], on_bad_image)?.pop();
+        let annotated = whole.as_ref().map_or(0, |whole| whole.store.image_count());
         let divided = match whole {
             Some(mut whole) => hold_out_usable(&mut whole, on_bad_image)?,
             None => Err(CannotHoldOut::OneImage),
@@ -329,6 +331,10 @@ impl DatasetName {
         divided.map_err(|why| {
             let root = files.first().map(|files| files.root.clone());
             let root = root.unwrap_or_default();
+            let why = match files {
+                [files] => beside_classes(files, annotated, why),
+                _ => why,
+            };
             LayoutError::CannotHoldOut { root, why }.into()
         })
     }
@@ -502,6 +508,21 @@ impl DatasetName {
             data_dir: data_dir.map(Path::to_path_buf),
             source: source.into(),
         }
+    }
+}
+
+/// Adds to the reason why annotated images cannot be divided the directories of classes beside the annotations, if these
+/// have more images: a classifier may be meant.
+fn beside_classes(files: &DatasetFiles, annotated: usize, why: CannotHoldOut) -> CannotHoldOut {
+    match images_of_classes(&files.root) {
+        Some((classes, images)) if images > annotated => CannotHoldOut::BesideClasses {
+            why: Box::new(why),
+            annotations: format!("{} ({})", files.format, files.reason),
+            annotated,
+            classes: first_few(classes.iter().map(String::as_str)),
+            images,
+        },
+        _ => why,
     }
 }
 
@@ -860,6 +881,35 @@ mod tests {
                 && message.contains("places365-challenge"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn too_few_annotations_beside_classes_are_named_with_the_images_of_these() {
+        const XML: &str = "<annotation><filename>0.png</filename><size><width>8</width>\
+            <height>8</height></size><object><name>x</name><bndbox><xmin>1</xmin><ymin>1</ymin>\
+            <xmax>4</xmax><ymax>4</ymax></bndbox></object></annotation>";
+        for (images, expected) in [
+            (
+                &["rose/0.png", "rose/1.png", "tulip/2.png"][..],
+                " (read as Pascal VOC (XML files in Annotations) of 1 image; directories of classes \
+                    have 3 images: rose, tulip; without the annotations, they are a dataset for a \
+                    classifier)",
+            ),
+            (&["JPEGImages/0.png", "SegmentationClass/0.png"], ""),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for image in images {
+                let path = dir.path().join(image);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                image::RgbImage::new(8, 8).save(path).unwrap();
+            }
+            std::fs::create_dir(dir.path().join("Annotations")).unwrap();
+            std::fs::write(dir.path().join("Annotations/0.xml"), XML).unwrap();
+            let name = dir.path().display().to_string();
+            let message = DatasetName::parse(&name).unwrap().open(None).unwrap_err();
+            let why = "no val annotations, and one image cannot be split into train and val";
+            assert_eq!(message.to_string(), format!("{name}: {why}{expected}"));
+        }
     }
 
     #[test]
