@@ -148,7 +148,8 @@ impl FoundLists {
                 }
                 Ok(list)
                     if path.parent().is_some_and(|directory| {
-                        is_meant && is_usual_place(directory) || is_place_of_lists(directory)
+                        is_meant && is_usual_place(directory)
+                            || directory != root && is_place_of_lists(directory)
                     }) =>
                 {
                     let shown = list.below(root);

@@ -22,8 +22,8 @@
 //! class belong to it, hidden entries do not count. Masks are no images of a class: those in directories of masks, and
 //! `NAME_mask.png` beside `NAME.png`. Directories with names of splits, `images`, `labels`,
 //! `masks` or `annotations` are never classes, and neither are those whose names have such words if the
-//! directories beside them show it: `training_set` and `test_set` are splits. Directories of texts without any image,
-//! such as lists and documents, are no classes beside directories with images. Where every directory is a synset of ImageNet
+//! directories beside them show it: `training_set` and `test_set` are splits. Directories with files but
+//! without any image, such as those of lists and documents, are no classes beside directories with images. Where every directory is a synset of ImageNet
 //! (Imagenette, ImageNet-100), the classes have ImageNet's names.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -664,25 +664,36 @@ fn holds_other_files(directory: &Path) -> bool {
     has_files
 }
 
-/// Returns a note about directories without images, which are no classes, unless they have texts only.
-fn without_images(directory: &Path) -> Result<Option<String>, DataError> {
-    const TEXTS: [&str; 13] = [
-        "txt", "md", "rst", "pdf", "html", "csv", "tsv", "json", "xml", "yaml", "yml", "py",
-        "ipynb",
+/// Returns a note about directories without images, which are no classes, unless they have documents or lists, which are
+/// named on their own.
+fn without_images(directory: &Path, classes: &[String]) -> Result<Option<String>, DataError> {
+    const DOCUMENTS: [&str; 6] = ["md", "rst", "pdf", "html", "py", "ipynb"];
+    const OF_DOCUMENTS: [&str; 8] = [
+        "doc",
+        "docs",
+        "documents",
+        "notes",
+        "meta",
+        "metadata",
+        "scripts",
+        "logs",
     ];
-    let is_text = |name: &str| {
+    let is_document = |name: &String| {
         let path = Path::new(name);
-        path.extension().is_none() || TEXTS.iter().any(|text| has_extension(path, text))
+        let mut documents = DOCUMENTS.iter();
+        path.extension().is_none() || documents.any(|document| has_extension(path, document))
     };
-    let classes = class_directories(directory)?;
     let mut names = list(directory)?.directories;
     names.retain(|name| {
         let path = directory.join(name);
-        let is_other = !classes.contains(name) && !is_reserved_name(name);
-        is_other && !holds_images(&path) && holds_other_files(&path) && {
-            let files = DirectoryListing::of(&path).files;
-            !files.iter().all(|name| is_text(name))
-        }
+        let is_other = !classes.contains(name)
+            && !is_reserved_name(name)
+            && !OF_DOCUMENTS.contains(&name.to_lowercase().as_str());
+        is_other
+            && !holds_images(&path)
+            && holds_other_files(&path)
+            && lists_within(&path).is_empty()
+            && !DirectoryListing::of(&path).files.iter().all(is_document)
     });
     let names = first_few(names.iter().map(String::as_str));
     let directory = directory.display();
@@ -742,7 +753,7 @@ fn not_classes(directory: &Path, classes: &[String]) -> Result<Vec<String>, Data
         (!names.is_empty()).then(|| format!("{}: not a class: {names}", directory.display()));
     let notes = [
         by_name,
-        without_images(directory)?,
+        without_images(directory, classes)?,
         doubtful_classes(directory, classes),
     ];
     Ok(notes.into_iter().flatten().collect())
@@ -1356,13 +1367,16 @@ mod tests {
                 &["splits/trainlist01.txt", "splits/1/testlist01.txt"][..],
                 &["not used: splits/1/testlist01.txt, splits/trainlist01.txt"][..],
             ),
-            (&["docs/readme.md", "docs/LICENSE"], &[]),
-            (&["labels/classes.txt"], &[]),
             (
-                &["models/best.pt"],
-                &["not a class, without images: models"],
+                &["docs/readme.md", "about/LICENSE", "meta/classes.txt"],
+                &[],
             ),
-            (&["train_lists/a.txt"], &[]),
+            (&["labels/classes.txt"], &[]),
+            // What may have been meant as a class.
+            (
+                &["models/best.pt", "lily/1.txt", "train_lists/a.txt"],
+                &["not a class, without images: lily, models, train_lists"],
+            ),
             // Classes, whatever they are called.
             (&["splits/1.jpg", "splits/2.jpg", "docs/3.jpg"], &[]),
         ] {
@@ -1468,6 +1482,63 @@ mod tests {
                 notes.ends_with(note) && notes.is_empty() == note.is_empty(),
                 "{notes}"
             );
+        }
+    }
+
+    #[test]
+    fn the_layouts_of_public_datasets_have_no_notes() {
+        for files in [
+            // Imagenette.
+            &[
+                "train/n01440764/n01440764_1.JPEG",
+                "train/n02102040/n02102040_2.JPEG",
+                "val/n01440764/ILSVRC2012_val_00000293.JPEG",
+                "val/n02102040/ILSVRC2012_val_00000665.JPEG",
+                "noisy_imagenette.csv",
+            ][..],
+            // Food-101 and CUB, by the directory of their images.
+            &[
+                "apple_pie/1005649.jpg",
+                "apple_pie/1011328.jpg",
+                "waffles/1.jpg",
+                "waffles/2.jpg",
+            ],
+            &[
+                "001.Black_footed_Albatross/Black_Footed_Albatross_0001_796111.jpg",
+                "001.Black_footed_Albatross/Black_Footed_Albatross_0002_55.jpg",
+                "002.Laysan_Albatross/Laysan_Albatross_0001_545.jpg",
+                "002.Laysan_Albatross/Laysan_Albatross_0002_1027.jpg",
+            ],
+            // Flowers of TensorFlow.
+            &[
+                "daisy/100080576_f52e8ee070_n.jpg",
+                "daisy/10140303196_b88d3d6cec.jpg",
+                "roses/10090824183_d02c613f10_m.jpg",
+                "roses/102501987_3cdb8e5394_n.jpg",
+                "LICENSE.txt",
+            ],
+            // Faces with masks.
+            &[
+                "with_mask/with_mask_1.jpg",
+                "with_mask/1-with-mask.jpg",
+                "without_mask/without_mask_1.jpg",
+                "without_mask/1.jpg",
+            ],
+        ] {
+            let dir = tree(files);
+            let train = open_train(dir.path()).unwrap();
+            assert_eq!(train.notes(), [""; 0]);
+            let images = files.iter().filter(|file| !file.starts_with("val/"));
+            let images = images
+                .filter(|file| has_extension(Path::new(file), "jpg") || file.ends_with("JPEG"));
+            let found = ImageFolder::find(dir.path()).unwrap();
+            let held_out = found.open(Split::Val).unwrap().len();
+            let held_out = if files[0].starts_with("train/") {
+                0
+            } else {
+                held_out
+            };
+            assert_eq!(train.len() + held_out, images.count());
         }
     }
 }
