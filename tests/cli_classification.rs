@@ -6,6 +6,8 @@ use std::process::Output;
 
 use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::images::write_cifar;
+#[cfg(target_os = "linux")]
+use crate::common::runs::{spawn, wait_for_steps};
 
 /// Options for a very short run.
 const SMALL: [&str; 12] = [
@@ -325,6 +327,58 @@ fn runs_of_a_study_in_processes_of_their_own_have_the_results_of_one_process() {
             "--run 1 to --run 4",
         ],
     );
+}
+
+/// Returns whether a process of this user has an argument.
+#[cfg(target_os = "linux")]
+fn runs_with(argument: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+        .any(|command| {
+            command
+                .split(|byte| *byte == 0)
+                .any(|own| own == argument.as_bytes())
+        })
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn runs_in_processes_of_their_own_end_saved_when_the_command_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("cifar10"));
+    write_cifar(Path::new(&data), 60, 30);
+    let output = dir.path().join("study");
+    let words = format!(
+        "ablate --dataset {data} --output {} --over se.reduction=2,4 --seeds 0 --backbone se-resnet20 --epochs 500 \
+         --set train.log_every=1 --device cpu --jobs 2",
+        output.display()
+    );
+    let mut command = spawn(
+        &words
+            .split_whitespace()
+            .map(str::to_string)
+            .collect::<Vec<_>>(),
+    );
+    let runs = ["model.se.reduction=2/seed-0", "model.se.reduction=4/seed-0"];
+    for run in runs {
+        wait_for_steps(&mut command, &output.join(run), 2);
+    }
+    command.kill().unwrap();
+    command.wait().unwrap();
+    let begun = std::time::Instant::now();
+    while runs_with(&text(&output)) {
+        assert!(begun.elapsed().as_secs() < 60, "the runs go on");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    for run in runs {
+        assert!(
+            output
+                .join(run)
+                .join("checkpoints/last.safetensors")
+                .is_file()
+        );
+    }
 }
 
 #[test]

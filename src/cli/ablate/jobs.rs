@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -72,7 +73,8 @@ impl Jobs {
                         continue;
                     };
                     let mut own = arguments.clone();
-                    own.extend(["--run".into(), run.number.to_string().into()]);
+                    own.extend(["--job".into(), "--run".into()]);
+                    own.push(run.number.to_string().into());
                     own.extend(["--device".into(), device.to_string().into()]);
                     if let Some(threads) = threads {
                         own.extend(["--threads".into(), threads.to_string().into()]);
@@ -97,12 +99,21 @@ impl Jobs {
         if stop.load(Ordering::Relaxed) {
             return Ok(AblationReport::Interrupted);
         }
-        failures.sort_by_key(|failed: &RunPosition| failed.number);
-        Ok(AblationReport::Finished {
-            table: study.tabulate()?,
-            failures: failures.into_iter().map(|failed| failed.name).collect(),
-        })
+        Ok(study.report(
+            failures
+                .into_iter()
+                .map(|failed: RunPosition| failed.number),
+        )?)
     }
+}
+
+/// Saves the run of this process and ends it when the process that has started it has ended.
+pub(super) fn stop_with_parent(stop: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        // Nothing is ever written to it; an error is its end, too.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 /// A run in a process of its own.
@@ -121,13 +132,14 @@ impl Job {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .stdin(Stdio::null())
-            // The table.
+            // Kept open until this process ends, however it does.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         // Ctrl-C would reach it twice: from the terminal, and as SIGTERM from here.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        status!("{position}");
         let mut child = command.spawn().context("a run cannot be started")?;
         let (number, total) = (position.number, position.total);
         let stderr = child.stderr.take();

@@ -55,6 +55,9 @@ pub(super) struct AblateArgs {
     /// Train this run only, by its number from 1: a job array of a cluster trains a study with it
     #[arg(long, value_name = "N", conflicts_with = "jobs", value_parser = whole_number::<usize>)]
     run: Option<usize>,
+    /// Set by --jobs for its processes: their end of the standard input is the end of the one that has started them
+    #[arg(long, hide = true, requires = "run")]
+    job: bool,
     /// Number of runs to train at the same time, each in a process with its part of the threads [default: 1, or one
     /// for each of --devices]
     #[arg(long, value_name = "N", help_heading = "Device", value_parser = whole_number_within(1..=1024_u16))]
@@ -94,10 +97,14 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
         Some(devices) => devices.of_this_process()?,
         None => own_device.unwrap_or_default(),
     };
+    let stop = stop_on_ctrl_c()?;
+    if args.job {
+        jobs::stop_with_parent(stop.clone());
+    }
     let request = AblationRequest {
         recipe: args.recipe.options()?,
         device: DeviceArgs::open(device)?,
-        stop: stop_on_ctrl_c()?,
+        stop,
         dataset: args.dataset,
         axes: args.over,
         only: args.run,
@@ -106,8 +113,12 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
         ranks,
     };
     let report = match jobs {
-        Some(jobs) => jobs.train(&Study::open(&request)?, &request.stop, &mut Console)?,
-        None => ablation::run(&request, &mut Console)?,
+        Some(jobs) => jobs.train(
+            &Study::open(&request)?,
+            &request.stop,
+            &mut Console { is_job: false },
+        )?,
+        None => ablation::run(&request, &mut Console { is_job: args.job })?,
     };
     let (table, failures) = match report {
         AblationReport::Finished { table, failures } => (table, failures),
@@ -116,6 +127,14 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
+    if args.job {
+        // The error was printed, and the table is that of the process which has started this one.
+        return Ok(if failures.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
     if !request.ranks.is_first() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -140,11 +159,16 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints the progress of an ablation study.
-struct Console;
+struct Console {
+    /// Whether another process prints the name of the run.
+    is_job: bool,
+}
 
 impl AblationObserver for Console {
     fn begin(&mut self, position: RunPosition) -> Box<dyn Observer> {
-        status!("{position}");
+        if !self.is_job {
+            status!("{position}");
+        }
         Box::new(ConsoleProgress::default())
     }
 

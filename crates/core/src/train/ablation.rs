@@ -323,6 +323,25 @@ impl<'r> Study<'r> {
             .collect()
     }
 
+    /// Returns the report after all runs were tried; `failed` are the numbers of those that ended with an error.
+    ///
+    /// # Errors
+    /// See [`Self::tabulate`].
+    pub fn report(
+        &self,
+        failed: impl Iterator<Item = usize>,
+    ) -> Result<AblationReport, AblationError> {
+        let failed: BTreeSet<usize> = failed.collect();
+        let table = self.tabulate()?;
+        // A run that another process was training may be finished by now.
+        let failures = self.runs().into_iter();
+        let failures = failures.filter(|run| failed.contains(&run.number) && !run.is_finished());
+        Ok(AblationReport::Finished {
+            table,
+            failures: failures.map(|run| run.name).collect(),
+        })
+    }
+
     /// Tabulates the finished runs, and writes `ablation.json` and `ablation.csv` beside them.
     ///
     /// # Errors
@@ -374,7 +393,7 @@ pub fn run(
         if let Err(error) = train(&request_of(request, run), &mut *progress) {
             drop(progress);
             observer.failed(run.position(&runs), error);
-            failures.push((run.number, run.name.clone()));
+            failures.push(run.number);
         }
         if request.stop.load(Ordering::Relaxed) {
             break;
@@ -386,13 +405,7 @@ pub fn run(
     if all.iter().any(|(is_stopped, _)| *is_stopped) {
         return Ok(AblationReport::Interrupted);
     }
-    let mut failures: Vec<(usize, String)> =
-        all.into_iter().flat_map(|(_, failed)| failed).collect();
-    failures.sort();
-    Ok(AblationReport::Finished {
-        table: study.tabulate()?,
-        failures: failures.into_iter().map(|(_, name)| name).collect(),
-    })
+    study.report(all.into_iter().flat_map(|(_, failed)| failed))
 }
 
 /// Checks that there are seeds, that no seed, key or value is listed twice, and that no varied key also has one
