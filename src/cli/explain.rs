@@ -38,10 +38,8 @@ const EXPLANATION: &str = "explanation.json";
 const EXAMPLES: &str = "\
 Examples:
   sedet explain --checkpoint runs/shapes --image photo.jpg --output why/
-  sedet explain --checkpoint runs/shapes --image photo.jpg --box 3 \\
-      --gates gates/excitation.safetensors --output why/
-  sedet explain --checkpoint seresnet50.pth --image photo.jpg --class pug \\
-      --output why/";
+  sedet explain --checkpoint runs/shapes --image a.jpg --box 3 --output why/
+  sedet explain --checkpoint runs/pets --image a.jpg --class pug --output why/";
 
 /// The neutral gate of channels, where no statistics are given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
