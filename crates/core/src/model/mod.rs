@@ -45,7 +45,7 @@ pub use crate::spec::{ImportFacts, ModelSpec, NetworkConfig, SpecError, Task, Tr
 
 use sedet_nn::kernels::bf16::ComputePrecision;
 
-use crate::backbones::summary::{TooSmall, Tracer};
+use crate::backbones::summary::{Summary, TooSmall, Tracer};
 use crate::classification::classifier::Classifier;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::distributed::{DistributedError, Ranks};
@@ -397,6 +397,25 @@ impl Model {
     }
 }
 
+/// Returns the layers of a classifier, or of the backbone of a detector, for inputs of this height and width.
+///
+/// The network is built anew: a loaded [`Model`] has its batch norms folded into biases of the convolutions,
+/// so that its parameters are not those that were trained.
+///
+/// # Errors
+/// The input is too small for the network.
+pub fn trained_layers(network: &NetworkConfig, size: [usize; 2]) -> Result<Summary, TooSmall> {
+    match network {
+        NetworkConfig::Classification(config) => config.summary(size),
+        NetworkConfig::Detection(config) => {
+            let backbone = config.backbone.init(&Device::flex());
+            let mut tracer = Tracer::new(size);
+            tracer.within("backbone", |tracer| backbone.trace(tracer));
+            tracer.finish()
+        }
+    }
+}
+
 /// Copies a batch of images to a device, without autodiff.
 ///
 /// # Shapes
@@ -426,6 +445,21 @@ mod tests {
             message.ends_with(".safetensors: a detector, but a classifier is required"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn the_listed_layers_have_the_parameters_that_were_trained() {
+        let model = Model::load(DETECTOR, &Device::flex()).unwrap();
+        let layers = trained_layers(&model.spec.network, [224; 2]).unwrap();
+        let stem = &layers.layers[0];
+        // 3 x 7 x 7 weights for each of 16 channels, without a bias.
+        assert_eq!(stem.parameters, 3 * 7 * 7 * 16, "{stem:?}");
+        // A folded batch norm would be a bias of its convolution.
+        let mut tracer = Tracer::new([224; 2]);
+        tracer.within("backbone", |tracer| model.trace(tracer));
+        let folded = tracer.finish().unwrap();
+        assert!(folded.parameters() < layers.parameters());
+        assert_eq!(folded.layers[0].parameters, stem.parameters + 16);
     }
 
     #[test]
