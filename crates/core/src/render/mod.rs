@@ -2,6 +2,7 @@
 //!
 //! - [`palette`]: class colors and the color scale of values.
 //! - [`boxes`]: detections and annotations on an image, as pixels or as SVG.
+//! - [`drawing`]: rectangles, lines and text over an image as SVG.
 //! - [`feature_maps`]: feature maps of single channels over an image.
 //! - [`explanation`]: class activation maps with a color bar, and channels in a box.
 //! - [`plots`]: precision-recall and training curves, confusion matrices, reliability diagrams, gates of SE
@@ -10,6 +11,7 @@
 
 pub mod boxes;
 mod canvas;
+pub mod drawing;
 pub mod explanation;
 pub mod feature_maps;
 pub mod palette;
@@ -18,6 +20,7 @@ pub mod save;
 mod svg;
 
 pub use boxes::{DrawnBox, label_text, save_boxes};
+pub use drawing::{DrawnShape, save_drawing};
 pub use plots::{
     MAX_PANELS, Series, TrainingCurves, save_excitation_figures, save_gates, save_precision_recall,
     save_training_curves,

@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use image::RgbImage;
 
 use super::canvas::{LabelFont, PixelRect, Surface, dashes};
+use super::drawing::DrawnShape;
 use super::palette::Rgb;
 use super::save::{RenderError, encode};
 
@@ -49,6 +50,33 @@ impl Svg {
     pub fn finish(mut self) -> String {
         self.text += "</svg>\n";
         self.text
+    }
+
+    /// Adds a shape.
+    pub(crate) fn shape(&mut self, shape: &DrawnShape) {
+        match shape {
+            DrawnShape::Fill([left, top, width, height], color) => self.element(format_args!(
+                "<rect x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"{}\"/>",
+                hex(*color)
+            )),
+            DrawnShape::Line([[x1, y1], [x2, y2]], width, color) => self.element(format_args!(
+                "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" stroke=\"{}\" \
+                 stroke-width=\"{width}\"/>",
+                hex(*color)
+            )),
+            DrawnShape::Text {
+                at: [x, y],
+                width,
+                size,
+                color,
+                text,
+            } => self.element(format_args!(
+                "<text x=\"{x}\" y=\"{y}\" textLength=\"{width}\" lengthAdjust=\"spacingAndGlyphs\" \
+                 font-family=\"{FONTS}\" font-size=\"{size}\" fill=\"{}\">{}</text>",
+                hex(*color),
+                escaped(text)
+            )),
+        }
     }
 
     fn element(&mut self, element: std::fmt::Arguments<'_>) {
