@@ -6,13 +6,47 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use egui::accesskit::Role;
+use egui::accesskit::{Action, Role};
 use egui::{Key, Modifiers};
-use egui_kittest::kittest::Queryable as _;
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use egui_kittest::{Harness, SnapshotOptions};
+use sedet::backbones::zoo;
+use sedet::classification::classifier::ClassifierConfig;
+use sedet::loading::transforms::Preprocess;
+use sedet::model::ModelSpec;
 use sedet::shapes::{ShapesConfig, write_dataset};
-use sedet::viewer::state::{BoxRef, Compare, MapStage, PanelId, Request, Settings, SortBy};
+use sedet::viewer::state::{
+    BoxRef, Compare, MapStage, Pane, PanelId, Picked, Request, Settings, SortBy,
+};
 use sedet::viewer::{Opening, ViewerApp};
+use sedet::weights::checkpoint::{Checkpoint, Precision};
+use sedet::weights::parameters::named_tensors;
+
+/// Saves a narrow classifier with random weights and this many classes, and returns its path.
+fn classifier(scenes: &Scenes, classes: usize) -> PathBuf {
+    let device = Device::flex();
+    device.seed(7);
+    let mut network = zoo::network("se-resnet18").unwrap();
+    *network.backbone.common_mut().width_multiplier = 0.25;
+    let network = ClassifierConfig::new(network.backbone, classes);
+    let preprocess = Preprocess {
+        min_size: 32,
+        max_size: 32,
+        size_divisor: 1,
+        ..Preprocess::torchvision()
+    };
+    let names = (0..classes).map(|class| format!("class {class}"));
+    let checkpoint = Checkpoint {
+        spec: ModelSpec::classifier(network.clone(), preprocess, names),
+        progress: None,
+        weights: named_tensors(&network.init(&device)),
+        optimizer: Default::default(),
+        ema: Default::default(),
+    };
+    let path = scenes.at("classifier.safetensors");
+    checkpoint.save(&path, Precision::Full).unwrap();
+    path
+}
 
 type Viewer = Harness<'static, ViewerApp>;
 
@@ -271,6 +305,133 @@ fn keyboard_shortcuts_page_zoom_and_toggle_boxes() {
     viewer.get_by_label_contains("SE blocks account for");
 }
 
+/// What a user acts on in the accessibility tree, with its role, name and place. Panics at a control without
+/// a name or an action.
+fn controls(viewer: &Viewer, page: &str) -> Vec<(Role, String, egui::Rect)> {
+    const ROLES: [Role; 12] = [
+        Role::Button,
+        Role::CheckBox,
+        Role::ComboBox,
+        Role::Link,
+        Role::MenuItem,
+        Role::RadioButton,
+        Role::Slider,
+        Role::SpinButton,
+        Role::Switch,
+        Role::Tab,
+        Role::TextInput,
+        Role::MultilineTextInput,
+    ];
+    let mut controls = Vec::new();
+    for node in viewer.root().children_recursive() {
+        let known = node.accesskit_node();
+        let role = known.role();
+        if !ROLES.contains(&role) || known.is_disabled() {
+            continue;
+        }
+        let name = known.label().unwrap_or_default();
+        assert!(
+            !name.trim().is_empty(),
+            "{page}: {role:?} at {:?} without a name",
+            node.rect()
+        );
+        let acts = [
+            Action::Click,
+            Action::Focus,
+            Action::SetValue,
+            Action::Increment,
+        ];
+        let acts = acts.iter().any(|act| known.data().supports_action(*act));
+        assert!(acts, "{page}: {role:?} {name} does nothing");
+        controls.push((role, name, node.rect()));
+    }
+    controls
+}
+
+#[test]
+fn every_control_has_a_name_and_an_action_and_fields_take_clicks() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(Opening {
+        compare: Some(shipped("blood-cells-se-resnet18")),
+        ..scenes.opening()
+    });
+    // Everything that pages can show: counts, metrics, gates, curves, a feature map.
+    press(&mut viewer, Key::D);
+    viewer
+        .state_mut()
+        .state_mut()
+        .requests
+        .push(Request::Evaluate);
+    let measure = Request::MeasureGates(None);
+    viewer.state_mut().state_mut().requests.push(measure);
+    settle(&mut viewer);
+    let run = scenes.at("run");
+    std::fs::create_dir_all(&run).unwrap();
+    let launch = serde_json::json!({ "dataset": scenes.text("scenes"), "pretrained": false });
+    std::fs::write(run.join("launch.json"), launch.to_string()).unwrap();
+    let event = "{\"event\":\"train\",\"iteration\":1,\"time\":1,\"loss\":2.0}\n";
+    std::fs::write(run.join("events.jsonl"), event).unwrap();
+    let open = Request::Open(run.display().to_string());
+    viewer.state_mut().state_mut().requests.push(open);
+    settle(&mut viewer);
+    let pages = [Key::F1, Key::F2, Key::F3, Key::F4, Key::F5];
+    for (page, key) in ["Image", "Gates", "Data", "Training", "Model"]
+        .into_iter()
+        .zip(pages)
+    {
+        press(&mut viewer, key);
+        assert_eq!(viewer.state().state().tab, PanelId(page));
+        let shown = controls(&viewer, page);
+        assert!(shown.len() > 5, "{page}: {shown:?}");
+        // Fields keep the focus when they are clicked, in pages and in menus.
+        for (role, name, _) in &shown {
+            if *role == Role::TextInput {
+                viewer.get_by_role_and_label(*role, name).click();
+                settle(&mut viewer);
+                let field = viewer.get_by_role_and_label(*role, name);
+                assert!(field.is_focused(), "{page}: {name}");
+                press(&mut viewer, Key::Escape);
+            }
+        }
+        for menu in ["Export", "Compare"] {
+            click(&mut viewer, menu);
+            let with_menu = controls(&viewer, &format!("{page}, {menu}"));
+            let field = with_menu.iter().find(|(role, name, _)| {
+                *role == Role::TextInput && !shown.iter().any(|(_, known, _)| known == name)
+            });
+            let (role, name, _) = field.unwrap_or_else(|| panic!("{page}: no menu {menu}"));
+            viewer.get_by_role_and_label(*role, name).click();
+            settle(&mut viewer);
+            let field = viewer.query_by_role_and_label(*role, name);
+            let field = field.unwrap_or_else(|| panic!("{page}: a click closes {menu}"));
+            assert!(field.is_focused(), "{page}: {name}");
+            press(&mut viewer, Key::Escape);
+            press(&mut viewer, Key::Escape);
+            if viewer.query_by_role_and_label(*role, name).is_some() {
+                click(&mut viewer, menu);
+            }
+        }
+        // Lists open and close.
+        let lists = shown.iter().filter(|(role, ..)| *role == Role::ComboBox);
+        for (role, name, _) in lists {
+            let list = viewer.query_all_by_role_and_label(*role, name).next();
+            let Some(list) = list else { continue };
+            list.click();
+            settle(&mut viewer);
+            let with_list = controls(&viewer, &format!("{page}, {name}"));
+            assert!(
+                with_list.len() > shown.len(),
+                "{page}: {name} opens nothing"
+            );
+            press(&mut viewer, Key::Escape);
+        }
+    }
+    assert_eq!(errors(&viewer), [""; 0]);
+    press(&mut viewer, Key::F1);
+    press(&mut viewer, Key::Questionmark);
+    controls(&viewer, "help");
+}
+
 #[test]
 fn typing_into_a_field_runs_no_shortcut() {
     let scenes = Scenes::new();
@@ -336,6 +497,94 @@ fn two_images_and_two_networks_are_compared() {
     compare(&mut viewer, "compare");
 }
 
+/// Types into a field that is clicked first.
+fn fill(viewer: &mut Viewer, field: &str, text: &str) {
+    let clicked = viewer.get_by_role_and_label(Role::TextInput, field);
+    clicked.click();
+    settle(viewer);
+    let open = viewer.query_by_role_and_label(Role::TextInput, field);
+    let field = open.unwrap_or_else(|| panic!("{field} closes when it is clicked"));
+    assert!(field.is_focused());
+    field.type_text(text);
+    settle(viewer);
+}
+
+#[test]
+fn fields_in_menus_can_be_clicked_and_typed_into() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(scenes.opening());
+    click(&mut viewer, "Compare");
+    let second = shipped("blood-cells-se-resnet18").display().to_string();
+    fill(&mut viewer, "Second network", &second);
+    click(&mut viewer, "Load");
+    assert_eq!(errors(&viewer), [""; 0]);
+    let state = viewer.state().state();
+    assert!(state.networks[1].is_some());
+    assert_eq!(state.compare, Compare::Network);
+    // No letter of the path was taken for a shortcut.
+    assert_eq!(*state.filter(), Settings::default().filter);
+    assert!(viewer.query_by_label("Second network").is_none(), "closed");
+
+    click(&mut viewer, "Export");
+    fill(&mut viewer, "Export directory", "/deeper");
+    let directory = viewer.state().state().settings.export_directory.clone();
+    let directory = directory.display().to_string();
+    assert!(directory.contains("/deeper"), "{directory}");
+}
+
+#[test]
+fn gates_are_compared_only_with_the_mean_of_the_same_network() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(scenes.opening());
+    click(&mut viewer, "Gates");
+    click(&mut viewer, "Measure all 6 images");
+    viewer.get_by_label_contains("measured with shapes-se-resnet18");
+    click(&mut viewer, "Image");
+    press(&mut viewer, Key::K);
+    viewer.get_by_label_contains(" relative to the mean over ");
+    // The other network has blocks of the same names.
+    let other = shipped("blood-cells-se-resnet18").display().to_string();
+    let state = viewer.state_mut().state_mut();
+    state.requests.push(Request::Open(other));
+    settle(&mut viewer);
+    press(&mut viewer, Key::K);
+    viewer.get_by_label_contains("channel 0: gate ");
+    assert!(viewer.query_by_label_contains(" relative to ").is_none());
+    click(&mut viewer, "Gates");
+    viewer.get_by_label_contains("the gates of another network than blood-cells-se-resnet18");
+}
+
+#[test]
+fn a_classifier_has_no_controls_of_boxes() {
+    let scenes = Scenes::new();
+    let classifier = classifier(&scenes, 12);
+    let mut viewer = scenes.open(Opening {
+        checkpoint: Some(classifier),
+        ..scenes.opening()
+    });
+    assert_eq!(errors(&viewer), [""; 0]);
+    assert!(
+        viewer
+            .query_by_label_contains("running inference")
+            .is_none()
+    );
+    let classes = viewer.query_all_by_label_contains(" %").count();
+    assert_eq!(classes, 5, "the most probable classes");
+    for control in [
+        "score threshold",
+        "IoU threshold",
+        "detections",
+        "scores",
+        "color by verdict",
+    ] {
+        assert!(viewer.query_by_label(control).is_none(), "{control}");
+    }
+    viewer.get_by_label("annotations");
+    click(&mut viewer, "Model");
+    let state = viewer.state().state();
+    assert!(state.model.is_some());
+}
+
 #[test]
 fn images_in_which_only_the_first_network_is_correct_are_found() {
     let scenes = Scenes::new();
@@ -386,10 +635,6 @@ fn the_image_panel_exports_its_content() {
         .unwrap()
         .image_title(0);
     let stem = stem.trim_end_matches(".jpg").to_owned();
-    let image = image::load_from_memory(&scenes.exported(&format!("{stem}.png"))).unwrap();
-    let (_, pixels) = viewer.state().state().pixels[0].clone().unwrap();
-    assert_eq!(image.width(), pixels.width());
-    assert_ne!(image.to_rgb8(), *pixels, "boxes are drawn");
     let svg = String::from_utf8(scenes.exported(&format!("{stem}.svg"))).unwrap();
     assert!(svg.contains("<svg") && svg.contains("<rect"));
     let boxes = String::from_utf8(scenes.exported(&format!("{stem}-boxes.csv"))).unwrap();
@@ -407,6 +652,127 @@ fn the_image_panel_exports_its_content() {
     }
 }
 
+/// Returns how many pixels have a color.
+fn count_color(image: &image::RgbImage, color: [u8; 3]) -> usize {
+    image.pixels().filter(|pixel| pixel.0 == color).count()
+}
+
+#[test]
+fn an_exported_image_is_what_the_window_shows() {
+    let (green, red, blue) = ([0, 158, 115], [213, 94, 0], [86, 180, 233]);
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(scenes.opening());
+    let collection = viewer.state().state().collection.clone().unwrap();
+    let stem = collection.image_title(0);
+    let stem = stem.trim_end_matches(".jpg").to_owned();
+    let exported = |viewer: &mut Viewer, name: &str| {
+        viewer.key_press_modifiers(Modifiers::COMMAND, Key::S);
+        settle(viewer);
+        assert_eq!(errors(viewer), [""; 0]);
+        image::load_from_memory(&scenes.exported(name))
+            .unwrap()
+            .to_rgb8()
+    };
+    let threshold = |viewer: &mut Viewer, score: f32| {
+        viewer.state_mut().state_mut().settings.filter.score = score;
+        settle(viewer);
+    };
+    // With the lowest score threshold some detections are wrong, with the highest all objects are missed.
+    threshold(&mut viewer, 0.0);
+    let all = exported(&mut viewer, &format!("{stem}.png"));
+    assert!(count_color(&all, green) > 100 && count_color(&all, red) > 100);
+    threshold(&mut viewer, 1.0);
+    let missed = exported(&mut viewer, &format!("{stem}-2.png"));
+    assert!(count_color(&missed, blue) > 100, "missed objects are drawn");
+    assert_eq!(count_color(&missed, green), 0);
+    // The verdict is a part of the label.
+    threshold(&mut viewer, 0.0);
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Image with boxes (SVG)");
+    let svg = String::from_utf8(scenes.exported(&format!("{stem}.svg"))).unwrap();
+    let named = ["Cls<", "Loc<", "Bkg<", "Dupe<", "Both<"];
+    assert!(named.iter().any(|error| svg.contains(error)), "no verdict");
+
+    // Feature map, zoom and comparison are in the picture.
+    threshold(&mut viewer, 0.5);
+    let plain = exported(&mut viewer, &format!("{stem}-3.png"));
+    press(&mut viewer, Key::K);
+    let mapped = exported(&mut viewer, &format!("{stem}-4.png"));
+    assert_eq!(plain.dimensions(), mapped.dimensions());
+    let changed = plain.pixels().zip(mapped.pixels()).filter(|(a, b)| a != b);
+    assert!(changed.count() > (plain.width() * plain.height() / 2) as usize);
+    press(&mut viewer, Key::Escape);
+    let channel = viewer.state().state().gates.channel;
+    assert_eq!(channel, None, "Esc hides the map");
+    for _ in 0..8 {
+        press(&mut viewer, Key::Plus);
+    }
+    let zoomed = exported(&mut viewer, &format!("{stem}-5.png"));
+    assert_ne!(zoomed, plain);
+    press(&mut viewer, Key::Num0);
+    press(&mut viewer, Key::C);
+    let both = exported(&mut viewer, &format!("{stem}-6.png"));
+    let ratio = |image: &image::RgbImage| f64::from(image.width()) / f64::from(image.height());
+    assert!(
+        ratio(&both) > 1.5 * ratio(&plain),
+        "two images side by side"
+    );
+}
+
+#[test]
+fn the_right_half_of_a_comparison_answers_for_its_own_boxes() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(Opening {
+        compare: Some(shipped("blood-cells-se-resnet18")),
+        ..scenes.opening()
+    });
+    viewer.state_mut().state_mut().settings.filter.score = 0.05;
+    settle(&mut viewer);
+    let view = viewer.get_by_label("image with boxes").rect();
+    // Some position of the right half is over a box of the second network.
+    let places = (0..400).map(|at| {
+        let share = egui::vec2(
+            0.51 + 0.48 * (at % 20) as f32 / 20.0,
+            (at / 20) as f32 / 20.0,
+        );
+        view.min + share * view.size()
+    });
+    let mut found = None;
+    for place in places {
+        viewer.hover_at(place);
+        viewer.step();
+        viewer.step();
+        if let Some((pane, of)) = viewer.state().state().hovered {
+            assert_eq!(pane, Pane::Second);
+            found = Some((place, of));
+            break;
+        }
+    }
+    let (place, of) = found.expect("a box in the right half");
+    viewer.drag_at(place);
+    viewer.drop_at(place);
+    settle(&mut viewer);
+    let state = viewer.state().state();
+    assert_eq!((state.focused(), state.selected), (Pane::Second, Some(of)));
+    press(&mut viewer, Key::Tab);
+    assert_eq!(viewer.state().state().focused(), Pane::Second);
+    // The table has the class names of the second network.
+    let boxes = viewer.state().state().boxes(Pane::Second);
+    let first = boxes.detections.as_ref().unwrap()[0].class;
+    let name = viewer.state().state().classes.name(first).to_owned();
+    viewer.get_by_label_contains(&format!("detection 1: {name}"));
+    click(&mut viewer, "left network");
+    assert_eq!(viewer.state().state().focused(), Pane::First);
+    assert_eq!(viewer.state().state().selected, None);
+    // The Data page follows: matrix and metrics are of the chosen network.
+    press(&mut viewer, Key::D);
+    click(&mut viewer, "Data");
+    click(&mut viewer, "right network");
+    click(&mut viewer, "Evaluate");
+    let state = viewer.state().state();
+    assert!(state.evaluations[0].is_none() && state.evaluations[1].is_some());
+}
+
 #[test]
 fn bars_list_their_images_and_metrics_are_computed_and_exported() {
     let scenes = Scenes::new();
@@ -415,7 +781,7 @@ fn bars_list_their_images_and_metrics_are_computed_and_exported() {
     assert!(viewer.state().state().predictions[0].is_complete());
     click(&mut viewer, "Data");
     click(&mut viewer, "Evaluate");
-    let evaluation = viewer.state().state().evaluation.clone().unwrap();
+    let evaluation = viewer.state().state().evaluation().cloned().unwrap();
     assert_eq!(evaluation.images, 6);
     assert!(evaluation.metrics.ap50 > 0.7, "{:?}", evaluation.metrics);
     compare(&mut viewer, "data");
@@ -431,14 +797,26 @@ fn bars_list_their_images_and_metrics_are_computed_and_exported() {
     assert!(confusion.starts_with("annotated,ball,box,"));
 
     let state = viewer.state_mut().state_mut();
-    state.requests.push(Request::ShowRecall(0.5));
+    // A list that was picked before does not narrow the new one.
+    state.query.picked = Some(Picked {
+        label: "one".into(),
+        images: std::sync::Arc::new(vec![5]),
+    });
+    let recall = Request::ShowRecall {
+        recall: 0.5,
+        iou: 0.75,
+    };
+    state.requests.push(recall);
     settle(&mut viewer);
     let state = viewer.state().state();
+    assert_eq!(state.filter().iou, 0.75);
+    assert_eq!(state.order.len(), tally_wrong(&viewer));
+    assert_eq!(state.current, state.order[0] as usize);
     let recall = state.tallies[0].as_ref().unwrap().total.recall().unwrap();
     assert!((0.5..0.6).contains(&recall), "{recall}");
     assert_eq!(state.tab, PanelId::IMAGE);
-    let query = &mut viewer.state_mut().state_mut().query;
-    (query.errors_only, query.sort) = (false, SortBy::Position);
+    viewer.state_mut().state_mut().query.sort = SortBy::Position;
+    // Bars list all of their images, whatever was listed before.
     click(&mut viewer, "Data");
 
     let bars = viewer.state().state().charts[0].bars.clone();
@@ -447,8 +825,19 @@ fn bars_list_their_images_and_metrics_are_computed_and_exported() {
     let state = viewer.state().state();
     assert_eq!(state.tab, PanelId::IMAGE);
     assert_eq!(*state.order, bar.images);
+    press(&mut viewer, Key::E);
     press(&mut viewer, Key::Backspace);
     assert_eq!(viewer.state().state().order.len(), 6);
+
+    // A class is listed by its own errors, and the first image of the list is shown.
+    click(&mut viewer, "Data");
+    let class = evaluation.per_class[2].name.clone();
+    let names = viewer.query_all_by_role_and_label(Role::Button, &class);
+    names.last().expect("a row of the metrics").click();
+    settle(&mut viewer);
+    let state = viewer.state().state();
+    assert_eq!((state.query.class, state.tab), (Some(2), PanelId::IMAGE));
+    assert_eq!(state.current, state.order[0] as usize);
 }
 
 #[test]
@@ -534,6 +923,8 @@ fn the_curves_of_a_run_in_progress_are_updated() {
         format!("{{\"event\":\"train\",\"iteration\":{iteration},\"time\":1,\"loss\":{loss}}}\n")
     };
     let events = run.join("events.jsonl");
+    let parts = "{\"event\":\"train\",\"iteration\":10,\"time\":1,\"objectness\":0.25}\n\
+                 {\"event\":\"eval\",\"iteration\":10,\"time\":1,\"AP\":0.1789,\"val_loss\":1.5}\n";
     std::fs::write(&events, line(10, 3.0)).unwrap();
     let mut viewer = scenes.open(Opening::of(&run.display().to_string()));
     let state = viewer.state().state();
@@ -541,7 +932,7 @@ fn the_curves_of_a_run_in_progress_are_updated() {
     viewer.state_mut().state_mut().tab = PanelId::TRAINING;
     settle(&mut viewer);
     viewer.get_by_label_contains("iteration 10");
-    std::fs::write(&events, line(10, 3.0) + &line(20, 2.0)).unwrap();
+    std::fs::write(&events, line(10, 3.0) + parts + &line(20, 2.0)).unwrap();
     let start = Instant::now();
     while viewer.state().state().run.as_ref().unwrap().train["loss"].len() < 2 {
         assert!(start.elapsed() < Duration::from_secs(20), "never grows");
@@ -550,6 +941,55 @@ fn the_curves_of_a_run_in_progress_are_updated() {
     }
     settle(&mut viewer);
     viewer.get_by_label_contains("iteration 20");
+    // Parts of the loss and the loss of evaluations are drawn with the loss, metrics beside them.
+    let chart = |name: &str| viewer.get_by_role_and_label(Role::Image, name).rect();
+    let (losses, metrics) = (chart("losses"), chart("metrics"));
+    for (name, chart) in [
+        ("objectness", losses),
+        ("val_loss", losses),
+        ("AP", metrics),
+    ] {
+        let toggle = viewer.get_by_role_and_label(Role::Button, name).rect();
+        let is_left = |rect: egui::Rect| rect.left() < 640.0;
+        assert_eq!(is_left(toggle), is_left(chart), "{name}");
+        assert!(
+            toggle.bottom() <= chart.top(),
+            "{name}: the legend is not over the curves"
+        );
+    }
+    // The values under the pointer.
+    viewer.hover_at(losses.center());
+    viewer.step();
+    viewer.step();
+    viewer.get_by_label_contains("val_loss 1.5");
+    viewer.hover_at(egui::pos2(2.0, 2.0));
+    settle(&mut viewer);
+
+    // The first checkpoint is loaded when it is there, and again when it is replaced.
+    assert!(viewer.state().state().networks[0].is_none());
+    let best = run.join("checkpoints/best.safetensors");
+    std::fs::create_dir_all(best.parent().unwrap()).unwrap();
+    let mut known = 0;
+    for asset in ["blood-cells-se-resnet18", "shapes-se-resnet18"] {
+        let written = run.join("checkpoints/written");
+        std::fs::copy(shipped(asset), &written).unwrap();
+        std::fs::rename(&written, &best).unwrap();
+        let start = Instant::now();
+        let is_new = |viewer: &Viewer| {
+            let network = viewer.state().state().networks[0].as_ref();
+            network.is_some_and(|network| network.id != known)
+        };
+        while !is_new(&viewer) {
+            assert!(start.elapsed() < Duration::from_secs(20), "never loaded");
+            std::thread::sleep(Duration::from_millis(50));
+            viewer.step();
+        }
+        settle(&mut viewer);
+        known = viewer.state().state().networks[0].as_ref().unwrap().id;
+    }
+    let state = viewer.state().state();
+    assert_eq!(state.networks[0].as_ref().unwrap().categories.len(), 6);
+    assert!(state.predictions[0].get(0).is_some(), "its boxes are shown");
     click(&mut viewer, "Export");
     click(&mut viewer, "Curves (PNG, SVG, CSV)");
     let csv = String::from_utf8(scenes.exported("training.csv")).unwrap();
@@ -606,9 +1046,11 @@ fn errors_are_shown_as_notices_and_do_not_stop_the_viewer() {
     let photos = scenes.at("photos");
     std::fs::create_dir_all(&photos).unwrap();
     std::fs::write(photos.join("a-broken.jpg"), b"\xff\xd8\xff\xe0 no more").unwrap();
-    image::RgbImage::from_pixel(40, 30, image::Rgb([90, 160, 90]))
-        .save(photos.join("b-good.png"))
-        .unwrap();
+    for name in ["b-good.png", "c-good.png"] {
+        image::RgbImage::from_pixel(40, 30, image::Rgb([90, 160, 90]))
+            .save(photos.join(name))
+            .unwrap();
+    }
     let mut viewer = scenes.open(Opening {
         checkpoint: Some(scenes.at("missing.safetensors")),
         ..Opening::of(&photos.display().to_string())
@@ -631,6 +1073,23 @@ fn errors_are_shown_as_notices_and_do_not_stop_the_viewer() {
     click(&mut viewer, "2 errors");
     viewer.get_by_label("Notices");
 
+    // A file that two tasks meet is reported once, and images that cannot be read do not remain to be done.
+    let path = viewer.get_by_role_and_label(Role::TextInput, "Path");
+    path.focus();
+    settle(&mut viewer);
+    let path = viewer.get_by_role_and_label(Role::TextInput, "Path");
+    let quoted = format!("'{}'", shipped("shapes-se-resnet18").display());
+    path.type_text(&quoted);
+    settle(&mut viewer);
+    press(&mut viewer, Key::Enter);
+    assert!(
+        viewer.state().state().networks[0].is_some(),
+        "a quoted path"
+    );
+    click(&mut viewer, "Detect in all 3 images");
+    assert_eq!(errors(&viewer).len(), 2, "{:?}", errors(&viewer));
+    assert!(viewer.query_by_label("Detect in all 3 images").is_none());
+
     let viewer = scenes.open(Opening::of("no-such-thing"));
     let said = errors(&viewer).join("\n");
     assert!(
@@ -652,18 +1111,111 @@ fn a_dropped_file_is_opened() {
         }
     }
     let scenes = Scenes::new();
-    let path = scenes.at("dropped.png");
-    image::RgbImage::new(20, 10).save(&path).unwrap();
     let mut viewer = scenes.open(scenes.opening());
-    viewer
-        .input_mut()
-        .dropped_files
-        .push(std::sync::Arc::new(Dropped(path)) as _);
+    for names in [&["dropped.png"][..], &["a.png", "b.png", "c.png"]] {
+        for name in names {
+            let path = scenes.at(name);
+            image::RgbImage::new(20, 10).save(&path).unwrap();
+            let file = std::sync::Arc::new(Dropped(path));
+            viewer.input_mut().dropped_files.push(file as _);
+        }
+        settle(&mut viewer);
+        let state = viewer.state().state();
+        assert_eq!(state.image_count(), names.len(), "all of them are listed");
+        let title = state.collection.as_ref().unwrap().image_title(0);
+        assert_eq!(title, names[0]);
+        // The open network runs on it.
+        assert!(state.predictions[0].get(0).is_some());
+    }
+}
+
+/// Opens an image directory whose only file has this name.
+fn with_image_named(scenes: &Scenes, name: &str) -> Opening {
+    let directory = scenes.at("named");
+    std::fs::create_dir_all(&directory).unwrap();
+    let image = image::RgbImage::from_pixel(64, 48, image::Rgb([90, 160, 90]));
+    image.save(directory.join(name)).unwrap();
+    Opening::of(&directory.display().to_string())
+}
+
+#[test]
+fn long_names_neither_widen_the_panels_nor_cover_the_image() {
+    let scenes = Scenes::new();
+    let view = |viewer: &Viewer| viewer.get_by_label("image with boxes").rect();
+    let viewer = scenes.open(with_image_named(&scenes, "a.png"));
+    let with_short_name = view(&viewer);
+    std::fs::remove_dir_all(scenes.at("named")).unwrap();
+    let long = format!("{}.png", "long-name-".repeat(20));
+    let viewer = scenes.open(with_image_named(&scenes, &long));
+    assert_eq!(view(&viewer), with_short_name);
+
+    // A class with a long name, as in ImageNet.
+    let truth = scenes.at("scenes/annotations/instances_val2017.json");
+    let text = std::fs::read_to_string(&truth).unwrap();
+    let name = "common ringed seal, sea dog, fur seal with many synonyms, ".repeat(3);
+    let name = name.trim();
+    std::fs::write(&truth, text.replace("\"ring\"", &format!("\"{name}\""))).unwrap();
+    let mut viewer = scenes.open(scenes.opening());
+    let before = view(&viewer);
+    viewer.query_all_by_label("Classes").next().unwrap().click();
     settle(&mut viewer);
-    let state = viewer.state().state();
-    assert_eq!(state.image_count(), 1);
-    // The open network runs on it.
-    assert!(state.predictions[0].get(0).is_some());
+    viewer.get_by_label(&format!("only {name}"));
+    assert_eq!(view(&viewer), before, "open");
+    viewer.query_all_by_label("Classes").next().unwrap().click();
+    settle(&mut viewer);
+    assert_eq!(view(&viewer), before, "closed");
+}
+
+#[test]
+fn boxes_that_the_class_filter_hides_are_mentioned_above_the_image() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(scenes.opening());
+    viewer.query_all_by_label("Classes").next().unwrap().click();
+    settle(&mut viewer);
+    click(&mut viewer, "None");
+    viewer.get_by_label_contains("the class filter hides ");
+    click(&mut viewer, "Show all classes");
+    let mention = viewer.query_by_label_contains("the class filter hides ");
+    assert!(mention.is_none());
+    assert!(viewer.state().state().filter().hidden_classes.is_empty());
+}
+
+#[test]
+fn the_counts_of_the_gallery_are_beside_its_scroll_bar() {
+    let scenes = Scenes::new();
+    let mut viewer = viewer_of_size([1280.0, 400.0], Settings::default(), scenes.opening());
+    press(&mut viewer, Key::D);
+    let view = viewer.get_by_label("image with boxes").rect();
+    let badges = viewer.query_all_by_label_contains(" missed");
+    let badges = badges.map(|node| node.rect());
+    let badges: Vec<egui::Rect> = badges.filter(|rect| rect.right() < view.left()).collect();
+    assert!(!badges.is_empty());
+    // The bar takes 10 points.
+    for badge in badges {
+        assert!(badge.right() + 10.0 <= view.left(), "{badge:?} {view:?}");
+    }
+}
+
+#[test]
+fn a_threshold_has_no_tooltip_over_the_counts() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(scenes.opening());
+    let slider = viewer.get_by_role_and_label(Role::Slider, "score threshold");
+    let place = slider.rect().center();
+    viewer.hover_at(place);
+    for _ in 0..90 {
+        viewer.step();
+    }
+    let tooltip = "detections below this score are ignored everywhere";
+    assert!(viewer.query_by_label(tooltip).is_none());
+    // Its name, at the left, has one.
+    let slider = viewer.get_by_role_and_label(Role::Slider, "score threshold");
+    let name = slider.rect().left_center() - egui::vec2(30.0, 0.0);
+    viewer.hover_at(name);
+    for _ in 0..90 {
+        viewer.step();
+    }
+    viewer.get_by_label(tooltip);
 }
 
 #[test]

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use egui::epaint::text::{FontInsert, FontPriority, InsertFontFamily};
 use egui::{Color32, Context, Ui};
 
 use super::panels::{self, FrameCache, PanelContext};
 use super::state::{Request, Settings, ViewerState};
 use super::textures::Textures;
 use super::work::{Opening, Workers};
-use super::{chrome, shortcuts};
+use super::{chrome, shortcuts, style};
 use sedet_core::device::Execution;
 
 /// The key of the settings in the storage of eframe.
@@ -53,18 +52,9 @@ impl ViewerApp {
         opening: Opening,
         execution: Execution,
     ) -> Self {
-        // A fallback for arrows, Greek, Cyrillic and more, which the fonts of egui lack.
-        let families = [egui::FontFamily::Proportional, egui::FontFamily::Monospace];
-        context.add_font(FontInsert::new(
-            "DejaVu Sans",
-            egui::FontData::from_static(dejavu::sans::regular()),
-            families
-                .map(|family| InsertFontFamily {
-                    family,
-                    priority: FontPriority::Lowest,
-                })
-                .into(),
-        ));
+        style::add_fonts(context);
+        context.set_visuals_of(egui::Theme::Dark, style::visuals(true));
+        context.set_visuals_of(egui::Theme::Light, style::visuals(false));
         // Selectable text would intercept clicks on its row.
         context.all_styles_mut(|style| style.interaction.selectable_labels = false);
         let wake = context.clone();
@@ -128,9 +118,12 @@ impl ViewerApp {
             self.textures.forget_requests();
         }
         let dropped = context.input(|input| input.raw.dropped_files.clone());
-        for file in &dropped {
-            let path = file.path().display().to_string();
-            self.state.requests.push(Request::Open(path));
+        let dropped: Vec<_> = dropped
+            .iter()
+            .map(|file| file.path().to_path_buf())
+            .collect();
+        if !dropped.is_empty() {
+            self.state.requests.push(Request::OpenFiles(dropped));
         }
         self.cache.update(&self.state);
         shortcuts::handle(context, &mut self.state, &self.cache);

@@ -1,6 +1,6 @@
 //! Keyboard shortcuts: those of the whole viewer here, those of a panel from the panel.
 
-use egui::{Context, Event, Id, Key, Modifiers};
+use egui::{Context, Event, Id, Key, Modifiers, Popup};
 
 use super::panels::{self, FrameCache, Input, KeyShortcut, PANELS};
 use super::state::{Request, ViewerState};
@@ -38,17 +38,22 @@ static GLOBAL: &[KeyShortcut] = &[
     },
     KeyShortcut {
         keys: "Esc",
-        action: "close a window, cancel a background task, clear the selection",
+        action: "close a menu or window, cancel a background task, clear the selection, hide the feature map",
         bindings: &[(Modifiers::NONE, Key::Escape, |input| {
             let state = &mut *input.state;
-            if state.show_help {
+            // The shortcut takes the key, so menus and lists do not see it.
+            if Popup::is_any_open(input.context) {
+                Popup::close_all(input.context);
+            } else if state.show_help {
                 state.show_help = false;
             } else if state.show_notices {
                 state.show_notices = false;
             } else if !state.progress.is_empty() {
                 state.requests.push(Request::Cancel);
-            } else {
+            } else if state.selected.is_some() {
                 state.selected = None;
+            } else {
+                state.gates.channel = None;
             }
         })],
     },

@@ -1,10 +1,11 @@
 //! Colors, text and small widgets that panels share.
 
+use egui::epaint::text::{FontInsert, FontPriority, InsertFontFamily};
 use egui::{Color32, Rect, RichText, Ui, pos2};
 
-use super::state::{BoxRef, CurrentBoxes, ViewerState};
+use super::state::{BoxRef, Compare, CurrentBoxes, Pane, ViewerState};
 use sedet_core::render::label_text;
-use sedet_core::render::palette::{Rgb, class_color, on_white};
+use sedet_core::render::palette::{Rgb, class_color, contrast, on_white};
 use sedet_data::eval::matching::Verdict;
 
 /// The colors of verdicts are from the palette of Okabe and Ito, which color-blind users can tell apart;
@@ -36,6 +37,84 @@ pub(crate) fn class_on(ui: &Ui, class: usize) -> Color32 {
         color(class_color(class))
     } else {
         color(on_white(class_color(class)))
+    }
+}
+
+/// Returns the color of a class for text on the background of the window.
+pub(crate) fn class_text(ui: &Ui, class: usize) -> Color32 {
+    readable(color(class_color(class)), ui.visuals().panel_fill)
+}
+
+/// Returns the color of a verdict for text, also in a selected row.
+pub(crate) fn verdict_text(ui: &Ui, verdict: Color32) -> Color32 {
+    readable(verdict, ui.visuals().selection.bg_fill)
+}
+
+/// The least contrast of text to its background (WCAG 2.1, level AA).
+const READABLE: f64 = 4.5;
+
+/// Mixes a color with white on a dark background, or with black on a light one, until text in it is
+/// readable.
+fn readable(text: Color32, background: Color32) -> Color32 {
+    let rgb = |color: Color32| [color.r(), color.g(), color.b()];
+    let background = rgb(background);
+    let is_dark = contrast(background, [255; 3]) > contrast(background, [0; 3]);
+    let mut text = rgb(text);
+    for _ in 0..MIXES {
+        if contrast(text, background) >= READABLE {
+            break;
+        }
+        text = text.map(|channel| {
+            if is_dark {
+                channel + (255 - channel).div_ceil(8)
+            } else {
+                channel - channel.div_ceil(8)
+            }
+        });
+    }
+    color(text)
+}
+
+/// The steps after which every color is white or black.
+const MIXES: usize = 64;
+
+/// Returns the black or white that is readable on a color.
+pub(crate) fn ink_on(background: Color32) -> Color32 {
+    let [r, g, b, _] = background.to_array();
+    let ratio = |ink: u8| contrast([r, g, b], [ink; 3]);
+    if ratio(0) >= ratio(255) {
+        Color32::BLACK
+    } else {
+        Color32::WHITE
+    }
+}
+
+/// Returns an opaque color as it appears over another one with this share.
+pub(crate) fn mixed(over: Color32, below: Color32, share: f32) -> Color32 {
+    below.lerp_to_gamma(over, share)
+}
+
+/// Adapts the colors of egui: its weak text and its text on selections have too little contrast.
+pub(crate) fn visuals(dark: bool) -> egui::Visuals {
+    if dark {
+        let mut visuals = egui::Visuals::dark();
+        visuals.widgets.noninteractive.fg_stroke.color = Color32::from_gray(190);
+        visuals.weak_text_color = Some(Color32::from_gray(160));
+        visuals.selection.bg_fill = Color32::from_rgb(16, 52, 74);
+        visuals.selection.stroke.color = Color32::from_rgb(214, 236, 255);
+        visuals.error_fg_color = readable(visuals.error_fg_color, visuals.panel_fill);
+        visuals.hyperlink_color = readable(visuals.hyperlink_color, visuals.panel_fill);
+        visuals
+    } else {
+        let mut visuals = egui::Visuals::light();
+        visuals.weak_text_color = Some(Color32::from_gray(85));
+        visuals.selection.bg_fill = Color32::from_rgb(186, 224, 250);
+        visuals.selection.stroke.color = Color32::from_rgb(0, 50, 90);
+        visuals.widgets.noninteractive.fg_stroke.color = Color32::from_gray(50);
+        visuals.widgets.inactive.fg_stroke.color = Color32::from_gray(40);
+        visuals.error_fg_color = readable(visuals.error_fg_color, visuals.panel_fill);
+        visuals.warn_fg_color = readable(visuals.warn_fg_color, visuals.panel_fill);
+        visuals
     }
 }
 
@@ -85,6 +164,40 @@ pub(crate) fn box_text(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) ->
 
 pub use sedet_data::text::count;
 
+/// Draws the choice of the pane that tables, counts and metrics are of, in a comparison.
+pub(crate) fn pane_choice(ui: &mut Ui, state: &mut ViewerState) {
+    let names = match state.compare {
+        Compare::Off => return,
+        Compare::Image(_) => ["left image", "right image"],
+        Compare::Network => ["left network", "right network"],
+    };
+    let before = state.focus;
+    ui.horizontal(|ui| {
+        for (pane, name) in [Pane::First, Pane::Second].into_iter().zip(names) {
+            ui.selectable_value(&mut state.focus, pane, name)
+                .on_hover_text("table, counts and keys are about this one");
+        }
+    });
+    if state.focus != before {
+        state.selected = None;
+    }
+}
+
+/// Adds a fallback for arrows, Greek, Cyrillic and more, which the fonts of egui lack.
+pub(crate) fn add_fonts(context: &egui::Context) {
+    let families = [egui::FontFamily::Proportional, egui::FontFamily::Monospace];
+    context.add_font(FontInsert::new(
+        "DejaVu Sans",
+        egui::FontData::from_static(dejavu::sans::regular()),
+        families
+            .map(|family| InsertFontFamily {
+                family,
+                priority: FontPriority::Lowest,
+            })
+            .into(),
+    ));
+}
+
 /// Draws an explanation in small, gray text.
 pub fn hint(ui: &mut Ui, text: impl Into<String>) {
     ui.label(RichText::new(text).weak().size(11.0));
@@ -112,4 +225,107 @@ pub(crate) fn named_number(name: &str) -> egui::WidgetInfo {
 /// Returns the description of a text field for screen readers.
 pub(crate) fn named_text(name: &str) -> egui::WidgetInfo {
     egui::WidgetInfo::labeled(egui::Role::TextInput, true, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egui::Visuals;
+
+    fn ratio(text: Color32, background: Color32) -> f64 {
+        let rgb = |color: Color32| [color.r(), color.g(), color.b()];
+        contrast(rgb(text), rgb(background))
+    }
+
+    /// Draws with the visuals of a theme.
+    fn in_theme(dark: bool, draw: impl Fn(&Ui)) {
+        let context = egui::Context::default();
+        let _ = context.run_ui(egui::RawInput::default(), |ui| {
+            *ui.visuals_mut() = visuals(dark);
+            draw(ui);
+        });
+    }
+
+    /// The backgrounds of text without a color of its own.
+    fn backgrounds(visuals: &Visuals) -> [Color32; 4] {
+        [
+            visuals.panel_fill,
+            visuals.window_fill,
+            visuals.extreme_bg_color,
+            visuals.panel_fill.blend(visuals.faint_bg_color),
+        ]
+    }
+
+    #[test]
+    fn all_text_is_readable_in_both_themes() {
+        for dark in [true, false] {
+            let theme = visuals(dark);
+            let mut pairs = Vec::new();
+            for background in backgrounds(&theme) {
+                let texts = [
+                    theme.text_color(),
+                    theme.weak_text_color(),
+                    theme.strong_text_color(),
+                ];
+                pairs.extend(texts.map(|text| (text, background)));
+            }
+            for state in [
+                &theme.widgets.inactive,
+                &theme.widgets.hovered,
+                &theme.widgets.active,
+                &theme.widgets.open,
+            ] {
+                pairs.push((state.fg_stroke.color, state.weak_bg_fill));
+                pairs.push((state.fg_stroke.color, state.bg_fill));
+            }
+            let selection = &theme.selection;
+            pairs.push((selection.stroke.color, selection.bg_fill));
+            pairs.push((theme.strong_text_color(), selection.bg_fill));
+            pairs.push((theme.text_color(), selection.bg_fill));
+            for text in [theme.error_fg_color, theme.warn_fg_color] {
+                pairs.push((text, theme.panel_fill));
+            }
+            for (text, background) in pairs {
+                let ratio = ratio(text, background);
+                assert!(
+                    ratio >= READABLE,
+                    "dark {dark}: {text:?} on {background:?}: {ratio:.2}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn verdicts_and_class_names_are_readable_in_both_themes() {
+        for dark in [true, false] {
+            in_theme(dark, |ui| {
+                let theme = ui.visuals();
+                for verdict in [CORRECT, WRONG, MISSED, ANNOTATION] {
+                    let text = verdict_text(ui, verdict);
+                    for background in [theme.selection.bg_fill, theme.panel_fill] {
+                        let ratio = ratio(text, background);
+                        assert!(ratio >= READABLE, "{dark}: {verdict:?}: {ratio:.2}");
+                    }
+                }
+                for class in 0..200 {
+                    let ratio = ratio(class_text(ui, class), theme.panel_fill);
+                    assert!(ratio >= READABLE, "{dark}: class {class}: {ratio:.2}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn the_ink_of_a_cell_is_readable_on_every_shade() {
+        for dark in [true, false] {
+            let below = visuals(dark).extreme_bg_color;
+            for color in [CORRECT, WRONG] {
+                for share in 0..=20u8 {
+                    let cell = mixed(color, below, f32::from(share) / 20.0);
+                    let ratio = ratio(ink_on(cell), cell);
+                    assert!(ratio >= READABLE, "{dark}: {color:?} {share}: {ratio:.2}");
+                }
+            }
+        }
+    }
 }

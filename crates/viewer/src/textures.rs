@@ -47,10 +47,10 @@ pub(crate) struct Textures {
     /// Thumbnails in the order of insertion.
     thumbnail_age: VecDeque<usize>,
     requested: HashSet<usize>,
-    /// Feature maps before and after scaling, by image, block and channel.
-    maps: BTreeMap<(usize, usize, usize), [TextureHandle; 2]>,
-    /// The value range of the feature maps, which decides their colors.
-    maps_range: [f32; 2],
+    /// Feature maps before and after scaling, by channel.
+    maps: BTreeMap<usize, [TextureHandle; 2]>,
+    /// Image, block and address of the values that the feature maps are of.
+    maps_of: Option<(usize, usize, usize)>,
     /// Generated images by name, with the key of their content.
     generated: HashMap<&'static str, (u64, TextureHandle)>,
     /// The layers of both panes; only with software rendering.
@@ -164,14 +164,15 @@ impl Textures {
         maps: &BlockMaps,
         channel: usize,
     ) -> Option<[TextureHandle; 2]> {
-        let range = maps.range();
-        if self.maps_range != range {
-            self.maps_range = range;
+        let (_, before, after) = maps.channels.iter().find(|(known, ..)| *known == channel)?;
+        // Maps of another network or image are no longer needed.
+        let shown = (maps.image, maps.block, Arc::as_ptr(&maps.channels) as usize);
+        if self.maps_of != Some(shown) {
+            self.maps_of = Some(shown);
             self.maps.clear();
         }
-        let key = (maps.image, maps.block, channel);
-        let (_, before, after) = maps.channels.iter().find(|(known, ..)| *known == channel)?;
-        let textures = self.maps.entry(key).or_insert_with(|| {
+        let textures = self.maps.entry(channel).or_insert_with(|| {
+            let range = maps.range(channel);
             let texture = |map| {
                 let image = map_image(map, range);
                 context.load_texture("map", image, TextureOptions::LINEAR)
@@ -211,7 +212,7 @@ fn image_texture(context: &Context, image: Arc<ColorImage>) -> TextureHandle {
 }
 
 /// Colors a feature map within a value range.
-fn map_image(map: &ChannelMap, [low, high]: [f32; 2]) -> ColorImage {
+pub(crate) fn map_image(map: &ChannelMap, [low, high]: [f32; 2]) -> ColorImage {
     let share = |value: &f32| (value - low) / (high - low);
     let pixels = map.values.iter().map(|value| {
         let [r, g, b] = viridis(share(value));

@@ -3,14 +3,14 @@
 use egui::{ProgressBar, RichText, Ui};
 
 use crate::state::{Request, ViewerState};
-use crate::style::{WRONG, count};
+use crate::style::{WRONG, count, verdict_text};
 
 /// Draws the bar.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {
     ui.horizontal(|ui| {
         let errors = state.notices.iter().filter(|n| n.is_error).count();
         let text = if errors > 0 {
-            RichText::new(count(errors, "error")).color(WRONG)
+            RichText::new(count(errors, "error")).color(verdict_text(ui, WRONG))
         } else {
             RichText::new(count(state.notices.len(), "notice"))
         };
@@ -29,7 +29,7 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
         } else if let Some(last) = state.notices.last() {
             let text = RichText::new(&last.text).size(11.0);
             let text = if last.is_error {
-                text.color(WRONG)
+                text.color(verdict_text(ui, WRONG))
             } else {
                 text.weak()
             };

@@ -3,7 +3,7 @@
 use egui::{Color32, RichText, Ui};
 
 use crate::state::ViewerState;
-use crate::style::WRONG;
+use crate::style::{WRONG, verdict_text};
 
 /// Draws the list, the newest notice first.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {
@@ -28,7 +28,7 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
             for at in rows {
                 let notice = &state.notices[count - 1 - at];
                 let color = if notice.is_error {
-                    WRONG
+                    verdict_text(ui, WRONG)
                 } else {
                     Color32::PLACEHOLDER
                 };

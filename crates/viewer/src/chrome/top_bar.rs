@@ -1,10 +1,11 @@
 //! The bar with tabs, path field, exports, comparison, theme and help.
 
-use egui::{Id, Key, TextEdit, Ui};
+use egui::containers::menu::{MenuButton, MenuConfig};
+use egui::{Id, Key, PopupCloseBehavior, TextEdit, Ui};
 
 use crate::panels::{self, PANELS};
 use crate::shortcuts::PATH_FIELD;
-use crate::state::{Compare, Pane, Request, ViewerState};
+use crate::state::{Compare, Pane, Request, ViewerState, typed_path};
 use crate::style::{hint, named_text};
 
 /// Width in points of the buttons beside the path field.
@@ -18,8 +19,8 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
         }
         ui.separator();
         path_field(ui, state);
-        ui.menu_button("Export", |ui| export_menu(ui, state));
-        ui.menu_button("Compare", |ui| compare_menu(ui, state));
+        menu(ui, "Export", |ui| export_menu(ui, state));
+        menu(ui, "Compare", |ui| compare_menu(ui, state));
         let theme = if state.settings.dark { "Light" } else { "Dark" };
         let button = ui.button(theme).on_hover_text("switch the theme");
         if button.clicked() {
@@ -32,6 +33,13 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
     });
 }
 
+/// Draws a button with a menu that has text fields: a click inside leaves it open, and entries that act
+/// close it themselves.
+fn menu(ui: &mut Ui, label: &str, content: impl FnOnce(&mut Ui)) {
+    let config = MenuConfig::new().close_behavior(PopupCloseBehavior::CloseOnClickOutside);
+    MenuButton::new(label).config(config).ui(ui, content);
+}
+
 fn path_field(ui: &mut Ui, state: &mut ViewerState) {
     let width = (ui.available_width() - BUTTONS).max(120.0);
     let field = TextEdit::singleline(&mut state.path)
@@ -42,9 +50,8 @@ fn path_field(ui: &mut Ui, state: &mut ViewerState) {
     field.widget_info(|| named_text("Path"));
     let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
     let open = ui.button("Open").clicked() || entered;
-    let path = state.path.trim();
-    if open && !path.is_empty() {
-        state.requests.push(Request::Open(path.to_owned()));
+    if open && !state.path.trim().is_empty() {
+        state.requests.push(Request::Open(typed_path(&state.path)));
     }
 }
 
@@ -86,12 +93,14 @@ fn compare_menu(ui: &mut Ui, state: &mut ViewerState) {
     ui.label("Second network");
     let memory = Id::unique("second network");
     let mut path: String = ui.data(|data| data.get_temp(memory)).unwrap_or_default();
-    let field = TextEdit::singleline(&mut path).hint_text("checkpoint");
-    ui.add(field).widget_info(|| named_text("Second network"));
+    let field = TextEdit::singleline(&mut path).hint_text("checkpoint or run");
+    let field = ui.add(field);
+    field.widget_info(|| named_text("Second network"));
+    let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
     ui.data_mut(|data| data.insert_temp(memory, path.clone()));
-    if ui.button("Load").clicked() && !path.trim().is_empty() {
-        let path = path.trim().to_owned();
-        state.requests.push(Request::OpenSecond(path));
+    let load = ui.button("Load").clicked() || entered;
+    if load && !path.trim().is_empty() {
+        state.requests.push(Request::OpenSecond(typed_path(&path)));
         ui.close();
     }
     let Some(second) = state.networks[1].clone() else {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use egui::emath::GuiRounding as _;
 use egui::epaint::text::Glyph;
-use egui::{Color32, ColorImage, FontId, Galley, Painter, Pos2, Rect};
+use egui::{Color32, ColorImage, FontId, Galley, Painter, Pos2, Rect, Shape, Stroke};
 use egui::{TextureHandle, TextureOptions};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 
@@ -32,6 +32,26 @@ impl PartialEq for Background {
     }
 }
 
+/// A colored feature map over the image.
+#[derive(Clone)]
+pub struct Overlay {
+    /// A pixel for each cell.
+    pub image: Arc<ColorImage>,
+    /// The rectangle of all cells on the screen.
+    pub rect: Rect,
+    /// The part of the screen that is covered.
+    pub clip: Rect,
+    /// The opacity, 0 to 1.
+    pub opacity: f32,
+}
+
+impl PartialEq for Overlay {
+    fn eq(&self, other: &Self) -> bool {
+        (self.rect, self.clip, self.opacity) == (other.rect, other.clip, other.opacity)
+            && Arc::ptr_eq(&self.image, &other.image)
+    }
+}
+
 /// The content of a layer.
 #[derive(PartialEq)]
 struct Shown {
@@ -40,8 +60,40 @@ struct Shown {
     pixels_per_point: f32,
     /// The image and the visible part of its rectangle.
     background: Option<(Background, Rect)>,
+    /// With software rendering, a feature map in the window is a texture of its own under the layer.
+    overlay: Option<Overlay>,
     fills: Vec<(Rect, Color32)>,
     texts: Vec<Text>,
+}
+
+impl Shown {
+    /// Returns the content and the lines of a part of the screen; `None` if nothing is in it.
+    fn new(
+        painter: &Painter,
+        background: Option<Background>,
+        outlines: Outlines,
+    ) -> Option<(Self, Vec<Shape>)> {
+        let pixels_per_point = painter.pixels_per_point();
+        let clip = painter.clip_rect().round_to_pixels(pixels_per_point);
+        let (fills, texts, lines) = outlines.into_parts();
+        let background = background.map(|background| {
+            let part = background.rect.round_to_pixels(pixels_per_point);
+            (background, part.intersect(clip))
+        });
+        let background = background.filter(|(_, part)| part.is_positive());
+        let rects = fills.iter().map(|(rect, _)| *rect);
+        let rects = rects.chain(background.iter().map(|(_, part)| *part));
+        let bounds = rects.fold(Rect::NOTHING, Rect::union).intersect(clip);
+        let shown = Self {
+            bounds,
+            pixels_per_point,
+            background,
+            overlay: None,
+            fills,
+            texts,
+        };
+        bounds.is_positive().then_some((shown, lines))
+    }
 }
 
 /// A texture of an image with boxes and labels, composed again when any of them changes.
@@ -58,27 +110,10 @@ impl Layer {
     /// Draws boxes over an image, or over what has been drawn already.
     pub fn draw(&mut self, painter: &Painter, background: Option<Background>, outlines: Outlines) {
         self.glyphs.begin_frame(painter);
-        let pixels_per_point = painter.pixels_per_point();
-        let clip = painter.clip_rect().round_to_pixels(pixels_per_point);
-        let (fills, texts, lines) = outlines.into_parts();
-        let background = background.map(|background| {
-            let part = background.rect.round_to_pixels(pixels_per_point);
-            (background, part.intersect(clip))
-        });
-        let background = background.filter(|(_, part)| part.is_positive());
-        let rects = fills.iter().map(|(rect, _)| *rect);
-        let rects = rects.chain(background.iter().map(|(_, part)| *part));
-        let bounds = rects.fold(Rect::NOTHING, Rect::union).intersect(clip);
-        if !bounds.is_positive() {
+        let Some((shown, lines)) = Shown::new(painter, background, outlines) else {
             return;
-        }
-        let shown = Shown {
-            bounds,
-            pixels_per_point,
-            background,
-            fills,
-            texts,
         };
+        let bounds = shown.bounds;
         if self.shown.as_ref() != Some(&shown) {
             self.compose(&shown);
             let (image, options) = (self.image.clone(), TextureOptions::NEAREST);
@@ -94,6 +129,56 @@ impl Layer {
         painter.extend(lines);
     }
 
+    /// Returns what the window shows as an image, and the part of the screen that it is of: without text and
+    /// boxes, if `only_image`.
+    pub fn picture(
+        painter: &Painter,
+        background: Background,
+        overlay: Option<Overlay>,
+        outlines: Outlines,
+        only_image: bool,
+    ) -> Option<(Rect, ColorImage)> {
+        let mut layer = Self::default();
+        layer.glyphs.begin_frame(painter);
+        let (mut shown, lines) = Shown::new(painter, Some(background), outlines)?;
+        shown.overlay = overlay;
+        if only_image {
+            shown.fills.clear();
+            shown.texts.clear();
+        }
+        layer.compose(&shown);
+        let mut image = Arc::unwrap_or_clone(layer.image);
+        if !only_image {
+            let mut canvas = Canvas {
+                corner: shown.bounds.min,
+                pixels_per_point: shown.pixels_per_point,
+                image: &mut image,
+            };
+            for line in lines {
+                if let Shape::LineSegment { points, stroke } = line {
+                    canvas.line(points, stroke);
+                }
+            }
+        }
+        Some((shown.bounds, image))
+    }
+
+    /// Returns an image with a feature map over it, at its own size.
+    pub fn tile(image: Arc<ColorImage>, overlay: Overlay) -> ColorImage {
+        let [width, height] = image.size.map(|side| side as f32);
+        let rect = Rect::from_min_size(Pos2::ZERO, egui::vec2(width, height));
+        let mut layer = Self::default();
+        layer.compose(&Shown {
+            bounds: rect,
+            pixels_per_point: 1.0,
+            background: Some((Background { image, rect }, rect)),
+            overlay: Some(overlay),
+            fills: Vec::new(),
+            texts: Vec::new(),
+        });
+        Arc::unwrap_or_clone(layer.image)
+    }
+
     /// Composes the image.
     fn compose(&mut self, shown: &Shown) {
         // Reuse the memory of the previous image, which OpenGL has copied by now: allocating it costs as
@@ -103,6 +188,9 @@ impl Layer {
         if let Some((background, part)) = &shown.background {
             let scaled = self.scaled.get(background, *part, shown.pixels_per_point);
             canvas.paste(*part, scaled);
+        }
+        if let Some(overlay) = &shown.overlay {
+            canvas.overlay(overlay);
         }
         for (rect, color) in &shown.fills {
             canvas.fill(*rect, *color);
@@ -232,6 +320,60 @@ impl<'a> Canvas<'a> {
         }
     }
 
+    /// Blends a feature map over the image, interpolated bilinearly as a GPU does.
+    fn overlay(&mut self, overlay: &Overlay) {
+        let [columns, rows] = self.within(overlay.clip);
+        let (cells, width) = (&*overlay.image, self.image.width());
+        if cells.pixels.is_empty() || !overlay.rect.is_positive() {
+            return;
+        }
+        let scale = self.pixels_per_point;
+        // The cells beside a pixel and the share of the second one, along an axis.
+        let beside = |pixel: usize, corner: f32, from: f32, length: f32, count: usize| {
+            let point = corner + (pixel as f32 + 0.5) / scale;
+            let last = (count - 1) as f32;
+            let at = ((point - from) / length * count as f32 - 0.5).clamp(0.0, last);
+            let first = at as usize;
+            (first, (first + 1).min(count - 1), at - at.floor())
+        };
+        let (corner, rect) = (self.corner, overlay.rect);
+        for y in rows {
+            let (top, bottom, down) =
+                beside(y, corner.y, rect.top(), rect.height(), cells.height());
+            for x in columns.clone() {
+                let (left, right, across) =
+                    beside(x, corner.x, rect.left(), rect.width(), cells.width());
+                let row = |y: usize| {
+                    let at = |x: usize| cells.pixels[y * cells.width() + x];
+                    at(left).lerp_to_gamma(at(right), across)
+                };
+                let color = row(top).lerp_to_gamma(row(bottom), down);
+                let pixel = &mut self.image.pixels[y * width + x];
+                *pixel = pixel.lerp_to_gamma(color, overlay.opacity);
+            }
+        }
+    }
+
+    /// Draws an antialiased line.
+    fn line(&mut self, ends: [Pos2; 2], stroke: Stroke) {
+        let scale = self.pixels_per_point;
+        let [from, to] = ends.map(|at| (at - self.corner) * scale);
+        let half = stroke.width * scale / 2.0;
+        let around = Rect::from_two_pos(ends[0], ends[1]).expand(stroke.width + 1.0);
+        let [columns, rows] = self.within(around);
+        let (along, width) = (to - from, self.image.width());
+        for y in rows {
+            for x in columns.clone() {
+                let at = egui::vec2(x as f32 + 0.5, y as f32 + 0.5) - from;
+                let share = (at.dot(along) / along.length_sq().max(1e-6)).clamp(0.0, 1.0);
+                let distance = (at - along * share).length();
+                let cover = (half + 0.5 - distance).clamp(0.0, 1.0);
+                let pixel = &mut self.image.pixels[y * width + x];
+                *pixel = pixel.lerp_to_gamma(stroke.color, cover);
+            }
+        }
+    }
+
     /// Copies an opaque image of the size of this rectangle.
     fn paste(&mut self, part: Rect, source: &ColorImage) {
         let width = self.image.width();
@@ -335,7 +477,7 @@ impl Glyphs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egui::{Shape, Stroke, pos2, vec2};
+    use egui::{pos2, vec2};
 
     const BOUNDS: Rect = Rect {
         min: pos2(0.0, 0.0),
@@ -358,6 +500,7 @@ mod tests {
                 bounds: BOUNDS,
                 pixels_per_point: density,
                 background: None,
+                overlay: None,
                 fills,
                 texts,
             });
@@ -400,6 +543,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_feature_map_is_smooth_and_covers_only_its_part() {
+        let image = Arc::new(ColorImage::filled([40, 20], Color32::BLACK));
+        let cells = ColorImage::new([2, 1], vec![Color32::BLACK, Color32::WHITE]);
+        let tile = Layer::tile(
+            image,
+            Overlay {
+                image: Arc::new(cells),
+                rect: Rect::from_min_size(pos2(0.0, 0.0), vec2(40.0, 20.0)),
+                clip: Rect::from_min_size(pos2(0.0, 0.0), vec2(40.0, 10.0)),
+                opacity: 0.5,
+            },
+        );
+        let row: Vec<u8> = (0..40).map(|x| tile.pixels[5 * 40 + x].r()).collect();
+        assert!(row.is_sorted(), "{row:?}");
+        let steps = row.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(steps.max() <= Some(8), "no square cells: {row:?}");
+        assert_eq!([row[0], row[39]], [0, 128]);
+        assert!(
+            tile.pixels[10 * 40..]
+                .iter()
+                .all(|pixel| *pixel == Color32::BLACK)
+        );
+    }
+
     /// Compares the pixels of a text with the glyph rectangles of egui's tessellator.
     #[test]
     fn a_label_covers_the_glyphs_that_egui_would_draw() {
@@ -416,6 +584,7 @@ mod tests {
                 bounds: BOUNDS,
                 pixels_per_point: 1.0,
                 background: None,
+                overlay: None,
                 fills: vec![(BOUNDS, Color32::WHITE)],
                 texts: vec![Text {
                     at,

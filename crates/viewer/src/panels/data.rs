@@ -1,13 +1,16 @@
 //! Dataset histograms, confusion matrix and COCO metrics. Bars, cells and rows lead to their images.
 
-use egui::{Color32, ScrollArea, Sense, Ui, vec2};
+use egui::{ScrollArea, Sense, Ui, vec2};
 use egui_extras::{Column, TableBuilder};
-use egui_plot::{Line, Plot, PlotPoints};
 
+use super::line_chart::{ChartLine, LineChart};
 use super::{Panel, PanelContext};
 use crate::state::export::{Export, ExportFiles};
-use crate::state::{Chart, PanelId, Request, SortBy, ViewerState};
-use crate::style::{CORRECT, WRONG, class_on, count, empty_page, hint, number};
+use crate::state::{Chart, GalleryQuery, PanelId, Request, SortBy, ViewerState};
+use crate::style::{
+    CORRECT, WRONG, class_on, class_text, count, empty_page, hint, ink_on, mixed, number,
+    pane_choice,
+};
 use sedet_core::render::save_precision_recall;
 use sedet_data::eval::PrecisionRecall;
 use sedet_data::eval::confusion::{Cell, Confusion};
@@ -50,7 +53,7 @@ fn export_histograms(state: &ViewerState, files: &mut ExportFiles) -> Result<(),
         let name = chart.title.split(' ').next().unwrap_or("chart");
         files.text(&format!("data-{}-{name}.csv", at + 1), &chart.to_csv())?;
     }
-    if let Some(tally) = &state.tallies[0] {
+    if let Some(tally) = &state.tallies[state.network_in_focus().index()] {
         let names: Vec<String> = state.classes.iter().map(|c| c.name.clone()).collect();
         files.text("confusion.csv", &tally.to_csv(&names))?;
     }
@@ -58,7 +61,7 @@ fn export_histograms(state: &ViewerState, files: &mut ExportFiles) -> Result<(),
 }
 
 fn export_metrics(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
-    let evaluation = state.evaluation.as_ref();
+    let evaluation = state.evaluation();
     let evaluation = evaluation.ok_or("no metrics have been computed yet")?;
     files.text("metrics.json", &evaluation.to_json())?;
     if evaluation.curves.is_some() {
@@ -92,8 +95,9 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
                     bars(&mut columns[at.min(last)], state, chart);
                 }
             });
-            if let Some(tally) = state.tallies[0].clone() {
-                ui.separator();
+            ui.separator();
+            pane_choice(ui, state);
+            if let Some(tally) = state.tallies[state.network_in_focus().index()].clone() {
                 confusion(ui, state, &tally);
             }
             ui.separator();
@@ -157,7 +161,7 @@ fn cell_name(state: &ViewerState, (truth, found): Cell) -> String {
             state.classes.name(found)
         ),
         (Some(truth), None) => format!("{} missed", state.classes.name(truth)),
-        (None, Some(found)) => format!("{} on background", state.classes.name(found)),
+        (None, Some(found)) => format!("{} matching no annotation", state.classes.name(found)),
         (None, None) => String::new(),
     }
 }
@@ -175,7 +179,8 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
         ui,
         format!(
             "score {:.2}, IoU {:.2}: precision {}, recall {}, F1 {}; rows: annotated class, columns: \
-             predicted class, last row and column: background; click a cell to list its images",
+             predicted class, last column: missed, last row: detections that match no annotation (on \
+             background, badly located or a duplicate); click a cell to list its images",
             state.filter().score,
             state.filter().iou,
             counts[0],
@@ -226,7 +231,8 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
     let (rect, response) = ui.allocate_exact_size(size, Sense::click());
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "confusion matrix"));
     let painter = ui.painter_at(rect);
-    painter.rect_filled(rect, 0.0, ui.visuals().extreme_bg_color);
+    let below = ui.visuals().extreme_bg_color;
+    painter.rect_filled(rect, 0.0, below);
     let offset = |class: Option<usize>| class.unwrap_or(classes) as f32 * cell;
     // Colors are relative to the row, so that rare classes are visible too.
     let mut row_sums = vec![0usize; sides];
@@ -238,17 +244,12 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
         let color = if truth == found { CORRECT } else { WRONG };
         let corner = rect.min + vec2(offset(*found), offset(*truth));
         let square = egui::Rect::from_min_size(corner, vec2(cell - 1.0, cell - 1.0));
-        painter.rect_filled(square, 0.0, color.gamma_multiply(0.15 + 0.85 * share));
+        let shade = mixed(color, below, 0.15 + 0.85 * share);
+        painter.rect_filled(square, 0.0, shade);
         if cell >= 24.0 {
             let font = egui::FontId::proportional(10.0);
-            let middle = square.center();
-            painter.text(
-                middle,
-                egui::Align2::CENTER_CENTER,
-                count,
-                font,
-                Color32::WHITE,
-            );
+            let (middle, ink) = (square.center(), ink_on(shade));
+            painter.text(middle, egui::Align2::CENTER_CENTER, count, font, ink);
         }
     }
     let pointer = response.hover_pos()?;
@@ -270,7 +271,7 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
 
 /// Draws the COCO metrics of the processed images.
 fn metrics(ui: &mut Ui, state: &mut ViewerState) {
-    let known = state.predictions[0].image_count();
+    let known = state.predictions[state.network_in_focus().index()].image_count();
     let has_boxes = state.collection.as_ref().is_some_and(|c| c.has_boxes());
     if !has_boxes || known == 0 {
         hint(ui, "metrics require annotations and detections");
@@ -286,7 +287,7 @@ fn metrics(ui: &mut Ui, state: &mut ViewerState) {
             hint(ui, format!("{known} of {} processed", count(all, "image")));
         }
     });
-    let Some(evaluation) = state.evaluation.clone() else {
+    let Some(evaluation) = state.evaluation().cloned() else {
         return;
     };
     ui.horizontal_wrapped(|ui| {
@@ -325,14 +326,17 @@ fn class_table(ui: &mut Ui, state: &mut ViewerState, classes: &[sedet_data::eval
                     let index = (0..state.classes.len())
                         .find(|&at| state.classes.id(at) == Some(class.category_id));
                     let text = egui::RichText::new(&class.name)
-                        .color(class_on(ui, index.unwrap_or_default()));
-                    let button = ui
-                        .button(text)
-                        .on_hover_text("images of this class, worst F1 first");
-                    if button.clicked() {
-                        state.query.class = index;
-                        state.query.sort = SortBy::WorstF1;
-                        state.tab = PanelId::IMAGE;
+                        .color(class_text(ui, index.unwrap_or_default()));
+                    let button = ui.add(egui::Button::new(text).frame(false));
+                    let button = button.on_hover_text("images of this class, its worst F1 first");
+                    if button.clicked()
+                        && let Some(index) = index
+                    {
+                        state.list(GalleryQuery {
+                            class: Some(index),
+                            sort: SortBy::WorstF1,
+                            ..GalleryQuery::default()
+                        });
                     }
                 });
                 let cells = [
@@ -357,40 +361,55 @@ fn precision_recall(ui: &mut Ui, state: &mut ViewerState, curves: &PrecisionReca
         ("IoU 0.75", &curves.at_iou_75),
         ("mean over IoU", &curves.mean_over_iou),
     ];
-    let lines: Vec<Line> = lines
-        .into_iter()
-        .enumerate()
-        .map(|(at, (name, precision))| {
-            let points = PrecisionRecall::recalls().zip(precision);
-            let points: PlotPoints = points.map(|(r, p)| [r, *p]).collect();
-            Line::new(name, points).color(class_on(ui, at)).width(1.5)
-        })
-        .collect();
+    let lines = lines.into_iter().enumerate();
+    let lines = lines.map(|(at, (name, precision))| {
+        let points = PrecisionRecall::recalls().zip(precision);
+        ChartLine {
+            name: name.to_owned(),
+            points: points
+                .map(|(recall, precision)| [recall, *precision])
+                .collect(),
+            color: class_on(ui, at),
+            width: 1.5,
+            band: None,
+        }
+    });
+    let lines = lines.collect();
     hint(
         ui,
-        "click to set the score threshold of that recall and list the images with errors",
+        "click to set the IoU threshold of the curve and the score threshold of that recall, and to list the \
+         images with errors",
     );
-    let response = Plot::new("precision and recall")
-        .height(300.0)
-        .legend(egui_plot::Legend::default())
-        .allow_scroll(false)
-        .x_axis_label("recall")
-        .y_axis_label("precision")
-        .include_x(0.0)
-        .include_x(1.0)
-        .include_y(0.0)
-        .include_y(1.0)
-        .show(ui, |plot| {
-            for line in lines {
-                plot.line(line);
-            }
-            plot.pointer_coordinate()
-        });
-    if response.response.clicked()
-        && let Some(at) = response.inner
+    let chart = LineChart {
+        name: "precision and recall",
+        x: "recall",
+        y: "precision",
+        height: 300.0,
+        include: &[[0.0, 0.0], [1.0, 1.0]],
+        lines,
+    };
+    if let Some(at) = chart.show(ui)
         && at.x > 0.0
         && at.x <= 1.0
     {
-        state.requests.push(Request::ShowRecall(at.x));
+        let iou = nearest_curve(curves, at.x, at.y);
+        state
+            .requests
+            .push(Request::ShowRecall { recall: at.x, iou });
+    }
+}
+
+/// Returns the IoU threshold of the curve that a click at this recall and precision means. The mean over IoU
+/// has no threshold of its own.
+fn nearest_curve(curves: &PrecisionRecall, recall: f64, precision: f64) -> f32 {
+    let at = |curve: &[f64]| {
+        let last = curve.len().saturating_sub(1);
+        let value = curve.get((recall * last as f64).round() as usize);
+        value.map_or(f64::INFINITY, |value| (value - precision).abs())
+    };
+    if at(&curves.at_iou_75) < at(&curves.at_iou_50) {
+        0.75
+    } else {
+        0.5
     }
 }

@@ -2,12 +2,13 @@
 
 use egui::{ComboBox, RichText, ScrollArea, Slider, Ui};
 use egui_extras::{Column, TableBuilder};
-use egui_plot::{Bar, BarChart, FilledArea, Legend, Line, Plot, PlotPoints};
+use egui_plot::{Bar, BarChart, HoverPosition, Plot};
 
 use super::heat_map::HeatMap;
+use super::line_chart::{ChartLine, LineChart};
 use super::{Panel, PanelContext};
 use crate::state::export::{Export, ExportFiles};
-use crate::state::{PanelId, Request, ViewerState};
+use crate::state::{PanelId, Request, StatisticsSource, ViewerState};
 use crate::style::{class_on, count, empty_page, hint, named_number, number};
 use crate::textures::Textures;
 use sedet_core::excitation::blocks::default_blocks;
@@ -62,10 +63,12 @@ fn export_statistics(state: &ViewerState, files: &mut ExportFiles) -> Result<(),
         classes,
         channels: choice.channels,
     };
-    let figures = save_excitation_figures(excitation, &selection, files.directory());
+    const FILES: [&str; 2] = ["excitation.safetensors", "class-activations.svg"];
+    let directory = files.directory_for("gate-statistics", &FILES)?;
+    let figures = save_excitation_figures(excitation, &selection, &directory);
     files.add(figures.map_err(|e| e.to_string())?);
     files.text("statistics.csv", &excitation.to_csv())?;
-    let path = files.directory().join("excitation.safetensors");
+    let path = directory.join(FILES[0]);
     excitation.save(&path).map_err(|e| e.to_string())?;
     files.add([path]);
     Ok(())
@@ -81,16 +84,7 @@ fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
         );
         return;
     };
-    let origin = &excitation.origin;
-    hint(
-        ui,
-        format!(
-            "{} of {} {}",
-            count(origin.images as usize, "image"),
-            origin.dataset,
-            origin.split
-        ),
-    );
+    source(ui, state, &excitation);
     let choice = &mut state.statistics_choice;
     choice.block = choice.block.min(excitation.blocks.len() - 1);
     egui::Panel::left("blocks")
@@ -108,6 +102,27 @@ fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
                 channel(ui, state, &excitation);
             });
     });
+}
+
+/// States which network and images the numbers are of.
+fn source(ui: &mut Ui, state: &ViewerState, excitation: &Excitation) {
+    let origin = &excitation.origin;
+    let images = count(origin.images as usize, "image");
+    let images = format!("{images} of {} {}", origin.dataset, origin.split);
+    let text = match &state.statistics_source {
+        StatisticsSource::Network { title, .. } => format!("{images}, measured with {title}"),
+        StatisticsSource::File(name) => format!("{images}, from {name}"),
+        StatisticsSource::None => images,
+    };
+    hint(ui, text);
+    if let Some(network) = &state.networks[0]
+        && !state.has_own_statistics()
+    {
+        ui.label(format!(
+            "These are the gates of another network than {}, so its gates are not compared with them.",
+            network.title
+        ));
+    }
 }
 
 fn measure(ui: &mut Ui, state: &mut ViewerState) {
@@ -268,77 +283,98 @@ fn curves(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     } else {
         format!("{}: mean gates", block.block.name)
     });
-    let plot = Plot::new("class curves")
-        .height(260.0)
-        .legend(Legend::default())
-        .allow_scroll(false)
-        .x_axis_label("channel");
-    let response = if shows_difference {
-        let [a, b] = [choice.classes[0], choice.classes[1]].map(|label| &block.classes[label].mean);
-        let bars = channels.iter().enumerate().map(|(at, &channel)| {
-            Bar::new(at as f64, f64::from(a[channel] - b[channel])).width(0.8)
-        });
-        let chart = BarChart::new("difference", bars.collect());
-        plot.show(ui, |plot| {
-            plot.bar_chart(chart);
-            plot.pointer_coordinate()
-        })
+    if channels.len() < block.all.mean.len() {
+        hint(
+            ui,
+            format!(
+                "{} of {} channels, evenly spread",
+                channels.len(),
+                block.all.mean.len()
+            ),
+        );
+    }
+    let lines = if shows_difference {
+        let [a, b] = [choice.classes[0], choice.classes[1]];
+        vec![difference_line(ui, block, &channels, [a, b])]
     } else {
-        let lines = class_lines(ui, block, &channels, &choice.classes, choice.band, name);
-        plot.show(ui, |plot| {
-            for (line, band) in lines {
-                if let Some(band) = band {
-                    plot.add(band);
-                }
-                plot.line(line);
-            }
-            plot.pointer_coordinate()
-        })
+        class_lines(ui, block, &channels, &choice.classes, choice.band, name)
     };
-    if response.response.clicked()
-        && let Some(at) = response.inner
-        && let Some(&channel) = channels.get(at.x.round().max(0.0) as usize)
-    {
-        choice.channel = channel;
+    let chart = LineChart {
+        name: "class curves",
+        x: "channel",
+        y: "gate",
+        height: 260.0,
+        include: if shows_difference { &[[0.0, 0.0]] } else { &[] },
+        lines,
+    };
+    if let Some(at) = chart.show(ui) {
+        // The channel that is drawn nearest to the click.
+        let distance = |channel: &&usize| (**channel as f64 - at.x).abs();
+        let nearest = channels
+            .iter()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        choice.channel = nearest.copied().unwrap_or(choice.channel);
     }
 }
 
-fn class_lines<'a>(
+/// Returns the difference of the mean gates of two classes.
+fn difference_line(
+    ui: &Ui,
+    block: &BlockStatistics,
+    channels: &[usize],
+    [a, b]: [usize; 2],
+) -> ChartLine {
+    let [a, b] = [a, b].map(|label| &block.classes[label].mean);
+    let points = channels.iter();
+    ChartLine {
+        name: "difference".to_owned(),
+        points: points
+            .map(|&channel| [channel as f64, f64::from(a[channel] - b[channel])])
+            .collect(),
+        color: class_on(ui, 0),
+        width: 1.5,
+        band: None,
+    }
+}
+
+/// Returns the mean gates of all classes and of the chosen ones, at their channels.
+fn class_lines(
     ui: &Ui,
     block: &BlockStatistics,
     channels: &[usize],
     classes: &[usize],
     band: bool,
     name: impl Fn(usize) -> String,
-) -> Vec<(Line<'a>, Option<FilledArea>)> {
-    let points = |values: &[f32]| -> PlotPoints<'a> {
-        let points = channels.iter().enumerate();
+) -> Vec<ChartLine> {
+    let points = |values: &[f32]| -> Vec<[f64; 2]> {
+        let points = channels.iter();
         points
-            .map(|(at, &channel)| [at as f64, f64::from(values[channel])])
+            .map(|&channel| [channel as f64, f64::from(values[channel])])
             .collect()
     };
-    let all = block.mean_of_classes();
-    let ink = ui.visuals().text_color();
-    let all = Line::new("all classes", points(&all)).color(ink).width(2.5);
-    let mut lines = vec![(all, None)];
-    for &label in classes {
+    let all = ChartLine {
+        name: "all classes".to_owned(),
+        points: points(&block.mean_of_classes()),
+        color: ui.visuals().text_color(),
+        width: 2.5,
+        band: None,
+    };
+    let classes = classes.iter().map(|&label| {
         let statistics = &block.classes[label];
-        let color = class_on(ui, label);
-        let line = Line::new(name(label), points(&statistics.mean))
-            .color(color)
-            .width(1.5);
-        let area = band.then(|| {
-            let xs: Vec<f64> = (0..channels.len()).map(|at| at as f64).collect();
-            let edge = |sign: f32| -> Vec<f64> {
-                let value = |&c: &usize| f64::from(statistics.mean[c] + sign * statistics.std[c]);
-                channels.iter().map(value).collect()
-            };
-            FilledArea::new(name(label), &xs, &edge(-1.0), &edge(1.0))
-                .fill_color(color.gamma_multiply(0.2))
-        });
-        lines.push((line, area));
-    }
-    lines
+        let std = || {
+            channels
+                .iter()
+                .map(|&channel| f64::from(statistics.std[channel]))
+        };
+        ChartLine {
+            name: name(label),
+            points: points(&statistics.mean),
+            color: class_on(ui, label),
+            width: 1.5,
+            band: band.then(|| std().collect()),
+        }
+    });
+    std::iter::once(all).chain(classes).collect()
 }
 
 /// The mean over all images: a row for each block, a cell for each channel.
@@ -391,8 +427,20 @@ fn channel(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     let bars = counts.iter().enumerate().map(|(bin, &count)| {
         Bar::new(start + (bin as f64 + 0.5) * width, f64::from(count)).width(width * 0.95)
     });
-    let chart = BarChart::new("images", bars.collect());
+    let chart = BarChart::new("images", bars.collect()).allow_hover(false);
+    let of_bins = counts.to_vec();
     Plot::new("channel histogram")
+        .label_formatter(move |at| {
+            let (HoverPosition::NearDataPoint { position, .. }
+            | HoverPosition::Elsewhere { position }) = at;
+            let bin = ((position.x - start) / width).floor();
+            let count = of_bins.get(bin.max(0.0) as usize).filter(|_| bin >= 0.0)?;
+            let from = start + bin * width;
+            Some(format!(
+                "gate {from:.3} to {:.3}: {count} images",
+                from + width
+            ))
+        })
         .height(140.0)
         .allow_scroll(false)
         .x_axis_label("gate")
@@ -438,6 +486,7 @@ fn extremes(
                 {
                     let label = format!("{name} gates of {} {channel}", block.block.name);
                     state.pick(label, images.clone());
+                    state.shows_first = false;
                     state.go_to(index as usize);
                     state.gates.channel = Some(channel);
                     let names = state.networks[0].iter().flat_map(|n| n.blocks.iter());

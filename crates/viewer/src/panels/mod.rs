@@ -5,6 +5,7 @@ mod frame_cache;
 mod gate_statistics;
 mod heat_map;
 mod image;
+mod line_chart;
 mod model;
 mod shortcut;
 mod training;

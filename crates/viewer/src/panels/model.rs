@@ -6,7 +6,7 @@ use egui_extras::{Column, TableBuilder};
 use super::{Panel, PanelContext};
 use crate::state::export::Export;
 use crate::state::{PanelId, ViewerState};
-use crate::style::{CORRECT, count, empty_page, hint};
+use crate::style::{CORRECT, count, empty_page, hint, verdict_text};
 use sedet_core::backbones::summary::LayerKind;
 
 /// The layers of the network.
@@ -74,7 +74,7 @@ fn show(ui: &mut Ui, state: &ViewerState) {
                 let layer = &summary.layers[row.index()];
                 row.col(|ui| {
                     if layer.kind == LayerKind::Se {
-                        ui.colored_label(CORRECT, &layer.name);
+                        ui.colored_label(verdict_text(ui, CORRECT), &layer.name);
                     } else {
                         ui.label(&layer.name);
                     }

@@ -1,11 +1,11 @@
 //! The curves of a training run, updated as it writes them.
 
 use egui::{ScrollArea, Slider, Ui};
-use egui_plot::{Legend, Line, Plot, PlotPoints};
 
+use super::line_chart::{ChartLine, LineChart};
 use super::{Panel, PanelContext};
 use crate::state::export::{Export, ExportFiles};
-use crate::state::{Curves, PanelId, ViewerState, smoothed};
+use crate::state::{PanelId, RunLog, ViewerState, smoothed};
 use crate::style::{class_on, count, empty_page, hint};
 use sedet_core::render::{Series, TrainingCurves, save_training_curves};
 
@@ -38,14 +38,13 @@ fn export_curves(state: &ViewerState, files: &mut ExportFiles) -> Result<(), Str
     let run = state.run.as_ref().ok_or("no training run is open")?;
     files.text("training.csv", &run.to_csv())?;
     let curves = TrainingCurves {
-        losses: series(&run.train, is_loss),
-        metrics: series(&run.eval, |name| !is_loss(name)),
+        losses: series(losses(run)),
+        metrics: series(metrics(run)),
     };
     files.figure("training", |path| save_training_curves(&curves, path))
 }
 
-fn series(curves: &Curves, include: impl Fn(&str) -> bool) -> Vec<Series> {
-    let curves = curves.iter().filter(|(name, _)| include(name));
+fn series<'a>(curves: impl Iterator<Item = Curve<'a>>) -> Vec<Series> {
     curves
         .map(|(name, points)| Series {
             name: name.clone(),
@@ -54,6 +53,30 @@ fn series(curves: &Curves, include: impl Fn(&str) -> bool) -> Vec<Series> {
         .collect()
 }
 
+/// What a run logs at its optimizer steps beside the losses.
+const PROGRESS: [&str; 4] = [
+    "learning_rate",
+    "gradient_norm",
+    "images_per_second",
+    "data_wait",
+];
+
+/// A curve with its name.
+type Curve<'a> = (&'a String, &'a Vec<[f64; 2]>);
+
+/// Returns the total loss, its parts, whatever their names are, and the losses of evaluations.
+fn losses(run: &RunLog) -> impl Iterator<Item = Curve<'_>> {
+    let train = run.train.iter();
+    let train = train.filter(|(name, _)| !PROGRESS.contains(&name.as_str()));
+    train.chain(run.eval.iter().filter(|(name, _)| is_loss(name)))
+}
+
+/// Returns the metrics of the evaluations.
+fn metrics(run: &RunLog) -> impl Iterator<Item = Curve<'_>> {
+    run.eval.iter().filter(|(name, _)| !is_loss(name))
+}
+
+/// Returns whether a value of an evaluation is a loss.
 fn is_loss(name: &str) -> bool {
     name.contains("loss")
 }
@@ -108,62 +131,37 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
             let columns = if ui.available_width() > 900.0 { 2 } else { 1 };
             ui.columns(columns, |columns| {
                 let last = columns.len() - 1;
-                curves(&mut columns[0], "losses", &run.train, smoothing, is_loss);
-                let is_metric = |name: &str| !is_loss(name);
-                curves(
-                    &mut columns[last],
-                    "metrics",
-                    &run.eval,
-                    smoothing,
-                    is_metric,
-                );
-                let only = |included: &'static str| move |name: &str| name == included;
-                for (at, name) in [
-                    "learning_rate",
-                    "gradient_norm",
-                    "images_per_second",
-                    "data_wait",
-                ]
-                .into_iter()
-                .enumerate()
-                {
+                curves(&mut columns[0], "losses", losses(run), smoothing);
+                curves(&mut columns[last], "metrics", metrics(run), smoothing);
+                for (at, name) in PROGRESS.into_iter().enumerate() {
                     let column = &mut columns[at % (last + 1)];
-                    curves(column, name, &run.train, smoothing, only(name));
+                    let curve = run.train.get_key_value(name);
+                    curves(column, name, curve.into_iter(), smoothing);
                 }
             });
         });
 }
 
-fn curves(
-    ui: &mut Ui,
-    title: &str,
-    curves: &Curves,
-    smoothing: f64,
-    include: impl Fn(&str) -> bool,
-) {
-    let curves: Vec<_> = curves.iter().filter(|(name, _)| include(name)).collect();
-    if curves.is_empty() {
+fn curves<'a>(ui: &mut Ui, title: &str, curves: impl Iterator<Item = Curve<'a>>, smoothing: f64) {
+    let lines = curves.enumerate().map(|(at, (name, points))| ChartLine {
+        name: name.clone(),
+        points: smoothed(points, smoothing),
+        color: class_on(ui, at),
+        width: 1.5,
+        band: None,
+    });
+    let lines: Vec<ChartLine> = lines.collect();
+    if lines.is_empty() {
         return;
     }
     ui.strong(title);
-    let lines: Vec<Line> = curves
-        .into_iter()
-        .enumerate()
-        .map(|(at, (name, points))| {
-            let points = PlotPoints::from(smoothed(points, smoothing));
-            Line::new(name.clone(), points)
-                .color(class_on(ui, at))
-                .width(1.5)
-        })
-        .collect();
-    Plot::new(title.to_owned())
-        .height(PLOT)
-        .legend(Legend::default())
-        .x_axis_label("iteration")
-        .allow_scroll(false)
-        .show(ui, |plot| {
-            for line in lines {
-                plot.line(line);
-            }
-        });
+    let chart = LineChart {
+        name: title,
+        x: "iteration",
+        y: "",
+        height: PLOT,
+        include: &[],
+        lines,
+    };
+    chart.show(ui);
 }

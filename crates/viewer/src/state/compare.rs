@@ -15,9 +15,10 @@ pub enum Compare {
 }
 
 /// One of the two panes of a comparison; also identifies the first and the second network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Pane {
     /// The image or network itself.
+    #[default]
     First,
     /// The one it is compared with.
     Second,
@@ -66,17 +67,27 @@ impl ViewerState {
     /// kept.
     pub(crate) fn open_network(&mut self, pane: Pane, network: NetworkInfo) {
         let at = pane.index();
+        // A later checkpoint of the same training keeps the selection.
+        let is_later = self.networks[at].as_ref().is_some_and(|known| {
+            known.path.parent() == network.path.parent() && known.config == network.config
+        });
         if pane == Pane::First {
-            self.gates.block = network.blocks.len().saturating_sub(1);
-            self.gates.channel = None;
             self.maps = None;
+            if is_later {
+                self.notify(format!(
+                    "the run has written a checkpoint; boxes, gates and counts are now of {}",
+                    network.title
+                ));
+            } else {
+                self.gates.block = network.blocks.len().saturating_sub(1);
+                self.gates.channel = None;
+                self.model = None;
+            }
         }
         if pane == Pane::Second || !self.from_results {
             self.predictions[at] = Predictions::empty(network.title.clone(), self.image_count());
             self.tallies[at] = None;
-            if pane == Pane::First {
-                self.evaluation = None;
-            }
+            self.evaluations[at] = None;
         }
         self.inference[at] = None;
         if pane == Pane::Second {
@@ -91,6 +102,7 @@ impl ViewerState {
         self.predictions[1] = Predictions::default();
         self.inference[1] = None;
         self.tallies[1] = None;
+        self.evaluations[1] = None;
         self.compare = Compare::Off;
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::collection::{Collection, ShownImages};
-use sedet_data::eval::confusion::Confusion;
+use sedet_data::eval::matching::MatchCounts;
 
 /// The order of the gallery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -73,9 +73,13 @@ pub struct GalleryQuery {
     pub picked: Option<Picked>,
 }
 
-/// Returns the indices of the images to list.
-pub fn order(collection: &Collection, query: &GalleryQuery, tally: Option<&Confusion>) -> Vec<u32> {
-    let counts = |index: u32| tally.and_then(|t| t.images.get(index as usize).copied().flatten());
+/// Returns the indices of the images to list, given the counts by image.
+pub fn order(
+    collection: &Collection,
+    query: &GalleryQuery,
+    counts: Option<&[Option<MatchCounts>]>,
+) -> Vec<u32> {
+    let counts = |index: u32| counts.and_then(|c| c.get(index as usize).copied().flatten());
     let search = query.search.to_lowercase();
     let keep = |&index: &u32| {
         let found = search.is_empty()
@@ -133,7 +137,6 @@ fn has_object(collection: &Collection, index: usize, class: usize) -> bool {
 mod tests {
     use super::*;
     use crate::state::tests::two_images;
-    use sedet_data::eval::matching::MatchCounts;
 
     fn counts(correct: usize, wrong: usize, missed: usize) -> Option<MatchCounts> {
         Some(MatchCounts {
@@ -146,11 +149,8 @@ mod tests {
     #[test]
     fn the_gallery_sorts_by_errors_and_filters_by_name_class_and_errors() {
         let collection = two_images();
-        let tally = Confusion {
-            images: vec![counts(2, 0, 0), counts(0, 1, 0)],
-            ..Confusion::default()
-        };
-        let list = |query: GalleryQuery| order(&collection, &query, Some(&tally));
+        let images = [counts(2, 0, 0), counts(0, 1, 0)];
+        let list = |query: GalleryQuery| order(&collection, &query, Some(&images));
         assert_eq!(list(GalleryQuery::default()), [0, 1]);
         let sort = |sort| GalleryQuery {
             sort,

@@ -1,5 +1,8 @@
 //! SE gates and feature maps of one image, and what is selected among them.
 
+use std::sync::Arc;
+
+use super::ViewerState;
 use sedet_core::model::ChannelMap;
 use sedet_core::model::RankedClass;
 use sedet_data::boxes::BoxXyxy;
@@ -69,7 +72,7 @@ pub struct BlockMaps {
     /// Index of the block.
     pub block: usize,
     /// Channel, feature map before scaling, feature map after scaling.
-    pub channels: Vec<(usize, ChannelMap, ChannelMap)>,
+    pub channels: Arc<Vec<(usize, ChannelMap, ChannelMap)>>,
 }
 
 impl Inference {
@@ -81,10 +84,11 @@ impl Inference {
 }
 
 impl BlockMaps {
-    /// Returns one value range for all channels before and after scaling, so that their colors are
-    /// comparable: from the smallest value, or 0, to the largest.
-    pub fn range(&self) -> [f32; 2] {
-        let maps = self.channels.iter();
+    /// Returns the value range of the colors of a channel, before and after scaling: from its smallest value,
+    /// or 0, to its largest. It is that of the channel alone, so that its colors do not depend on which other
+    /// channels are shown.
+    pub fn range(&self, channel: usize) -> [f32; 2] {
+        let maps = self.channels.iter().filter(|(known, ..)| *known == channel);
         ChannelMap::common_range(maps.flat_map(|(_, before, after)| [before, after]))
     }
 
@@ -163,6 +167,62 @@ pub(crate) fn top_channels(gates: &[f32], count: usize) -> Vec<usize> {
     let mut channels = sorted_channels(gates, None, GateSort::Value);
     channels.truncate(count);
     channels
+}
+
+/// The origin of gate statistics.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum StatisticsSource {
+    /// There are none.
+    #[default]
+    None,
+    /// A file, with its name.
+    File(String),
+    /// A network of the viewer has been measured.
+    Network {
+        /// [`NetworkInfo::id`](super::NetworkInfo::id).
+        id: u64,
+        /// The title.
+        title: String,
+    },
+}
+
+impl ViewerState {
+    /// Returns whether the gate statistics are of the open network: measured with it, or from a file of a
+    /// network with the same configuration. Gates of different networks can't be compared, whatever the
+    /// names of their blocks are.
+    pub(crate) fn has_own_statistics(&self) -> bool {
+        let (Some(network), Some(statistics)) = (&self.networks[0], &self.statistics) else {
+            return false;
+        };
+        match &self.statistics_source {
+            StatisticsSource::Network { id, .. } => *id == network.id,
+            StatisticsSource::File(_) => {
+                statistics.origin.network.as_ref() == Some(&network.config)
+            }
+            StatisticsSource::None => false,
+        }
+    }
+
+    /// Returns the mean gates of a block over the dataset that the open network was measured on, and what
+    /// they are of, such as `the mean over shapes val`.
+    pub(crate) fn mean_gates(&self, block: &BlockGates) -> Option<(&[f32], String)> {
+        let statistics = self
+            .statistics
+            .as_ref()
+            .filter(|_| self.has_own_statistics())?;
+        let blocks = &mut statistics.blocks.iter();
+        let mean = &blocks
+            .find(|known| known.block.name == block.name)?
+            .all
+            .mean;
+        let origin = &statistics.origin;
+        let file = match &self.statistics_source {
+            StatisticsSource::File(name) => format!(" ({name})"),
+            StatisticsSource::Network { .. } | StatisticsSource::None => String::new(),
+        };
+        let name = format!("the mean over {} {}{file}", origin.dataset, origin.split);
+        (mean.len() == block.gates.len()).then_some((mean.as_slice(), name))
+    }
 }
 
 /// The selection in the gate statistics over a dataset.

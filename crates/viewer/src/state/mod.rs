@@ -15,8 +15,10 @@ mod predictions;
 mod run_log;
 mod settings;
 mod tally;
+mod typed_path;
 mod zoom;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,18 +33,21 @@ pub use filter::BoxFilter;
 pub use gallery::{GalleryQuery, Picked, SortBy, order};
 pub use gates::{
     BlockGates, BlockMaps, GateChoice, GateSort, Inference, MapStage, StatisticsChoice,
+    StatisticsSource,
 };
 pub(crate) use gates::{sorted_channels, top_channels};
 pub use model_table::ModelTable;
 pub use predictions::{Detections, Predictions};
 pub use run_log::{Curves, RunLog, smoothed};
 pub use settings::Settings;
-pub(crate) use tally::score_at_recall;
 pub use tally::tally;
+pub(crate) use tally::{class_counts, score_at_recall};
+pub(crate) use typed_path::typed_path;
 pub use zoom::Zoom;
 
 use export::Export;
 use sedet_core::excitation::Excitation;
+use sedet_core::model::NetworkConfig;
 use sedet_data::annotations::Category;
 use sedet_data::eval::CocoEvaluation;
 use sedet_data::eval::confusion::Confusion;
@@ -76,8 +81,12 @@ impl Default for PanelId {
 /// Properties of a loaded network.
 #[derive(Debug, Clone)]
 pub struct NetworkInfo {
+    /// Identifies this network among all that have been loaded, also if a file is loaded again.
+    pub id: u64,
     /// The checkpoint.
     pub path: PathBuf,
+    /// The configuration.
+    pub config: NetworkConfig,
     /// A title such as `shapes-se-resnet18.safetensors: detector, 6 classes`.
     pub title: String,
     /// The classes.
@@ -113,6 +122,8 @@ pub struct TaskProgress {
 pub enum Request {
     /// Open a path or a named dataset.
     Open(String),
+    /// Open files that were dropped together: images are listed together, other files opened one by one.
+    OpenFiles(Vec<PathBuf>),
     /// Load the second network of a comparison from this path.
     OpenSecond(String),
     /// Run the detector on every image.
@@ -121,8 +132,14 @@ pub enum Request {
     MeasureGates(Option<usize>),
     /// Compute COCO metrics of the detections.
     Evaluate,
-    /// Set the score threshold to reach this recall, and list the images with errors.
-    ShowRecall(f64),
+    /// Set the IoU threshold, and the score threshold that reaches a recall at it, and list the images with
+    /// errors.
+    ShowRecall {
+        /// The recall.
+        recall: f64,
+        /// The IoU threshold.
+        iou: f32,
+    },
     /// Cancel the background tasks.
     Cancel,
     /// Write the files of an export.
@@ -140,6 +157,8 @@ pub struct ViewerState {
     pub networks: [Option<NetworkInfo>; 2],
     /// The predictions of each network.
     pub predictions: [Predictions; 2],
+    /// The images that cannot be read, as far as that is known.
+    pub unreadable: BTreeSet<usize>,
     /// Whether the first predictions come from a results file; inference then adds no boxes.
     pub from_results: bool,
     /// The index of the current image.
@@ -150,12 +169,16 @@ pub struct ViewerState {
     pub inference: [Option<Inference>; 2],
     /// Feature maps of the current image.
     pub maps: Option<BlockMaps>,
-    /// The selected box.
+    /// The pane of a comparison that the selected box, the table and the counts are of.
+    pub focus: Pane,
+    /// The selected box, in the pane of the focus.
     pub selected: Option<BoxRef>,
-    /// The box under the pointer, in the image or in the table.
-    pub hovered: Option<BoxRef>,
+    /// The box under the pointer, in the image or in the table, and its pane.
+    pub hovered: Option<(Pane, BoxRef)>,
     /// The box under the pointer found while drawing; becomes `hovered` at the end of the frame.
-    pub hovered_next: Option<BoxRef>,
+    pub hovered_next: Option<(Pane, BoxRef)>,
+    /// Width and height of the view of the image as last drawn, in points.
+    pub view_size: [f32; 2],
     /// Zoom and position of the image, shared by both panes.
     pub zoom: Zoom,
     /// The comparison.
@@ -164,16 +187,20 @@ pub struct ViewerState {
     pub wipe: f32,
     /// Filter and order of the gallery.
     pub query: GalleryQuery,
+    /// Whether the first image of the next order will be shown.
+    pub shows_first: bool,
     /// The images that the gallery lists.
     pub order: Arc<Vec<u32>>,
     /// Correct, wrong and missed boxes over all images, for each network.
     pub tallies: [Option<Arc<Confusion>>; 2],
     /// Histograms of the dataset.
     pub charts: Arc<Vec<Chart>>,
-    /// COCO metrics.
-    pub evaluation: Option<Arc<CocoEvaluation>>,
+    /// COCO metrics of each network.
+    pub evaluations: [Option<Arc<CocoEvaluation>>; 2],
     /// Gate statistics over a dataset.
     pub statistics: Option<Arc<Excitation>>,
+    /// The origin of the gate statistics.
+    pub statistics_source: StatisticsSource,
     /// The selection in the gate statistics.
     pub statistics_choice: StatisticsChoice,
     /// The selection among the gates of the current image.
@@ -220,10 +247,44 @@ impl ViewerState {
         self.collection.as_ref().map_or(0, |c| c.len())
     }
 
+    /// Returns the pane that table, counts and keys are about.
+    pub fn focused(&self) -> Pane {
+        match self.compare {
+            Compare::Off => Pane::First,
+            Compare::Image(_) | Compare::Network => self.focus,
+        }
+    }
+
+    /// Returns the network that counts and metrics are about.
+    pub(crate) fn network_in_focus(&self) -> Pane {
+        self.network_of(self.focused())
+    }
+
+    /// Returns the COCO metrics of the network in focus.
+    pub fn evaluation(&self) -> Option<&Arc<CocoEvaluation>> {
+        self.evaluations[self.network_in_focus().index()].as_ref()
+    }
+
+    /// Returns whether there are or will be detections: from a detector or a results file. Thresholds,
+    /// verdicts and counts of errors are about detections.
+    pub(crate) fn finds_boxes(&self) -> bool {
+        let is_detector = |network: &NetworkInfo| network.is_detector;
+        self.from_results || self.networks.iter().flatten().any(is_detector)
+    }
+
     /// Returns the inference result of the current image.
     pub(crate) fn current_inference(&self) -> Option<&Inference> {
         let inference = self.inference[0].as_ref();
         inference.filter(|inference| inference.image == self.current)
+    }
+
+    /// Returns the number of images that a detector could still be run on.
+    pub(crate) fn remaining(&self, network: Pane) -> usize {
+        let predictions = &self.predictions[network.index()];
+        let unreadable = self.unreadable.iter();
+        let unreadable = unreadable.filter(|&&index| predictions.get(index).is_none());
+        self.image_count()
+            .saturating_sub(predictions.image_count() + unreadable.count())
     }
 
     /// Returns the pixels of the current image.
@@ -240,12 +301,15 @@ impl ViewerState {
         });
     }
 
-    /// Adds a notice that reports an error.
+    /// Adds a notice that reports an error. One that is known already moves to the end: the view, the gallery
+    /// and tasks on all images can meet the same broken file.
     pub(crate) fn report_error(&mut self, text: impl Into<String>) {
-        self.notices.push(ViewerNotice {
+        let notice = ViewerNotice {
             text: text.into(),
             is_error: true,
-        });
+        };
+        self.notices.retain(|known| *known != notice);
+        self.notices.push(notice);
     }
 
     /// Replaces the images and discards everything computed for the old ones.
@@ -256,6 +320,7 @@ impl ViewerState {
             let title = self.networks[at].as_ref().map(|n| n.title.clone());
             Predictions::empty(title.unwrap_or_default(), images)
         });
+        self.unreadable.clear();
         self.from_results = false;
         self.current = 0;
         self.pixels = [None, None];
@@ -277,7 +342,7 @@ impl ViewerState {
         self.order = Arc::new((0..images as u32).collect());
         self.tallies = [None, None];
         self.charts = Arc::default();
-        self.evaluation = None;
+        self.evaluations = [None, None];
         self.tab = PanelId::IMAGE;
         self.collection = Some(collection);
     }
@@ -302,34 +367,59 @@ impl ViewerState {
         }
     }
 
-    /// Lists the images behind a bar or cell of a chart, and shows the first.
+    /// Lists the images of a query in place of those of the previous one, and shows the first as soon as their
+    /// order is known.
+    pub(crate) fn list(&mut self, query: GalleryQuery) {
+        self.query = query;
+        self.shows_first = true;
+        self.tab = PanelId::IMAGE;
+    }
+
+    /// Lists the images behind a bar or cell of a chart, all of them, and shows the first.
     pub(crate) fn pick(&mut self, label: impl Into<String>, images: Vec<u32>) {
         if let Some(&first) = images.first() {
-            self.query.picked = Some(Picked {
-                label: label.into(),
-                images: Arc::new(images),
-            });
-            self.tab = PanelId::IMAGE;
+            let label = label.into();
             self.go_to(first as usize);
+            self.list(GalleryQuery {
+                picked: Some(Picked {
+                    label,
+                    images: Arc::new(images),
+                }),
+                sort: self.query.sort,
+                ..GalleryQuery::default()
+            });
         }
     }
 
-    /// Sets the score threshold of a recall and lists the images with errors, most missed first.
-    pub(crate) fn show_recall(&mut self, recall: f64, score: Option<f32>) {
+    /// Sets the thresholds of a recall and lists the images with errors, most missed first.
+    pub(crate) fn show_recall(&mut self, recall: f64, iou: f32, score: Option<f32>) {
         let Some(score) = score else {
             self.notify(format!(
-                "no score threshold reaches a recall of {recall:.2}"
+                "no score threshold reaches a recall of {recall:.2} at IoU {iou:.2}"
             ));
             return;
         };
-        self.settings.filter.score = score;
-        self.query.errors_only = true;
-        self.query.sort = SortBy::MostMissed;
-        self.tab = PanelId::IMAGE;
+        (self.settings.filter.score, self.settings.filter.iou) = (score, iou);
+        self.list(GalleryQuery {
+            errors_only: true,
+            sort: SortBy::MostMissed,
+            ..GalleryQuery::default()
+        });
         self.notify(format!(
-            "score threshold {score:.3} for a recall of {recall:.2}; listing the images with errors, \
-             most missed first"
+            "score threshold {score:.3} for a recall of {recall:.2} at IoU {iou:.2}; listing the images \
+             with errors, most missed first"
         ));
+    }
+
+    /// Sets the order of the images of a query, and shows the first where that was asked for.
+    pub(crate) fn set_order(&mut self, order: Vec<u32>, of: &GalleryQuery) {
+        self.order = Arc::new(order);
+        if *of == self.query
+            && std::mem::take(&mut self.shows_first)
+            && let Some(&first) = self.order.first()
+        {
+            self.go_to(first as usize);
+        }
     }
 }
 

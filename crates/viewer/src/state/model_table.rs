@@ -5,13 +5,13 @@ use sedet_core::backbones::summary::{LayerKind, Summary};
 /// The layers of a network.
 #[derive(Debug, Clone)]
 pub struct ModelTable {
-    /// The file or the name of the network.
-    pub name: String,
+    /// [`NetworkInfo::id`](super::NetworkInfo::id).
+    pub network: u64,
     /// A title such as `Faster R-CNN with se-resnet18, 6 classes`.
     pub title: String,
     /// The layers.
     pub summary: Summary,
-    /// Pane of the square input that the costs are of.
+    /// Side of the square input that the costs are of.
     pub side: usize,
 }
 

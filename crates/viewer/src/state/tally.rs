@@ -6,7 +6,7 @@ use super::collection::Collection;
 use super::filter::BoxFilter;
 use super::predictions::Predictions;
 use sedet_data::eval::confusion::Confusion;
-use sedet_data::eval::matching::{Verdict, match_image};
+use sedet_data::eval::matching::{MatchCounts, Verdict, match_image};
 
 /// Matches detections with annotations in all processed images.
 pub fn tally(collection: &Collection, predictions: &Predictions, filter: &BoxFilter) -> Confusion {
@@ -17,6 +17,37 @@ pub fn tally(collection: &Collection, predictions: &Predictions, filter: &BoxFil
             filter.above_threshold(found).to_vec(),
         ))
     })
+}
+
+/// Counts the boxes of one class by image: its detections that are correct or wrong, and its missed objects.
+pub(crate) fn class_counts(
+    collection: &Collection,
+    predictions: &Predictions,
+    filter: &BoxFilter,
+    class: usize,
+) -> Vec<Option<MatchCounts>> {
+    let count = |index: usize| {
+        let found = filter.above_threshold(predictions.get(index)?);
+        let truth = collection.ground_truth(index);
+        let matches = match_image(&truth, found, filter.iou);
+        let mut counts = MatchCounts::default();
+        for (_, verdict) in found
+            .iter()
+            .zip(&matches.found)
+            .filter(|(f, _)| f.class == class)
+        {
+            match verdict {
+                Verdict::Correct { .. } => counts.correct += 1,
+                Verdict::Wrong { .. } => counts.wrong += 1,
+                Verdict::Ignored { .. } => {}
+            }
+        }
+        let objects = truth.iter().zip(&matches.truth);
+        let objects = objects.filter(|(truth, _)| truth.class == class && !truth.is_crowd);
+        counts.missed = objects.filter(|(_, by)| by.is_none()).count();
+        Some(counts)
+    };
+    (0..collection.len()).into_par_iter().map(count).collect()
 }
 
 /// Returns the highest score threshold that reaches a recall over all processed images, or `None` if no
@@ -58,6 +89,29 @@ mod tests {
     use crate::state::tests::two_images;
     use sedet_data::boxes::BoxXyxy;
     use sedet_data::eval::matching::FoundBox;
+
+    #[test]
+    fn the_counts_of_a_class_leave_out_the_others() {
+        let collection = two_images();
+        let mut predictions = Predictions::empty("test", 2);
+        let found = |x: f32, class| FoundBox {
+            box_in_image: BoxXyxy::new(x, 0.0, x + 10.0, 10.0),
+            class,
+            score: 0.9,
+        };
+        // The round object is found, the flat one taken for a round one.
+        predictions.set(0, vec![found(0.0, 0), found(20.0, 0)]);
+        let counts = |class| class_counts(&collection, &predictions, &BoxFilter::default(), class);
+        let of = |correct, wrong, missed| {
+            Some(MatchCounts {
+                correct,
+                wrong,
+                missed,
+            })
+        };
+        assert_eq!(counts(0), [of(1, 1, 0), None]);
+        assert_eq!(counts(1), [of(0, 0, 1), None]);
+    }
 
     #[test]
     fn the_score_of_a_recall_is_the_highest_threshold_that_reaches_it() {

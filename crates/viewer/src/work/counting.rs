@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{Busy, CollectionMessage, Mailbox};
 use crate::state::{
-    BoxFilter, ClassTable, Collection, GalleryQuery, Predictions, ShownImages, order, tally,
+    BoxFilter, ClassTable, Collection, GalleryQuery, Predictions, ShownImages, class_counts, order,
+    tally,
 };
 use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::{CocoEvaluation, EvalError, GroundTruth, ResultRow, evaluate as coco};
@@ -55,7 +56,11 @@ impl Counter {
             loop {
                 let (job, busy) = receiver.next();
                 let (tallies, order) = count(&job);
-                let counted = CollectionMessage::Counted(tallies, order);
+                let counted = CollectionMessage::Counted {
+                    tallies,
+                    query: job.query,
+                    order,
+                };
                 sender.send_result(job.generation, counted);
                 drop(busy);
                 std::thread::sleep(PAUSE);
@@ -100,7 +105,12 @@ fn count(job: &CountingJob) -> ([Option<Arc<Confusion>>; 2], Vec<u32>) {
         let countable = job.collection.has_boxes() && predictions.image_count() > 0;
         countable.then(|| Arc::new(tally(&job.collection, predictions, &filter)))
     });
-    let order = order(&job.collection, &job.query, tallies[0].as_deref());
+    // A class is listed by the errors of this class.
+    let of_class = job.query.class.filter(|_| tallies[0].is_some());
+    let of_class =
+        of_class.map(|class| class_counts(&job.collection, &job.predictions[0], &filter, class));
+    let all = tallies[0].as_ref().map(|tally| tally.images.as_slice());
+    let order = order(&job.collection, &job.query, of_class.as_deref().or(all));
     (tallies, order)
 }
 

@@ -1,5 +1,6 @@
 //! Messages of the worker threads and their effect on the state.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -9,8 +10,8 @@ use image::RgbImage;
 
 use super::{Requested, Workers};
 use crate::state::{
-    BlockMaps, Chart, Collection, Inference, ModelTable, NetworkInfo, Pane, PanelId, Predictions,
-    RunLog, StatisticsChoice, TaskProgress, ViewerState, charts,
+    BlockMaps, Chart, Collection, GalleryQuery, Inference, ModelTable, NetworkInfo, Pane, PanelId,
+    Predictions, RunLog, StatisticsChoice, StatisticsSource, TaskProgress, ViewerState, charts,
 };
 use sedet_core::excitation::{Excitation, selection::default_classes};
 use sedet_core::model::ImageDetection;
@@ -25,14 +26,18 @@ pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 pub(super) enum Message {
     /// A dataset, directory or file was opened.
     Collection(Arc<Collection>),
-    /// A network was loaded, with its layers if they can be listed.
-    Network(Pane, Box<NetworkInfo>, Option<Arc<ModelTable>>),
+    /// A network was loaded.
+    Network(Pane, Box<NetworkInfo>),
+    /// The layers of the first network.
+    Model(Arc<ModelTable>),
     /// A results file was read.
     Results(String, Vec<ResultRow>),
     /// An excitation file was read, or gates were measured.
-    Statistics(Arc<Excitation>),
+    Statistics(Arc<Excitation>, StatisticsSource),
     /// A training run was opened or has written events.
     Run(RunLog),
+    /// The run that is followed has written this checkpoint.
+    RunCheckpoint(PathBuf),
     /// A result for the collection of this generation.
     OfCollection(u64, CollectionMessage),
     /// A background task has made progress.
@@ -51,6 +56,8 @@ pub(super) enum CollectionMessage {
     Pixels(usize, Arc<RgbImage>, Arc<ColorImage>),
     /// An image cannot be read, with the reason.
     BadImage(usize, String),
+    /// An image cannot be read; a notice says why or counts it.
+    Skipped(usize),
     /// The thumbnail of an image; `None` if the image cannot be read.
     Thumbnail(usize, Option<ColorImage>),
     /// The inference result of an image, by the network of this pane.
@@ -59,12 +66,20 @@ pub(super) enum CollectionMessage {
     Maps(BlockMaps),
     /// Histograms of the dataset.
     Charts(Vec<Chart>),
-    /// Counts of both networks over all images, and the order of the gallery.
-    Counted([Option<Arc<Confusion>>; 2], Vec<u32>),
-    /// A recall and the score threshold that reaches it.
-    Recall(f64, Option<f32>),
-    /// COCO metrics.
-    Evaluated(Arc<CocoEvaluation>),
+    /// Counts of both networks over all images, and the order of the gallery for a query.
+    Counted {
+        tallies: [Option<Arc<Confusion>>; 2],
+        query: GalleryQuery,
+        order: Vec<u32>,
+    },
+    /// The score threshold that reaches a recall at an IoU threshold.
+    Recall {
+        recall: f64,
+        iou: f32,
+        score: Option<f32>,
+    },
+    /// COCO metrics of the network of this pane.
+    Evaluated(Pane, Arc<CocoEvaluation>),
 }
 
 /// A change of the textures.
@@ -172,17 +187,20 @@ impl Workers {
                 textures(TextureUpdate::NewCollection);
                 self.show_collection(collection, state);
             }
-            Message::Network(pane, network, model) => {
+            Message::Network(pane, network) => {
                 state.classes.merge(&network.categories);
                 state.open_network(pane, *network);
-                if pane == Pane::First {
-                    state.model = model;
-                }
                 self.requested.inferences[pane.index()] = None;
                 self.requested.maps = None;
             }
+            Message::Model(model) => {
+                let network = state.networks[0].as_ref();
+                if network.is_some_and(|network| network.id == model.network) {
+                    state.model = Some(model);
+                }
+            }
             Message::Results(source, rows) => show_results(&source, &rows, state),
-            Message::Statistics(excitation) => show_statistics(excitation, state),
+            Message::Statistics(excitation, source) => show_statistics(excitation, source, state),
             Message::Run(run) => {
                 let known = state.run.as_ref();
                 if known.is_none_or(|known| known.directory != run.directory) {
@@ -190,6 +208,7 @@ impl Workers {
                 }
                 state.run = Some(run);
             }
+            Message::RunCheckpoint(path) => self.written = Some(path),
             // Results for a closed collection are dropped.
             Message::OfCollection(generation, result) => {
                 if generation == self.generation() {
@@ -222,8 +241,12 @@ impl Workers {
                 }
             }
             CollectionMessage::BadImage(index, error) => {
+                state.unreadable.insert(index);
                 state.report_error(error);
                 textures(TextureUpdate::Bad(index));
+            }
+            CollectionMessage::Skipped(index) => {
+                state.unreadable.insert(index);
             }
             CollectionMessage::Thumbnail(index, thumbnail) => {
                 textures(TextureUpdate::Thumbnail(index, thumbnail));
@@ -233,12 +256,20 @@ impl Workers {
             }
             CollectionMessage::Maps(maps) => state.maps = Some(maps),
             CollectionMessage::Charts(charts) => state.charts = Arc::new(charts),
-            CollectionMessage::Counted(tallies, order) => {
+            CollectionMessage::Counted {
+                tallies,
+                query,
+                order,
+            } => {
                 state.tallies = tallies;
-                state.order = Arc::new(order);
+                state.set_order(order, &query);
             }
-            CollectionMessage::Evaluated(evaluation) => state.evaluation = Some(evaluation),
-            CollectionMessage::Recall(recall, score) => state.show_recall(recall, score),
+            CollectionMessage::Evaluated(network, evaluation) => {
+                state.evaluations[network.index()] = Some(evaluation);
+            }
+            CollectionMessage::Recall { recall, iou, score } => {
+                state.show_recall(recall, iou, score);
+            }
         }
     }
 
@@ -309,7 +340,8 @@ fn show_inference(
     }
 }
 
-fn show_statistics(excitation: Arc<Excitation>, state: &mut ViewerState) {
+fn show_statistics(excitation: Arc<Excitation>, source: StatisticsSource, state: &mut ViewerState) {
+    state.statistics_source = source;
     state.statistics_choice = StatisticsChoice {
         block: excitation.blocks.len() - 1,
         classes: default_classes(excitation.class_counts()),
@@ -333,7 +365,7 @@ fn show_results(source: &str, rows: &[ResultRow], state: &mut ViewerState) {
             state.classes = classes;
             state.predictions[0] = predictions;
             state.from_results = true;
-            state.evaluation = None;
+            state.evaluations[0] = None;
         }
         Err(error) => state.report_error(error),
     }

@@ -10,7 +10,7 @@ mod messages;
 mod network;
 mod opening;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -26,6 +26,7 @@ use images::ImageThreads;
 use messages::{Busy, CollectionMessage, Mailbox, Message, Wake};
 use network::{LongWork, NetworkThread};
 use sedet_core::device::Execution;
+use sedet_data::loading::decode::has_image_extension;
 
 /// All worker threads.
 pub(crate) struct Workers {
@@ -38,6 +39,8 @@ pub(crate) struct Workers {
     generation: Arc<AtomicU64>,
     /// Identifies the training run that is followed; a new number stops following the previous one.
     watch: Arc<AtomicU64>,
+    /// A checkpoint of the run that is followed, written since it was loaded.
+    written: Option<PathBuf>,
     requested: Requested,
 }
 
@@ -64,6 +67,7 @@ impl Workers {
             messages,
             generation,
             watch: Arc::default(),
+            written: None,
             requested: Requested::default(),
         }
     }
@@ -104,6 +108,7 @@ impl Workers {
         for request in std::mem::take(&mut state.requests) {
             self.handle(request, state);
         }
+        self.reload_checkpoint(state);
         let Some(collection) = state.collection.clone().filter(|c| !c.is_empty()) else {
             return;
         };
@@ -125,6 +130,24 @@ impl Workers {
         if self.requested.counted.as_ref() != Some(&job) {
             self.requested.counted = Some(job.clone());
             self.counter.request(job);
+        }
+    }
+
+    /// Loads a checkpoint that the run has written, so that boxes and curves are of the same training. A task
+    /// on many images is finished with the network that it began with.
+    fn reload_checkpoint(&mut self, state: &mut ViewerState) {
+        if !state.progress.is_empty() {
+            return;
+        }
+        let Some(written) = self.written.take() else {
+            return;
+        };
+        let run = state.run.as_ref();
+        let is_of_run = |path: &Path| run.is_some_and(|run| path.starts_with(&run.directory));
+        // Another network that was opened since then is kept.
+        let network = state.networks[0].as_ref();
+        if is_of_run(&written) && network.is_none_or(|network| is_of_run(&network.path)) {
+            self.network.load(Pane::First, written);
         }
     }
 
@@ -185,12 +208,21 @@ impl Workers {
     fn handle(&self, request: Request, state: &mut ViewerState) {
         match request {
             Request::Open(text) => self.open(Opening::of(&text)),
+            Request::OpenFiles(files) => {
+                let (images, others): (Vec<_>, Vec<_>) = files
+                    .into_iter()
+                    .partition(|path| has_image_extension(path));
+                for path in &others {
+                    self.open(Opening::of(&path.display().to_string()));
+                }
+                self.open_images(images);
+            }
             Request::OpenSecond(text) => self.network.load(Pane::Second, PathBuf::from(text)),
             Request::Cancel => self.network.cancel(),
             Request::DetectAll(pane) => self.detect_all(pane, state),
             Request::MeasureGates(limit) => self.measure_gates(limit, state),
             Request::Evaluate => self.evaluate(state),
-            Request::ShowRecall(recall) => self.find_recall(recall, state),
+            Request::ShowRecall { recall, iou } => self.find_recall(recall, iou, state),
             Request::Export(export) => {
                 // Images and statistics are shared, so cloning the state is cheap.
                 let state = state.clone();
@@ -206,6 +238,22 @@ impl Workers {
                 });
             }
         }
+    }
+
+    /// Lists image files together.
+    fn open_images(&self, images: Vec<PathBuf>) {
+        let Some((first, others)) = images.split_first() else {
+            return;
+        };
+        let name = match others.len() {
+            0 => first.display().to_string(),
+            others => format!("{} and {others} more", first.display()),
+        };
+        self.mailbox.send(Message::Collection(Arc::new(Collection {
+            name,
+            split: None,
+            images: ShownImages::Files(images),
+        })));
     }
 
     fn detect_all(&self, pane: Pane, state: &mut ViewerState) {
@@ -242,12 +290,13 @@ impl Workers {
             state.report_error("metrics require a detection dataset; open one first");
             return;
         };
-        let predictions = state.predictions[0].clone();
+        let network = state.network_in_focus();
+        let predictions = state.predictions[network.index()].clone();
         let (generation, classes) = (self.generation(), state.classes.clone());
         self.mailbox.spawn(
             move || match counting::evaluate(&collection, &predictions, &classes) {
                 Ok(evaluation) => {
-                    let evaluated = CollectionMessage::Evaluated(Arc::new(evaluation));
+                    let evaluated = CollectionMessage::Evaluated(network, Arc::new(evaluation));
                     Message::OfCollection(generation, evaluated)
                 }
                 Err(error) => Message::Failed(format!("{}: {error}", collection.title())),
@@ -255,15 +304,16 @@ impl Workers {
         );
     }
 
-    fn find_recall(&self, recall: f64, state: &ViewerState) {
+    fn find_recall(&self, recall: f64, iou: f32, state: &ViewerState) {
         let Some(collection) = state.collection.clone() else {
             return;
         };
-        let (generation, iou) = (self.generation(), state.filter().iou);
-        let predictions = state.predictions[0].clone();
+        let generation = self.generation();
+        let predictions = state.predictions[state.network_in_focus().index()].clone();
         self.mailbox.spawn(move || {
             let score = score_at_recall(&collection, &predictions, iou, recall);
-            Message::OfCollection(generation, CollectionMessage::Recall(recall, score))
+            let found = CollectionMessage::Recall { recall, iou, score };
+            Message::OfCollection(generation, found)
         });
     }
 }

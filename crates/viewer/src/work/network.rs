@@ -14,11 +14,10 @@ use image::RgbImage;
 use super::{Busy, CollectionMessage, Mailbox, Message};
 use crate::state::{
     BlockGates, BlockMaps, Collection, Inference, ModelTable, NetworkInfo, Pane, ShownImages,
-    TaskProgress,
+    StatisticsSource, TaskProgress,
 };
-use sedet_core::backbones::summary::Tracer;
 use sedet_core::device::Execution;
-use sedet_core::model::{Dataset, ImageChoice, Model, NetworkConfig, Recording, Task};
+use sedet_core::model::{Dataset, ImageChoice, Model, Recording, Task, trained_layers};
 use sedet_core::weights::load::weights_file;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::OpenedSplit;
@@ -202,13 +201,21 @@ impl NetworkThread {
     }
 }
 
+/// A network with what identifies it.
+#[derive(Clone)]
+struct Loaded {
+    model: Arc<Model>,
+    id: u64,
+    title: String,
+}
+
 /// The state of the thread.
 struct Owner {
     shared: Arc<Shared>,
     mailbox: Mailbox,
     generation: Arc<AtomicU64>,
     execution: Execution,
-    networks: [Option<Arc<Model>>; 2],
+    networks: [Option<Loaded>; 2],
     /// The latest input of the first pane, with its feature maps.
     last: Option<(u64, usize, Recording)>,
 }
@@ -276,16 +283,32 @@ impl Owner {
         match network.map(|network| network.with_precision(*precision)) {
             Ok(network) => {
                 let info = info(&network, &name);
-                let table = model_table(&network, &info).map(Arc::new);
-                self.networks[pane.index()] = Some(Arc::new(network));
+                let crop = network.spec.preprocess.center_crop;
+                let described = info.clone();
+                self.networks[pane.index()] = Some(Loaded {
+                    model: Arc::new(network),
+                    id: info.id,
+                    title: info.title.clone(),
+                });
+                self.mailbox.send(Message::Network(pane, Box::new(info)));
                 if pane == Pane::First {
                     self.last = None;
+                    self.list_layers(described, crop.unwrap_or(TABLE_SIDE));
                 }
-                self.mailbox
-                    .send(Message::Network(pane, Box::new(info), table));
             }
             Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
         }
+    }
+
+    /// Lists the layers on a thread of its own: the network is built once more for it.
+    fn list_layers(&self, network: NetworkInfo, side: usize) {
+        let (mailbox, busy) = (self.mailbox.clone(), self.mailbox.begin());
+        std::thread::spawn(move || {
+            if let Some(table) = model_table(&network, side) {
+                mailbox.send(Message::Model(Arc::new(table)));
+            }
+            drop(busy);
+        });
     }
 
     fn infer(&mut self, job: InferenceJob) {
@@ -302,7 +325,7 @@ impl Owner {
             Pane::Second => Depth::Gates,
         };
         let start = Instant::now();
-        match network.record(&job.pixels, depth) {
+        match network.model.record(&job.pixels, depth) {
             Ok(recording) => {
                 let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                 let inference = inference_of(&recording, job.image, milliseconds);
@@ -336,7 +359,7 @@ impl Owner {
         let maps = BlockMaps {
             image: job.image,
             block: job.block,
-            channels: channels.collect(),
+            channels: Arc::new(channels.collect()),
         };
         let _until_sent = &job.busy;
         let result = CollectionMessage::Maps(maps);
@@ -390,6 +413,8 @@ impl Owner {
                 Ok(image) => image,
                 Err(error) => {
                     unreadable += 1;
+                    let skipped = CollectionMessage::Skipped(index);
+                    self.mailbox.send_result(generation, skipped);
                     if unreadable == 1 {
                         self.mailbox.send(Message::Failed(error));
                     }
@@ -397,7 +422,7 @@ impl Owner {
                 }
             };
             let start = Instant::now();
-            match network.record(&image, Depth::Gates) {
+            match network.model.record(&image, Depth::Gates) {
                 Ok(recording) => {
                     let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                     let inference = Box::new(inference_of(&recording, index, milliseconds));
@@ -442,23 +467,29 @@ impl Owner {
             limit,
             on_bad_image: OnBadImage::Error,
         };
-        let measured = network.record_excitation(&images, &choice, &mut |done, total| {
-            self.urgent();
-            self.mailbox.send(Message::Progress(TaskProgress {
-                label: label.clone(),
-                done,
-                total,
-            }));
-            if self.is_canceled() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
+        let measured = network
+            .model
+            .record_excitation(&images, &choice, &mut |done, total| {
+                self.urgent();
+                self.mailbox.send(Message::Progress(TaskProgress {
+                    label: label.clone(),
+                    done,
+                    total,
+                }));
+                if self.is_canceled() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
         match measured {
             Ok(Some(measured)) => {
                 let excitation = Arc::new(measured.excitation);
-                self.mailbox.send(Message::Statistics(excitation));
+                let source = StatisticsSource::Network {
+                    id: network.id,
+                    title: network.title,
+                };
+                self.mailbox.send(Message::Statistics(excitation, source));
             }
             Ok(None) => {}
             Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
@@ -481,6 +512,12 @@ fn inference_of(recording: &Recording, image: usize, milliseconds: f64) -> Infer
     }
 }
 
+/// Returns a number that no other network has.
+fn new_id() -> u64 {
+    static IDS: AtomicU64 = AtomicU64::new(1);
+    IDS.fetch_add(1, Ordering::Relaxed)
+}
+
 fn info(network: &Model, path: &Path) -> NetworkInfo {
     let name = path.file_name().unwrap_or(path.as_os_str());
     let kind = network.task().model_name();
@@ -488,12 +525,17 @@ fn info(network: &Model, path: &Path) -> NetworkInfo {
     let is_detector = network.task() == Task::Detection;
     // A network without SE units has none to list.
     let blocks = network.se_blocks().unwrap_or_default();
+    let trained = network.spec.trained.as_ref();
+    let trained = trained.map(|facts| format!(", iteration {}", facts.iterations));
     NetworkInfo {
+        id: new_id(),
         path: path.to_path_buf(),
+        config: network.spec.network.clone(),
         title: format!(
-            "{}: {kind}, {}",
+            "{}: {kind}, {}{}",
             name.to_string_lossy(),
-            count(classes, "class")
+            count(classes, "class"),
+            trained.unwrap_or_default()
         ),
         categories: if is_detector {
             network.spec.categories.clone()
@@ -506,27 +548,16 @@ fn info(network: &Model, path: &Path) -> NetworkInfo {
 }
 
 /// Returns the layers of a classifier, or of a detector's backbone.
-fn model_table(network: &Model, info: &NetworkInfo) -> Option<ModelTable> {
-    let (summary, side) = match &network.spec.network {
-        NetworkConfig::Classification(config) => {
-            let side = network.spec.preprocess.center_crop.unwrap_or(TABLE_SIDE);
-            (config.summary([side; 2]).ok()?, side)
-        }
-        NetworkConfig::Detection(_) => {
-            let mut tracer = Tracer::new([TABLE_SIDE; 2]);
-            tracer.within("backbone", |tracer| network.trace(tracer));
-            (tracer.finish().ok()?, TABLE_SIDE)
-        }
-    };
-    let part = if info.is_detector {
+fn model_table(network: &NetworkInfo, side: usize) -> Option<ModelTable> {
+    let part = if network.is_detector {
         " (backbone only; FPN, RPN and heads are not listed)"
     } else {
         ""
     };
     Some(ModelTable {
-        name: info.path.display().to_string(),
-        title: format!("{}{part}", info.title),
-        summary,
+        network: network.id,
+        title: format!("{}{part}", network.title),
+        summary: trained_layers(&network.config, [side; 2]).ok()?,
         side,
     })
 }

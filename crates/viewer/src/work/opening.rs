@@ -5,11 +5,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::network::NetworkThread;
 use super::{Mailbox, Message};
-use crate::state::{Collection, Pane, RunLog, ShownImages};
+use crate::state::{Collection, Pane, RunLog, ShownImages, StatisticsSource};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
 use sedet_core::model::Dataset;
@@ -233,7 +233,10 @@ impl Opener {
             }
             Kind::Excitation(path) => {
                 let excitation = Excitation::load(&path).map_err(|e| e.to_string())?;
-                self.mailbox.send(Message::Statistics(Arc::new(excitation)));
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                let source = StatisticsSource::File(name.to_string_lossy().into_owned());
+                self.mailbox
+                    .send(Message::Statistics(Arc::new(excitation), source));
                 Ok(())
             }
             Kind::Checkpoint(path) => {
@@ -299,14 +302,12 @@ impl Opener {
 
     /// Opens the curves, the best model and the dataset of a run.
     fn open_run(&self, directory: &Path, opening: &Opening) -> Result<(), String> {
-        let run = RunDir::at(directory);
-        self.watch(directory);
-        if opening.checkpoint.is_none() {
-            let checkpoints = [run.best_checkpoint(), run.last_checkpoint()];
-            if let Some(checkpoint) = checkpoints.into_iter().find(|path| path.is_file()) {
-                self.network.load(Pane::First, checkpoint);
-            }
+        let checkpoint = opening.checkpoint.is_none().then(|| RunDir::at(directory));
+        let checkpoint = checkpoint.map(|run| WrittenCheckpoint::of(&run));
+        if let Some(path) = checkpoint.as_ref().and_then(|known| known.path()) {
+            self.network.load(Pane::First, path.to_path_buf());
         }
+        self.watch(directory, checkpoint);
         if opening.dataset.is_some() {
             return Ok(());
         }
@@ -324,8 +325,9 @@ impl Opener {
         self.open_dataset(&launch.dataset, &opening)
     }
 
-    /// Sends the curves now and whenever they grow, until another run is opened.
-    fn watch(&self, directory: &Path) {
+    /// Sends the curves now and whenever they grow, and checkpoints that are written after the `known` one,
+    /// until another run is opened.
+    fn watch(&self, directory: &Path, mut known: Option<WrittenCheckpoint>) {
         let ticket = self.watch.fetch_add(1, Ordering::SeqCst) + 1;
         let mut run = RunLog::new(directory.to_path_buf());
         let mut last_error = None;
@@ -346,12 +348,48 @@ impl Opener {
         };
         update(&self.mailbox, true);
         let (mailbox, watch) = (self.mailbox.clone(), self.watch.clone());
+        let run = RunDir::at(directory);
         std::thread::spawn(move || {
             while watch.load(Ordering::SeqCst) == ticket {
                 std::thread::sleep(WATCH_INTERVAL);
                 update(&mailbox, false);
+                if let Some(known) = &mut known
+                    && let Some(path) = known.update(&run)
+                {
+                    mailbox.send(Message::RunCheckpoint(path));
+                }
             }
         });
+    }
+}
+
+/// The best checkpoint of a run, or its last one while there is no best, as it was last seen. Runs replace
+/// their checkpoints atomically, so a file with another time is complete.
+#[derive(Debug, PartialEq)]
+struct WrittenCheckpoint(Option<(PathBuf, SystemTime, u64)>);
+
+impl WrittenCheckpoint {
+    fn of(run: &RunDir) -> Self {
+        let checkpoints = [run.best_checkpoint(), run.last_checkpoint()];
+        Self(checkpoints.into_iter().find_map(|path| {
+            let file = std::fs::metadata(&path)
+                .ok()
+                .filter(|file| file.is_file())?;
+            Some((path, file.modified().ok()?, file.len()))
+        }))
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(|(path, ..)| path.as_path())
+    }
+
+    /// Returns the checkpoint if it has been written since the last call.
+    fn update(&mut self, run: &RunDir) -> Option<PathBuf> {
+        let now = Self::of(run);
+        let is_written = now.0.is_some() && now != *self;
+        *self = now;
+        let path = self.path().filter(|_| is_written);
+        path.map(Path::to_path_buf)
     }
 }
 

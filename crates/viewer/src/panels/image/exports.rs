@@ -1,12 +1,19 @@
 //! The exports of the image panel.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use egui::{Rect, pos2};
+
+use super::picture::{color_image, compose, rgb_image};
+use crate::drawing::layer::{Layer, Overlay};
 use crate::state::export::{Export, ExportFiles};
-use crate::state::{BoxRef, Inference, MapStage, Pane, ViewerState};
+use crate::state::{Compare, Inference, MapStage, Pane, ViewerState, top_channels};
+use crate::textures::map_image;
 use sedet_core::model::gates_csv;
-use sedet_core::render::feature_maps::{Tile, grid, overlay, tile_sized};
-use sedet_core::render::{DrawnBox, save_boxes, save_gates, save_image};
+use sedet_core::render::feature_maps::{Tile, grid, tile_sized};
+use sedet_core::render::{save_drawing, save_gates, save_image};
+use sedet_data::boxes::BoxXyxy;
 
 pub static EXPORTS: &[Export] = &[
     Export {
@@ -20,8 +27,14 @@ pub static EXPORTS: &[Export] = &[
     Export {
         name: "Boxes and verdicts (CSV)",
         write: |state, files| {
+            let stem = image_stem(state);
             let csv = state.boxes(Pane::First).to_csv(&state.classes);
-            files.text(&format!("{}-boxes.csv", image_stem(state)), &csv)
+            files.text(&format!("{stem}-boxes.csv"), &csv)?;
+            if state.compare == Compare::Off {
+                return Ok(());
+            }
+            let csv = state.boxes(Pane::Second).to_csv(&state.classes);
+            files.text(&format!("{stem}-boxes-right.csv"), &csv)
         },
     },
     Export {
@@ -61,37 +74,19 @@ fn image_stem(state: &ViewerState) -> String {
     }
 }
 
+/// Writes the view as the window shows it: with the colors and labels of its boxes, the feature map, both panes
+/// of a comparison and the zoom.
 fn boxes(state: &ViewerState, files: &mut ExportFiles, extension: &str) -> Result<(), String> {
-    let (_, image) = state.pixels[0].as_ref().ok_or("no image is open")?;
-    let boxes = drawn_boxes(state);
+    let as_shapes = extension == "svg";
+    let picture = compose(state, as_shapes)?;
     let name = format!("{}.{extension}", image_stem(state));
-    files.image(&name, |path| save_boxes(image, &boxes, path))
-}
-
-/// Returns the boxes that the viewer shows, in the form of the renderer. Annotations are dashed; those
-/// that a detection matches are represented by the detection.
-fn drawn_boxes(state: &ViewerState) -> Vec<DrawnBox> {
-    let filter = state.filter();
-    let boxes = state.boxes(Pane::First);
-    let visible = state.visible_boxes(&boxes).into_iter();
-    visible
-        .filter(|of| !boxes.is_matched_annotation(*of))
-        .filter_map(|of| {
-            let class = boxes.class_of(of)?;
-            let label = if filter.show_labels {
-                state.classes.name(class).to_owned()
-            } else {
-                String::new()
-            };
-            Some(DrawnBox {
-                box_in_image: boxes.box_of(of)?,
-                label,
-                class_index: class,
-                score: boxes.score_of(of).filter(|_| filter.show_scores),
-                dashed: matches!(of, BoxRef::GroundTruth(_)),
-            })
-        })
-        .collect()
+    files.image(&name, |path| {
+        if as_shapes {
+            save_drawing(&picture.image, &picture.shapes, path)
+        } else {
+            save_image(&picture.image, path)
+        }
+    })
 }
 
 /// Writes the feature maps of the selected channels over the image, before and after scaling.
@@ -104,21 +99,44 @@ fn channel_grid(state: &ViewerState, files: &mut ExportFiles) -> Result<(), Stri
         .blocks
         .get(maps.block)
         .ok_or("no SE block is selected")?;
-    let range = maps.range();
     let small = tile_sized(image);
-    let input_region = inference.input_region.scale(
+    let scale = [
         small.width() as f32 / image.width() as f32,
         small.height() as f32 / image.height() as f32,
-    );
-    let tiles = maps.channels.iter().flat_map(|(channel, before, after)| {
+    ];
+    let on_tile = |of: BoxXyxy| {
+        let BoxXyxy { x1, y1, x2, y2 } = of.scale(scale[0], scale[1]);
+        Rect::from_min_max(pos2(x1, y1), pos2(x2, y2))
+    };
+    let cells = maps.box_in_image(inference.input_region);
+    let cells = cells.ok_or("no channel is selected")?;
+    let tile = Arc::new(color_image(&small));
+    // The channels that the panel shows, whatever else has been computed.
+    let shown: Vec<usize> = if state.gates.show_grid {
+        top_channels(&block.gates, state.gates.top)
+    } else {
+        state.gates.channel.into_iter().collect()
+    };
+    let known = |channel: usize| maps.channels.iter().find(|(known, ..)| *known == channel);
+    let tiles = shown.into_iter().filter_map(known);
+    let tiles = tiles.flat_map(|(channel, before, after)| {
         let gate = block.gates.get(*channel).copied().unwrap_or_default();
-        [(MapStage::Before, before), (MapStage::After, after)].map(|(stage, map)| Tile {
-            image: overlay(&small, map, input_region, range, state.gates.opacity),
-            caption: format!(
-                "{} channel {channel}, gate {gate:.3}, {}",
-                block.name,
-                stage.name()
-            ),
+        let range = maps.range(*channel);
+        [(MapStage::Before, before), (MapStage::After, after)].map(|(stage, map)| {
+            let overlay = Overlay {
+                image: Arc::new(map_image(map, range)),
+                rect: on_tile(cells),
+                clip: on_tile(inference.input_region),
+                opacity: state.gates.opacity,
+            };
+            Tile {
+                image: rgb_image(&Layer::tile(tile.clone(), overlay)),
+                caption: format!(
+                    "{} channel {channel}, gate {gate:.3}, {}",
+                    block.name,
+                    stage.name()
+                ),
+            }
         })
     });
     let page = grid(&tiles.collect::<Vec<_>>(), 2);

@@ -4,7 +4,7 @@ use egui::{Align, Color32, ComboBox, Layout, RichText, ScrollArea, Sense, TextEd
 
 use crate::panels::PanelContext;
 use crate::state::{SortBy, ViewerState};
-use crate::style::{CORRECT, MISSED, WRONG, count, hint, named_text};
+use crate::style::{CORRECT, MISSED, WRONG, count, hint, named_text, verdict_text};
 use crate::textures::Thumbnail;
 
 /// Height of a row with a thumbnail, in points.
@@ -12,6 +12,9 @@ const THUMBNAIL: f32 = 44.0;
 /// Seconds without paging after which missing thumbnails are requested. Decoding thumbnails of images that
 /// are only passed would slow down paging.
 const PAGING_PAUSE: f64 = 0.08;
+
+/// The maximum width of the list of classes, in points.
+const MAX_POPUP: f32 = 260.0;
 
 /// Draws the list.
 pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
@@ -31,8 +34,14 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
         .width(130.0)
         .show_ui(ui, |ui| {
             for sort in SortBy::ALL {
-                let needs_boxes = !matches!(sort, SortBy::Position | SortBy::Name);
-                if needs_boxes && !collection.has_boxes() {
+                let is_possible = match sort {
+                    SortBy::Position | SortBy::Name => true,
+                    SortBy::MostObjects => collection.has_boxes(),
+                    SortBy::WorstF1 | SortBy::MostWrong | SortBy::MostMissed => {
+                        collection.has_boxes() && state.finds_boxes()
+                    }
+                };
+                if !is_possible {
                     continue;
                 }
                 ui.selectable_value(&mut state.query.sort, sort, sort.name());
@@ -42,7 +51,7 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
         class_choice(ui, state);
     }
     ui.horizontal(|ui| {
-        if collection.has_boxes() {
+        if collection.has_boxes() && state.finds_boxes() {
             ui.checkbox(&mut state.query.errors_only, "errors only")
                 .on_hover_text("images with wrong or missed boxes, among those processed");
         }
@@ -74,10 +83,14 @@ fn class_choice(ui: &mut Ui, state: &mut ViewerState) {
     ComboBox::from_label("With")
         .selected_text(shown)
         .width(130.0)
+        .truncate()
         .show_ui(ui, |ui| {
+            ui.set_max_width(MAX_POPUP);
+            ui.style_mut().wrap_mode = Some(egui::TextWrapMode::Truncate);
             ui.selectable_value(&mut state.query.class, None, "any class");
             for (at, class) in state.classes.iter().enumerate() {
-                ui.selectable_value(&mut state.query.class, Some(at), &class.name);
+                ui.selectable_value(&mut state.query.class, Some(at), &class.name)
+                    .on_hover_text(&class.name);
             }
         });
 }
@@ -99,6 +112,8 @@ fn rows(ui: &mut Ui, context: &mut PanelContext<'_>) {
     let scrolled_to: Option<usize> = ui.data(|data| data.get_temp(memory));
     let now = ui.input(|input| input.time);
     let jumped = memory.with("when");
+    // Beside the rows instead of over their counts.
+    ui.spacing_mut().scroll = egui::style::ScrollStyle::solid();
     let mut area = ScrollArea::vertical().auto_shrink([false, false]);
     if scrolled_to != Some(state.current) {
         ui.data_mut(|data| data.insert_temp(memory, state.current));
@@ -178,10 +193,11 @@ fn row(
     let counts = state.tallies[0].as_ref();
     let counts = counts.and_then(|t| t.images.get(index).copied().flatten());
     inner.with_layout(Layout::right_to_left(Align::Center), |ui| {
+        ui.add_space(4.0);
         if let Some(counts) = counts {
-            badge(ui, counts.missed, MISSED);
-            badge(ui, counts.wrong, WRONG);
-            badge(ui, counts.correct, CORRECT);
+            badge(ui, counts.missed, MISSED, "missed");
+            badge(ui, counts.wrong, WRONG, "wrong");
+            badge(ui, counts.correct, CORRECT, "correct");
         }
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
             let text = RichText::new(title).color(visuals.text_color());
@@ -199,11 +215,17 @@ fn unreadable(ui: &mut Ui) {
 }
 
 /// Draws a count in the color of its verdict, and a dot for zero.
-fn badge(ui: &mut Ui, count: usize, color: Color32) {
+fn badge(ui: &mut Ui, count: usize, verdict: Color32, name: &str) {
     let text = if count == 0 {
         "·".to_owned()
     } else {
         count.to_string()
     };
-    ui.add(egui::Label::new(RichText::new(text).size(11.0).color(color)).selectable(false));
+    let text = RichText::new(text)
+        .size(12.0)
+        .color(verdict_text(ui, verdict));
+    let response = ui.add(egui::Label::new(text).selectable(false));
+    response.widget_info(|| {
+        egui::WidgetInfo::labeled(egui::Role::Label, true, format!("{count} {name}"))
+    });
 }

@@ -7,7 +7,7 @@ use crate::panels::heat_map::HeatMap;
 use crate::state::{
     BlockGates, Compare, GateSort, Inference, MapStage, ViewerState, sorted_channels, top_channels,
 };
-use crate::style::{WHOLE_TEXTURE, color, hint, named_number};
+use crate::style::{WHOLE_TEXTURE, WRONG, color, hint, named_number};
 use crate::textures::Textures;
 use sedet_core::render::palette::viridis;
 use sedet_data::boxes::BoxXyxy;
@@ -30,7 +30,8 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
     state.gates.block = state.gates.block.min(last);
     controls(ui, state, &inference);
     let block = &inference.blocks[state.gates.block];
-    let (reference, name) = reference(state, block);
+    let (reference, name) = reference(state, block).unzip();
+    let name = name.unwrap_or_default();
     bars(ui, state, block, reference.as_deref());
     if let Some(channel) = state.gates.channel {
         let gate = block.gates.get(channel).copied().unwrap_or_default();
@@ -94,22 +95,18 @@ fn controls(ui: &mut Ui, state: &mut ViewerState, inference: &Inference) {
     });
 }
 
-/// Returns the gates to compare with and their name: those of the second pane, or the mean over a dataset.
-fn reference(state: &ViewerState, block: &BlockGates) -> (Option<Vec<f32>>, &'static str) {
+/// Returns the gates to compare with and their name: those of the second pane, or the mean of this network
+/// over a dataset.
+fn reference(state: &ViewerState, block: &BlockGates) -> Option<(Vec<f32>, String)> {
     if state.compare != Compare::Off
         && let Some(other) = &state.inference[1]
         && let Some(other) = other.blocks.iter().find(|b| b.name == block.name)
         && other.gates.len() == block.gates.len()
     {
-        return (Some(other.gates.clone()), "the second pane");
+        return Some((other.gates.clone(), "the second pane".to_owned()));
     }
-    let statistics = state.statistics.as_ref();
-    let known = statistics.and_then(|s| s.blocks.iter().find(|b| b.block.name == block.name));
-    let mean = known.map(|block| block.all.mean.clone());
-    (
-        mean.filter(|m| m.len() == block.gates.len()),
-        "the dataset mean",
-    )
+    let (mean, name) = state.mean_gates(block)?;
+    Some((mean.to_vec(), name))
 }
 
 fn bars(ui: &mut Ui, state: &mut ViewerState, block: &BlockGates, reference: Option<&[f32]>) {
@@ -124,7 +121,8 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, block: &BlockGates, reference: Opt
     let largest = block.gates.iter().copied().fold(1.0, f32::max);
     let bars = channels.iter().enumerate().map(|(position, &channel)| {
         let fill = if selected == Some(channel) {
-            ui.visuals().selection.bg_fill
+            // The color that no gate has.
+            WRONG
         } else {
             color(viridis(block.gates[channel] / largest))
         };
@@ -215,8 +213,9 @@ fn grid(ui: &mut Ui, state: &mut ViewerState, inference: &Inference, textures: &
         let Some(both) = textures.channel(ui.ctx(), &maps, channel) else {
             continue;
         };
+        let [low, high] = maps.range(channel);
         let title = format!(
-            "channel {channel}, gate {:.3}: before, after scaling",
+            "channel {channel}, gate {:.3}, values {low:.2} to {high:.2}: before, after scaling",
             gates[channel]
         );
         ui.label(RichText::new(title).size(11.0));

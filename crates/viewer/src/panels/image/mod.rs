@@ -5,6 +5,7 @@ mod gallery;
 mod gates;
 mod labels;
 mod objects;
+mod picture;
 mod shortcuts;
 mod view;
 
@@ -12,7 +13,7 @@ use egui::{Color32, Frame, Key, ScrollArea, Style, Ui};
 
 use super::{Input, KeyShortcut, Panel, PanelContext};
 use crate::state::export::Export;
-use crate::state::{GalleryQuery, Pane, PanelId};
+use crate::state::{GalleryQuery, PanelId};
 
 /// The image with its boxes and gates.
 pub(crate) struct ImagePanel;
@@ -34,7 +35,7 @@ impl Panel for ImagePanel {
         let is_held = input.context.input(|keys| keys.key_down(Key::H));
         input.state.settings.filter.hide_all = is_held && !is_typing;
         // The score threshold may have removed the selected box.
-        let boxes = input.cache.boxes(Pane::First);
+        let boxes = input.cache.boxes(input.state.focused());
         let selected = input.state.selected;
         input.state.selected = selected.filter(|&selected| boxes.contains(selected));
     }
@@ -45,6 +46,8 @@ impl Panel for ImagePanel {
 
     fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>) {
         let side_panel = Frame::side_top_panel(ui.style()).fill(Color32::TRANSPARENT);
+        // The image stays in sight, whatever the panels contain.
+        let widest = (ui.available_width() * 0.4).max(240.0);
         let state = &context.state;
         if state.image_count() > 1 || state.query != GalleryQuery::default() {
             egui::Panel::left("gallery")
@@ -52,6 +55,7 @@ impl Panel for ImagePanel {
                 .resizable(true)
                 .default_size(260.0)
                 .min_size(160.0)
+                .max_size(widest)
                 .show(ui, |ui| gallery::show(ui, context));
         }
         if context.state.collection.is_some() {
@@ -60,6 +64,7 @@ impl Panel for ImagePanel {
                 .resizable(true)
                 .default_size(360.0)
                 .min_size(240.0)
+                .max_size(widest)
                 .show(ui, |ui| {
                     ScrollArea::vertical()
                         .auto_shrink([false, false])

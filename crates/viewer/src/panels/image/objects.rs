@@ -5,39 +5,68 @@ use egui_extras::{Column, TableBuilder};
 
 use crate::panels::FrameCache;
 use crate::state::{BoxRef, CurrentBoxes, Pane, Request, ViewerState};
-use crate::style::{CORRECT, MISSED, WRONG, box_color, class_on, count, hint, number};
+use crate::style::{
+    CORRECT, MISSED, WRONG, box_color, class_text, count, hint, number, pane_choice, verdict_text,
+};
 use sedet_data::eval::matching::{MatchCounts, Verdict};
 
 /// Draws the section.
 pub fn show(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
-    let boxes = cache.boxes(Pane::First);
+    pane_choice(ui, state);
+    let pane = state.focused();
+    let boxes = cache.boxes(pane);
     classes_of_image(ui, state);
-    ui.add(
-        Slider::new(&mut state.settings.filter.score, 0.0..=1.0)
-            .custom_formatter(|score, _| short_score(score))
-            .text("score threshold"),
-    )
-    .on_hover_text("detections below this score are ignored everywhere");
-    if state.collection.as_ref().is_some_and(|c| c.has_boxes()) {
-        ui.add(
-            Slider::new(&mut state.settings.filter.iou, 0.5..=0.95)
-                .step_by(0.05)
-                .fixed_decimals(2)
-                .text("IoU threshold"),
-        )
-        .on_hover_text("IoU from which a detection matches an annotation");
+    let has_annotations = state.collection.as_ref().is_some_and(|c| c.has_boxes());
+    let finds_boxes = state.finds_boxes();
+    if finds_boxes {
+        thresholds(ui, state, has_annotations);
     }
     counts(ui, state, boxes);
+    if !has_annotations && !finds_boxes {
+        // Neither the images nor a classifier have boxes to select.
+        return;
+    }
     ui.horizontal_wrapped(|ui| {
         let filter = &mut state.settings.filter;
-        ui.checkbox(&mut filter.show_annotations, "annotations");
-        ui.checkbox(&mut filter.show_detections, "detections");
+        if has_annotations {
+            ui.checkbox(&mut filter.show_annotations, "annotations");
+        }
+        if finds_boxes {
+            ui.checkbox(&mut filter.show_detections, "detections");
+        }
         ui.checkbox(&mut filter.show_labels, "labels");
-        ui.checkbox(&mut filter.show_scores, "scores");
-        ui.checkbox(&mut filter.color_by_verdict, "color by verdict");
+        if finds_boxes {
+            ui.checkbox(&mut filter.show_scores, "scores");
+        }
+        if has_annotations && finds_boxes {
+            ui.checkbox(&mut filter.color_by_verdict, "color by verdict");
+        }
     });
     class_filter(ui, state);
     table(ui, state, boxes);
+}
+
+/// The sliders explain themselves at their names only: a tooltip of a slider would cover the counts that
+/// change while it is dragged.
+fn thresholds(ui: &mut Ui, state: &mut ViewerState, has_annotations: bool) {
+    let filter = &mut state.settings.filter;
+    let threshold = |ui: &mut Ui, slider: Slider<'_>, name: &str, explanation: &str| {
+        ui.horizontal(|ui| {
+            let name = ui.label(name).on_hover_text(explanation);
+            ui.add(slider).labelled_by(name.id);
+        });
+    };
+    let score =
+        Slider::new(&mut filter.score, 0.0..=1.0).custom_formatter(|score, _| short_score(score));
+    let explanation = "detections below this score are ignored everywhere";
+    threshold(ui, score, "score threshold", explanation);
+    if has_annotations {
+        let iou = Slider::new(&mut filter.iou, 0.5..=0.95)
+            .step_by(0.05)
+            .fixed_decimals(2);
+        let explanation = "IoU from which a detection matches an annotation";
+        threshold(ui, iou, "IoU threshold", explanation);
+    }
 }
 
 /// Formats a score with two digits, or three where needed. `Slider::fixed_decimals` would round the value.
@@ -51,45 +80,89 @@ fn classes_of_image(ui: &mut Ui, state: &ViewerState) {
     let Some(collection) = &state.collection else {
         return;
     };
-    if let Some(label) = collection.label(state.current) {
+    let pane = state.focused();
+    let index = state.image_of(pane);
+    if let Some(label) = collection.label(index) {
         ui.label(format!("label: {}", state.classes.name(label)));
     }
-    if let Some(inference) = state.current_inference() {
+    let inference = state.inference[pane.index()].as_ref();
+    if let Some(inference) = inference.filter(|inference| inference.image == index) {
         for class in &inference.classes {
             let text = format!("{} {:.1} %", class.name, class.probability * 100.0);
-            ui.add(egui::ProgressBar::new(class.probability).text(text));
+            probability(ui, class.probability, &text);
         }
     }
+}
+
+/// Draws a bar whose length is the probability; that of egui is never shorter than its rounded ends.
+fn probability(ui: &mut Ui, probability: f32, text: &str) {
+    let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
+    let size = egui::vec2(ui.available_width(), height);
+    let (rect, response) = ui.allocate_exact_size(size, egui::Sense::hover());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, text));
+    let painter = ui.painter_at(rect);
+    painter.rect_filled(rect, 0.0, ui.visuals().extreme_bg_color);
+    let length = rect.width() * probability.clamp(0.0, 1.0);
+    let bar = egui::Rect::from_min_size(rect.min, egui::vec2(length, height));
+    painter.rect_filled(bar, 0.0, ui.visuals().selection.bg_fill);
+    let ink = ui.visuals().strong_text_color();
+    let font = egui::TextStyle::Body.resolve(ui.style());
+    let at = rect.left_center() + egui::vec2(4.0, 0.0);
+    painter.text(at, egui::Align2::LEFT_CENTER, text, font, ink);
 }
 
 fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
     let line = |ui: &mut Ui, name: &str, counts: &MatchCounts| {
         ui.horizontal_wrapped(|ui| {
             ui.label(name);
-            ui.colored_label(CORRECT, format!("{} correct", counts.correct));
-            ui.colored_label(WRONG, format!("{} wrong", counts.wrong));
-            ui.colored_label(MISSED, format!("{} missed", counts.missed));
+            let [correct, wrong, missed] =
+                [CORRECT, WRONG, MISSED].map(|verdict| verdict_text(ui, verdict));
+            ui.colored_label(correct, format!("{} correct", counts.correct));
+            ui.colored_label(wrong, format!("{} wrong", counts.wrong));
+            ui.colored_label(missed, format!("{} missed", counts.missed));
         });
         let [p, r, f1] = [counts.precision(), counts.recall(), counts.f1()].map(number);
-        hint(ui, format!("precision {p}  recall {r}  F1 {f1}"));
+        ui.strong(format!("precision {p}   recall {r}   F1 {f1}"));
     };
+    let network = state.network_in_focus();
     if let Some(matches) = &boxes.matches {
         line(ui, "this image:", &matches.counts(&boxes.ground_truth));
-    } else if boxes.detections.is_none() && state.networks[0].is_some() {
+    } else if is_running(state, boxes) {
         hint(ui, "running inference …");
     }
-    let known = state.predictions[0].image_count();
-    if let Some(tally) = &state.tallies[0] {
+    let known = state.predictions[network.index()].image_count();
+    if let Some(tally) = &state.tallies[network.index()] {
         let name = format!("{}:", count(known, "image"));
         line(ui, &name, &tally.total);
     }
     let all = state.image_count();
-    let can_detect = state.networks[0].as_ref().is_some_and(|n| n.is_detector);
-    if can_detect && !state.from_results && known < all && state.progress.is_empty() && all > 1 {
+    let can_detect = state.networks[network.index()].as_ref();
+    let can_detect = can_detect.is_some_and(|network| network.is_detector);
+    let is_file = network == Pane::First && state.from_results;
+    let remains = state.remaining(network) > 0;
+    if can_detect && !is_file && remains && state.progress.is_empty() && all > 1 {
         let text = format!("Detect in all {all} images");
         if ui.button(text).clicked() {
-            state.requests.push(Request::DetectAll(Pane::First));
+            state.requests.push(Request::DetectAll(network));
         }
+    }
+}
+
+/// Returns whether the result of the network for the image is still missing. A classifier never has boxes.
+fn is_running(state: &ViewerState, boxes: &CurrentBoxes) -> bool {
+    let (pane, of) = (state.focused(), state.network_in_focus());
+    let index = state.image_of(pane);
+    let Some(network) = &state.networks[of.index()] else {
+        return false;
+    };
+    if state.unreadable.contains(&index) {
+        return false;
+    }
+    if network.is_detector && !(of == Pane::First && state.from_results) {
+        boxes.detections.is_none()
+    } else {
+        let inference = state.inference[pane.index()].as_ref();
+        inference.is_none_or(|inference| inference.image != index)
     }
 }
 
@@ -125,30 +198,44 @@ fn class_filter(ui: &mut Ui, state: &mut ViewerState) {
                 .auto_shrink([false, true])
                 .show_rows(ui, height, count, |ui, range| {
                     for class in range {
-                        ui.horizontal(|ui| {
-                            let color = class_on(ui, class);
-                            let text = RichText::new(state.classes.name(class)).color(color);
-                            let hidden = &mut state.settings.filter.hidden_classes;
-                            let mut shown = !hidden.contains(&class);
-                            if ui.checkbox(&mut shown, text).changed() {
-                                if shown {
-                                    hidden.remove(&class);
-                                } else {
-                                    hidden.insert(class);
-                                }
-                            }
-                            let only = ui.small_button("only");
-                            only.widget_info(|| {
-                                let label = format!("only {}", state.classes.name(class));
-                                egui::WidgetInfo::labeled(egui::Role::Button, true, label)
-                            });
-                            if only.clicked() {
-                                state.settings.filter.show_only(class, count);
-                            }
-                        });
+                        class_row(ui, state, class);
                     }
                 });
         });
+}
+
+/// The check box of a class and the button that shows only this one. A long name is cut where the row ends:
+/// it must not widen the panel, and the button stays in sight.
+fn class_row(ui: &mut Ui, state: &mut ViewerState, class: usize) {
+    let size = egui::vec2(ui.available_width(), ui.spacing().interact_size.y);
+    let layout = egui::Layout::right_to_left(egui::Align::Center);
+    ui.allocate_ui_with_layout(size, layout, |ui| {
+        let name = state.classes.name(class).to_owned();
+        let only = ui.small_button("only");
+        only.widget_info(|| {
+            let label = format!("only {name}");
+            egui::WidgetInfo::labeled(egui::Role::Button, true, label)
+        });
+        if only.clicked() {
+            let count = state.classes.len();
+            state.settings.filter.show_only(class, count);
+        }
+        let layout = egui::Layout::left_to_right(egui::Align::Center);
+        ui.with_layout(layout, |ui| {
+            ui.style_mut().wrap_mode = Some(egui::TextWrapMode::Truncate);
+            let text = RichText::new(&name).color(class_text(ui, class));
+            let hidden = &mut state.settings.filter.hidden_classes;
+            let mut shown = !hidden.contains(&class);
+            let check = ui.checkbox(&mut shown, text).on_hover_text(&name);
+            if check.changed() {
+                if shown {
+                    hidden.remove(&class);
+                } else {
+                    hidden.insert(class);
+                }
+            }
+        });
+    });
 }
 
 /// A row for each visible box.
@@ -182,15 +269,15 @@ fn table(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
             body.rows(height, visible.len(), |mut row| {
                 let of = visible[row.index()];
                 row.set_selected(state.selected == Some(of));
-                row.set_hovered(state.hovered == Some(of));
+                row.set_hovered(state.hovered == Some((state.focused(), of)));
                 cells(&mut row, state, boxes, of);
                 if row.response().hovered() {
                     hovered = Some(of);
                 }
             });
         });
-    if hovered.is_some() {
-        state.hovered_next = hovered;
+    if let Some(hovered) = hovered {
+        state.hovered_next = Some((state.focused(), hovered));
     }
     if let Some(selected) = state.selected {
         explain(ui, state, boxes, selected);
@@ -223,7 +310,7 @@ fn cells(
             egui::WidgetInfo::selected(egui::Role::Button, true, is_selected, label)
         });
         if response.hovered() {
-            state.hovered_next = Some(of);
+            state.hovered_next = Some((state.focused(), of));
         }
         if response.clicked() {
             state.selected = (!is_selected).then_some(of);

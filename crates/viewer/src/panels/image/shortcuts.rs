@@ -3,7 +3,7 @@
 use egui::{FocusDirection, Key, Modifiers};
 
 use crate::panels::{Input, KeyShortcut};
-use crate::state::{MapStage, Pane, Request};
+use crate::state::{GalleryQuery, MapStage, Pane, Request};
 
 const NONE: Modifiers = Modifiers::NONE;
 
@@ -44,7 +44,7 @@ pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
         keys: "M",
         action: "select the matching box",
         bindings: &[(NONE, Key::M, |input| {
-            let boxes = input.cache.boxes(Pane::First);
+            let boxes = input.cache.boxes(input.state.focused());
             let partner = input.state.selected.and_then(|of| boxes.partner(of));
             if let Some((partner, _)) = partner {
                 input.state.selected = Some(partner);
@@ -149,8 +149,10 @@ pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
         action: "clear the image filter",
         bindings: &[(NONE, Key::Backspace, |input| {
             let query = &mut input.state.query;
-            (query.picked, query.class) = (None, None);
-            query.search.clear();
+            *query = GalleryQuery {
+                sort: query.sort,
+                ..GalleryQuery::default()
+            };
         })],
     },
     KeyShortcut {
@@ -217,7 +219,7 @@ impl Input<'_> {
         // Otherwise egui moves the focus as well.
         let keep_focus = |memory: &mut egui::Memory| memory.move_focus(FocusDirection::None);
         self.context.memory_mut(keep_focus);
-        let boxes = self.cache.boxes(Pane::First);
+        let boxes = self.cache.boxes(self.state.focused());
         self.state.next_box(boxes, backwards);
     }
 

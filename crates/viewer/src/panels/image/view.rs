@@ -1,19 +1,22 @@
 //! The view of the image: boxes, a feature map over it, and the comparison with another image or network.
 
 use egui::emath::GuiRounding as _;
-use egui::vec2;
-use egui::{Align2, Color32, FontId, Painter, Pos2, Rect, Response, Sense, Stroke, Ui};
+use egui::{
+    Align, Align2, Color32, FontId, Label, Layout, Painter, Pos2, Rect, Response, Sense, Stroke, Ui,
+};
+use egui::{TextureId, pos2, vec2};
 
 use super::labels::LabelPlacer;
 use crate::drawing::layer::Background;
 use crate::drawing::outlines::Outlines;
 use crate::panels::{FrameCache, PanelContext};
-use crate::state::{BoxRef, Compare, MapStage, Pane, ViewerState};
+use crate::state::{BlockMaps, BoxRef, Compare, MapStage, Pane, ViewerState};
 use crate::style::{
     HIGHLIGHT, WHOLE_TEXTURE, box_color, box_text, color, empty_page, hint, named_number,
 };
 use crate::textures::Textures;
-use sedet_core::render::palette::text_color_on;
+use sedet_core::model::ChannelMap;
+use sedet_core::render::palette::{text_color_on, viridis};
 use sedet_data::boxes::BoxXyxy;
 
 const LABEL_SIZE: f32 = 12.0;
@@ -23,6 +26,10 @@ const LABEL_MARGIN: f32 = 6.0;
 const MAX_LABELS: usize = 200;
 /// Maximum distance of the pointer from the divider of a comparison to drag it, in points.
 const DIVIDER_REACH: f32 = 8.0;
+/// Width of the scale of a feature map's colors, in points.
+const BAR_WIDTH: f32 = 12.0;
+/// Width and height of a feature map that the scale has a place in, in points.
+const MIN_BAR: f32 = 80.0;
 /// Gap between the two panes of a comparison of images, in points.
 const PANE_GAP: f32 = 2.0;
 
@@ -41,58 +48,52 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
         empty_page(ui, title, hint);
         return;
     }
-    headline(ui, state);
+    headline(ui, state, context.cache);
     let (rect, response) = ui.allocate_exact_size(ui.available_size(), Sense::click_and_drag());
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "image with boxes"));
-    let frame = if let Compare::Image(_) = state.compare {
-        Rect::from_min_size(
-            rect.min,
-            vec2((rect.width() - PANE_GAP) / 2.0, rect.height()),
-        )
-    } else {
-        rect
-    };
-    context.cache.frame = Some([frame.width(), frame.height()]);
-    let view = View { frame, whole: rect };
+    let view = View::new(rect, state);
+    context.cache.frame = Some([view.frame.width(), view.frame.height()]);
+    state.view_size = [rect.width(), rect.height()];
     view.navigate(ui, state, &response);
-    let divider = view.divider(state);
-    // The frame of a pane, and the part of it that is visible.
-    let panes = match state.compare {
-        Compare::Off => vec![(Pane::First, frame, frame)],
-        Compare::Image(_) => {
-            let second = frame.translate(vec2(frame.width() + PANE_GAP, 0.0));
-            vec![(Pane::First, frame, frame), (Pane::Second, second, second)]
-        }
-        Compare::Network => vec![
-            (Pane::First, frame, rect.with_max_x(divider)),
-            (Pane::Second, frame, rect.with_min_x(divider)),
-        ],
-    };
-    for (pane, frame, visible) in panes {
-        draw_pane(ui, &ui.painter_at(visible), context, pane, frame);
+    let panes = view.panes(state);
+    for pane in &panes {
+        draw_pane(
+            ui,
+            &ui.painter_at(pane.visible),
+            context,
+            pane.pane,
+            pane.frame,
+        );
     }
     if context.state.compare == Compare::Network {
+        let divider = view.divider(context.state);
         let stroke = Stroke::new(2.0, HIGHLIGHT);
         ui.painter_at(rect).vline(divider, rect.y_range(), stroke);
     }
-    inspect_pointer(ui, context.state, context.cache, &response, frame);
+    inspect_pointer(ui, context.state, context.cache, &response, &panes);
 }
 
 /// Shows the name of the image, and what it is compared with.
-fn headline(ui: &mut Ui, state: &mut ViewerState) {
+fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
     let Some(collection) = state.collection.clone() else {
         return;
     };
-    ui.horizontal(|ui| {
-        ui.label(collection.image_title(state.current))
-            .on_hover_text(collection.describe(state.current));
-        if let Some(image) = state.current_pixels() {
-            hint(ui, format!("{}×{}", image.width(), image.height()));
-        }
+    // Right to left: a long name is cut where the other values begin, and does not widen the panel.
+    let size = vec2(ui.available_width(), ui.spacing().interact_size.y);
+    let layout = Layout::right_to_left(Align::Center);
+    ui.allocate_ui_with_layout(size, layout, |ui| {
         if let Some(inference) = state.current_inference() {
             hint(ui, format!("{:.0} ms", inference.milliseconds));
         }
+        if let Some(image) = state.current_pixels() {
+            hint(ui, format!("{}×{}", image.width(), image.height()));
+        }
+        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+            ui.add(Label::new(collection.image_title(state.current)).truncate())
+                .on_hover_text(collection.describe(state.current));
+        });
     });
+    hidden_boxes(ui, state, cache);
     match state.compare {
         Compare::Off => {}
         Compare::Image(other) => {
@@ -117,28 +118,101 @@ fn headline(ui: &mut Ui, state: &mut ViewerState) {
                         .to_owned()
                 };
                 let [first, second] = [Pane::First, Pane::Second].map(name);
-                ui.label(format!("left: {first}   right: {second}"));
-                ui.add(
-                    egui::Slider::new(&mut state.wipe, 0.0..=1.0)
-                        .show_value(false)
-                        .text("divider"),
-                );
+                let divider = egui::Slider::new(&mut state.wipe, 0.0..=1.0).show_value(false);
+                ui.add(divider.text("divider"));
+                let names = format!("left: {first}   right: {second}");
+                ui.add(Label::new(names).truncate());
             });
         }
     }
 }
 
+/// States that the class filter hides boxes of the image: without a word, an image whose boxes are hidden
+/// looks like one without any.
+fn hidden_boxes(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
+    let filter = state.filter();
+    if filter.hidden_classes.is_empty() || filter.class_filter_off {
+        return;
+    }
+    let boxes = cache.boxes(state.focused());
+    let found = boxes.detections.iter().flatten().map(|found| found.class);
+    let found = found.filter(|_| filter.show_detections);
+    let annotated = boxes.ground_truth.iter().map(|truth| truth.class);
+    let annotated = annotated.filter(|_| filter.show_annotations);
+    let all = found.chain(annotated);
+    let hidden = all
+        .filter(|class| filter.hidden_classes.contains(class))
+        .count();
+    if hidden == 0 {
+        return;
+    }
+    ui.horizontal(|ui| {
+        let text = match hidden {
+            1 => "the class filter hides 1 box".to_owned(),
+            hidden => format!("the class filter hides {hidden} boxes"),
+        };
+        ui.colored_label(ui.visuals().warn_fg_color, text);
+        if ui.button("Show all classes").clicked() {
+            state.settings.filter.hidden_classes.clear();
+        }
+    });
+}
+
 /// The rectangles of the view.
-struct View {
+pub(super) struct View {
     /// The frame of the first pane.
     frame: Rect,
     /// Both panes.
     whole: Rect,
 }
 
+/// The rectangles of a pane.
+pub(super) struct PaneFrame {
+    pub pane: Pane,
+    /// The frame that the image is fitted into.
+    pub frame: Rect,
+    /// The visible part of the frame.
+    pub visible: Rect,
+}
+
 impl View {
+    /// Divides the view between the panes.
+    pub fn new(whole: Rect, state: &ViewerState) -> Self {
+        let frame = if let Compare::Image(_) = state.compare {
+            let width = (whole.width() - PANE_GAP) / 2.0;
+            Rect::from_min_size(whole.min, vec2(width, whole.height()))
+        } else {
+            whole
+        };
+        Self { frame, whole }
+    }
+
+    /// Returns the panes.
+    pub fn panes(&self, state: &ViewerState) -> Vec<PaneFrame> {
+        let of = |pane, frame, visible| PaneFrame {
+            pane,
+            frame,
+            visible,
+        };
+        let (frame, divider) = (self.frame, self.divider(state));
+        match state.compare {
+            Compare::Off => vec![of(Pane::First, frame, frame)],
+            Compare::Image(_) => {
+                let second = frame.translate(vec2(frame.width() + PANE_GAP, 0.0));
+                vec![
+                    of(Pane::First, frame, frame),
+                    of(Pane::Second, second, second),
+                ]
+            }
+            Compare::Network => vec![
+                of(Pane::First, frame, self.whole.with_max_x(divider)),
+                of(Pane::Second, frame, self.whole.with_min_x(divider)),
+            ],
+        }
+    }
+
     /// Returns the x coordinate of the divider between the panes of two networks.
-    fn divider(&self, state: &ViewerState) -> f32 {
+    pub fn divider(&self, state: &ViewerState) -> f32 {
         self.whole.left() + self.whole.width() * state.wipe
     }
 
@@ -192,13 +266,14 @@ impl View {
 
 /// The mapping from pixels of the image to points of the screen.
 #[derive(Clone, Copy)]
-struct Transform {
+pub(super) struct Transform {
     corner: Pos2,
-    scale: f32,
+    /// Points per pixel.
+    pub scale: f32,
 }
 
 impl Transform {
-    fn new(state: &ViewerState, frame: Rect, size: [f32; 2]) -> Self {
+    pub fn new(state: &ViewerState, frame: Rect, size: [f32; 2]) -> Self {
         let frame_size = [frame.width(), frame.height()];
         let [x, y] = state.zoom.corner(frame_size, size);
         Self {
@@ -207,7 +282,7 @@ impl Transform {
         }
     }
 
-    fn rect(self, of: BoxXyxy) -> Rect {
+    pub fn rect(self, of: BoxXyxy) -> Rect {
         Rect::from_min_max(
             self.corner + vec2(of.x1, of.y1) * self.scale,
             self.corner + vec2(of.x2, of.y2) * self.scale,
@@ -228,10 +303,8 @@ fn draw_pane(ui: &Ui, painter: &Painter, context: &mut PanelContext<'_>, pane: P
     let transform = Transform::new(state, frame, size);
     let rect = transform.rect(BoxXyxy::new(0.0, 0.0, size[0], size[1]));
     fill_background(ui, painter, rect, textures);
-    let map = match pane {
-        Pane::First => selected_map(ui, state, textures),
-        Pane::Second => None,
-    };
+    let map = selected_map(state, pane);
+    let map = map.and_then(|map| Some((map.texture(ui, state, textures)?, map)));
     // A feature map is drawn between the image and its boxes.
     let background = match (&map, textures.pixels(index)) {
         (None, Some(image)) => Some(Background { image, rect }),
@@ -242,14 +315,14 @@ fn draw_pane(ui: &Ui, painter: &Painter, context: &mut PanelContext<'_>, pane: P
     {
         painter.image(texture.id(), rect, WHOLE_TEXTURE, Color32::WHITE);
     }
-    if let Some(map) = map {
+    if let Some((texture, map)) = map {
         let tint = Color32::from_white_alpha((state.gates.opacity * 255.0) as u8);
         // Cells over padding are outside the image.
         let visible = transform
             .rect(map.input_region)
             .intersect(painter.clip_rect());
         let painter = painter.with_clip_rect(visible);
-        painter.image(map.texture, transform.rect(map.cells), WHOLE_TEXTURE, tint);
+        painter.image(texture, transform.rect(map.cells), WHOLE_TEXTURE, tint);
     }
     let outlines = outlines(painter, state, context.cache, pane, transform);
     match textures.layer(pane) {
@@ -304,31 +377,79 @@ fn around(whole: Rect, hole: Rect) -> Vec<Rect> {
 }
 
 /// The feature map of a channel over the image.
-struct SelectedMap {
-    texture: egui::TextureId,
+pub(super) struct SelectedMap<'a> {
+    maps: &'a BlockMaps,
+    channel: usize,
+    /// The values before or after scaling, whichever are shown.
+    pub values: &'a ChannelMap,
+    /// The value range of the colors.
+    pub range: [f32; 2],
     /// The box of its cells, in pixels of the image.
-    cells: BoxXyxy,
+    pub cells: BoxXyxy,
     /// The part of the image that is the input of the network.
-    input_region: BoxXyxy,
+    pub input_region: BoxXyxy,
 }
 
-/// Returns the feature map of the selected channel, once it has been computed.
-fn selected_map(ui: &Ui, state: &ViewerState, textures: &mut Textures) -> Option<SelectedMap> {
-    let channel = state.gates.channel?;
+impl SelectedMap<'_> {
+    fn texture(&self, ui: &Ui, state: &ViewerState, textures: &mut Textures) -> Option<TextureId> {
+        let [before, after] = textures.channel(ui.ctx(), self.maps, self.channel)?;
+        Some(match state.gates.stage {
+            MapStage::Before => before.id(),
+            MapStage::After => after.id(),
+        })
+    }
+}
+
+/// Returns the feature map of the selected channel over the image of the first pane, once it has been
+/// computed.
+pub(super) fn selected_map(state: &ViewerState, pane: Pane) -> Option<SelectedMap<'_>> {
+    let channel = state.gates.channel.filter(|_| pane == Pane::First)?;
     let (maps, inference) = (state.maps.as_ref()?, state.inference[0].as_ref()?);
     if maps.image != state.current || maps.block != state.gates.block || state.filter().hide_all {
         return None;
     }
-    let [before, after] = textures.channel(ui.ctx(), maps, channel)?;
-    let texture = match state.gates.stage {
-        MapStage::Before => before,
-        MapStage::After => after,
-    };
+    let (_, before, after) = maps.channels.iter().find(|(known, ..)| *known == channel)?;
     Some(SelectedMap {
-        texture: texture.id(),
+        maps,
+        channel,
+        values: match state.gates.stage {
+            MapStage::Before => before,
+            MapStage::After => after,
+        },
+        range: maps.range(channel),
         cells: maps.box_in_image(inference.input_region)?,
         input_region: inference.input_region,
     })
+}
+
+/// Adds the scale of the colors of a feature map at the top right.
+fn color_bar(outlines: &mut Outlines, painter: &Painter, around: Rect, [low, high]: [f32; 2]) {
+    const STEPS: u8 = 32;
+    let clip = around.intersect(painter.clip_rect());
+    if clip.height() < MIN_BAR || clip.width() < MIN_BAR {
+        return;
+    }
+    let size = vec2(BAR_WIDTH, 120.0_f32.min(clip.height() * 0.4));
+    let corner = pos2(clip.right() - size.x - 8.0, clip.top() + 24.0);
+    let bar = Rect::from_min_size(corner, size).round_to_pixels(painter.pixels_per_point());
+    for step in 0..STEPS {
+        let share = |step: u8| f32::from(step) / f32::from(STEPS);
+        let [top, bottom] = [step, step + 1].map(|at| bar.top() + share(at) * bar.height());
+        let part = Rect::from_x_y_ranges(bar.x_range(), top..=bottom);
+        outlines.fill(part, color(viridis(1.0 - share(step))));
+    }
+    let ink = color(text_color_on([0; 3]));
+    for (value, y) in [(high, bar.top()), (low, bar.bottom())] {
+        let text = format!("{value:.2}");
+        let font = FontId::proportional(LABEL_SIZE);
+        let galley = painter.layout_no_wrap(text, font, ink);
+        let size = galley.size() + vec2(LABEL_MARGIN, 2.0);
+        let top = if y == bar.top() { y - size.y } else { y };
+        let label = Rect::from_min_size(pos2(bar.right() - size.x, top), size);
+        let label = label.round_to_pixels(painter.pixels_per_point());
+        outlines.fill(label, Color32::BLACK);
+        outlines.text(label.min + vec2(LABEL_MARGIN / 2.0, 1.0), galley, ink);
+    }
 }
 
 /// The emphasis of a box; also the order in which labels are placed.
@@ -341,8 +462,8 @@ enum Emphasis {
     Normal,
 }
 
-/// Returns the outlines and labels of the boxes of a pane.
-fn outlines(
+/// Returns the outlines and labels of the boxes of a pane, and the scale of its feature map.
+pub(super) fn outlines(
     painter: &Painter,
     state: &ViewerState,
     cache: &FrameCache,
@@ -351,7 +472,9 @@ fn outlines(
 ) -> Outlines {
     let boxes = cache.boxes(pane);
     let clip = painter.clip_rect();
-    let highlighted = [state.hovered, state.selected].map(|of| of.filter(|_| pane == Pane::First));
+    let hovered = state.hovered.filter(|(of, _)| *of == pane);
+    let selected = state.selected.filter(|_| pane == state.focused());
+    let highlighted = [hovered.map(|(_, of)| of), selected];
     let pair = highlighted
         .into_iter()
         .flatten()
@@ -415,6 +538,10 @@ fn outlines(
             labels.add(&mut outlines, rect, text, color);
         }
     }
+    if let Some(map) = selected_map(state, pane) {
+        let around = transform.rect(map.input_region);
+        color_bar(&mut outlines, painter, around, map.range);
+    }
     outlines
 }
 
@@ -457,34 +584,46 @@ impl<'a> Labels<'a> {
     }
 }
 
-/// Finds the box under the pointer, selects it on a click, and shows the value of the pixel.
+/// Finds the box under the pointer in the pane under it, selects it on a click, and shows the value of the
+/// pixel.
 fn inspect_pointer(
     ui: &Ui,
     state: &mut ViewerState,
     cache: &FrameCache,
     response: &Response,
-    frame: Rect,
+    panes: &[PaneFrame],
 ) {
-    let Some(pointer) = response.hover_pos().filter(|at| frame.contains(*at)) else {
+    let Some(pointer) = response.hover_pos() else {
         return;
     };
-    let Some(image) = state.current_pixels().cloned() else {
+    let under = panes.iter().find(|pane| pane.visible.contains(pointer));
+    let Some(&PaneFrame {
+        pane,
+        frame,
+        visible,
+    }) = under
+    else {
+        return;
+    };
+    let index = state.image_of(pane);
+    let pixels = state.pixels[pane.index()].as_ref();
+    let Some((_, image)) = pixels.filter(|(of, _)| *of == index).cloned() else {
         return;
     };
     let size = [image.width() as f32, image.height() as f32];
     let transform = Transform::new(state, frame, size);
-    let boxes = cache.boxes(Pane::First);
+    let boxes = cache.boxes(pane);
     // The smallest box, or one inside another could not be selected.
     let under = state.visible_boxes(boxes).into_iter().filter_map(|of| {
         let rect = transform.rect(boxes.box_of(of)?).expand(2.0);
         rect.contains(pointer).then_some((of, rect.area()))
     });
     let hovered = under.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(of, _)| of);
-    if hovered.is_some() {
-        state.hovered_next = hovered;
+    if let Some(hovered) = hovered {
+        state.hovered_next = Some((pane, hovered));
     }
     if response.clicked() {
-        state.selected = hovered;
+        (state.focus, state.selected) = (pane, hovered);
     }
     let at = (pointer - transform.corner) / transform.scale;
     if at.x >= 0.0 && at.y >= 0.0 && at.x < size[0] && at.y < size[1] {
@@ -494,8 +633,8 @@ fn inspect_pointer(
         let ink = ui.visuals().text_color();
         let font = FontId::monospace(11.0);
         let galley = ui.painter().layout_no_wrap(text, font, ink);
-        let rect = Rect::from_min_size(frame.left_bottom() - vec2(0.0, 16.0), galley.size());
-        let painter = ui.painter_at(frame);
+        let rect = Rect::from_min_size(visible.left_bottom() - vec2(0.0, 16.0), galley.size());
+        let painter = ui.painter_at(visible);
         painter.rect_filled(rect, 0.0, ui.visuals().window_fill());
         painter.galley(rect.min, galley, ink);
     }
