@@ -16,7 +16,8 @@ use sedet::loading::transforms::Preprocess;
 use sedet::model::ModelSpec;
 use sedet::shapes::{ShapesConfig, write_dataset};
 use sedet::viewer::state::{
-    BoxRef, Compare, MapStage, Pane, PanelId, Picked, Request, Settings, SortBy,
+    BoxRef, Compare, MapStage, Pane, PanelId, Picked, Request, Settings, SortBy, TaskProgress,
+    ViewerState,
 };
 use sedet::viewer::{Opening, ViewerApp};
 use sedet::weights::checkpoint::{Checkpoint, Precision};
@@ -990,6 +991,36 @@ fn the_curves_of_a_run_in_progress_are_updated() {
     let state = viewer.state().state();
     assert_eq!(state.networks[0].as_ref().unwrap().categories.len(), 6);
     assert!(state.predictions[0].get(0).is_some(), "its boxes are shown");
+    // While a task runs with the open checkpoint, a newer one waits, and the image says so.
+    viewer.state_mut().state_mut().progress = vec![TaskProgress {
+        label: "detecting".into(),
+        done: 1,
+        total: 6,
+    }];
+    let written = run.join("checkpoints/written");
+    std::fs::copy(shipped("blood-cells-se-resnet18"), &written).unwrap();
+    std::fs::rename(&written, &best).unwrap();
+    let wait = |viewer: &mut Viewer, until: &dyn Fn(&ViewerState) -> bool| {
+        let start = Instant::now();
+        while !until(viewer.state().state()) {
+            assert!(start.elapsed() < Duration::from_secs(20), "never happens");
+            std::thread::sleep(Duration::from_millis(50));
+            viewer.step();
+        }
+    };
+    wait(&mut viewer, &|state| state.is_outdated);
+    viewer.state_mut().state_mut().tab = PanelId::IMAGE;
+    viewer.step();
+    viewer.get_by_label_contains("these boxes are of an older checkpoint");
+    viewer.state_mut().state_mut().progress.clear();
+    let is_new = move |state: &ViewerState| {
+        let network = state.networks[0].as_ref();
+        network.is_some_and(|network| network.id != known)
+    };
+    wait(&mut viewer, &is_new);
+    assert!(!viewer.state().state().is_outdated);
+    viewer.state_mut().state_mut().tab = PanelId::TRAINING;
+    settle(&mut viewer);
     click(&mut viewer, "Export");
     click(&mut viewer, "Curves (PNG, SVG, CSV)");
     let csv = String::from_utf8(scenes.exported("training.csv")).unwrap();

@@ -207,6 +207,8 @@ pub struct ViewerState {
     pub gates: GateChoice,
     /// The training run that is followed.
     pub run: Option<RunLog>,
+    /// Whether the run has written a checkpoint since the open one, which waits for a task to end.
+    pub is_outdated: bool,
     /// The layers of the network.
     pub model: Option<Arc<ModelTable>>,
     /// The visible panel.

@@ -136,6 +136,7 @@ impl Workers {
     /// Loads a checkpoint that the run has written, so that boxes and curves are of the same training. A task
     /// on many images is finished with the network that it began with.
     fn reload_checkpoint(&mut self, state: &mut ViewerState) {
+        state.is_outdated = self.written.is_some();
         if !state.progress.is_empty() {
             return;
         }

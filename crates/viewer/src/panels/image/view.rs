@@ -93,6 +93,11 @@ fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
                 .on_hover_text(collection.describe(state.current));
         });
     });
+    if state.is_outdated {
+        let text =
+            "these boxes are of an older checkpoint; the new one is loaded after the running task";
+        ui.colored_label(ui.visuals().warn_fg_color, text);
+    }
     hidden_boxes(ui, state, cache);
     match state.compare {
         Compare::Off => {}
