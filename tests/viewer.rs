@@ -880,6 +880,32 @@ fn gate_statistics_of_a_dataset_are_measured_shown_and_exported() {
     viewer.get_by_label("SE_2_1").click();
     settle(&mut viewer);
     assert_eq!(viewer.state().state().statistics_choice.block, 0);
+    // The axis is the number of the channel, also where only some channels are drawn, and the band of a class
+    // has no entry of its own in the legend.
+    viewer.state_mut().state_mut().statistics_choice.channels = 4;
+    click(&mut viewer, "± std");
+    let chart = viewer
+        .get_by_role_and_label(Role::Image, "class curves")
+        .rect();
+    let last = excitation.blocks[0].all.mean.len() - 1;
+    viewer.get_by_label(&format!("4 of {} channels, evenly spread", last + 1));
+    viewer.hover_at(chart.right_center() - egui::vec2(30.0, 0.0));
+    viewer.step();
+    viewer.step();
+    let drawn = (last + 1) / 4 * 3;
+    viewer.get_by_label(&format!("channel {drawn}"));
+    let place = chart.right_center() - egui::vec2(30.0, 0.0);
+    viewer.drag_at(place);
+    viewer.drop_at(place);
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().statistics_choice.channel, drawn);
+    let label = viewer.state().state().statistics_choice.classes[0];
+    let class = excitation.origin.classes[label].clone();
+    let entries = viewer.query_all_by_role_and_label(Role::Button, &class);
+    assert_eq!(entries.count(), 1, "{class}");
+    let choice = &mut viewer.state_mut().state_mut().statistics_choice;
+    (choice.channels, choice.band, choice.channel) = (50, false, 0);
+    settle(&mut viewer);
     compare(&mut viewer, "gates");
     click(&mut viewer, "Export");
     click(

@@ -260,6 +260,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_colors_of_a_channel_do_not_depend_on_the_other_channels() {
+        let map = |values: [f32; 2]| ChannelMap {
+            height: 1,
+            width: 2,
+            values: values.to_vec(),
+            box_in_seen: BoxXyxy::new(0.0, 0.0, 1.0, 1.0),
+        };
+        let maps = |channels: &[usize]| BlockMaps {
+            image: 0,
+            block: 0,
+            channels: Arc::new(
+                channels
+                    .iter()
+                    .map(|&channel| {
+                        let large = channel as f32 * 10.0 + 1.0;
+                        (channel, map([-0.5, large]), map([0.0, large * 2.0]))
+                    })
+                    .collect(),
+            ),
+        };
+        assert_eq!(maps(&[0]).range(0), [-0.5, 2.0]);
+        assert_eq!(maps(&[0, 7]).range(0), [-0.5, 2.0]);
+        assert_eq!(maps(&[0, 7]).range(7), [-0.5, 142.0]);
+    }
+
+    #[test]
     fn channels_sort_by_gate_and_by_difference() {
         let gates = [0.1, 0.9, 0.5];
         let mean = [0.8, 0.9, 0.4];
