@@ -12,6 +12,7 @@ use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use egui_kittest::{Harness, SnapshotOptions};
 use sedet::backbones::zoo;
 use sedet::classification::classifier::ClassifierConfig;
+use sedet::eval::matching::ErrorType;
 use sedet::loading::transforms::Preprocess;
 use sedet::model::ModelSpec;
 use sedet::shapes::{ShapesConfig, write_dataset};
@@ -818,6 +819,29 @@ fn bars_list_their_images_and_metrics_are_computed_and_exported() {
     assert_eq!(state.tab, PanelId::IMAGE);
     viewer.state_mut().state_mut().query.sort = SortBy::Position;
     // Bars list all of their images, whatever was listed before.
+    click(&mut viewer, "Data");
+
+    // Detections that match no annotation are listed by the type of their error.
+    viewer.state_mut().state_mut().settings.filter.score = 0.05;
+    settle(&mut viewer);
+    let unmatched = viewer.state().state().unmatched.clone();
+    let ((class, _), (count, images)) = unmatched
+        .iter()
+        .filter(|((_, error), _)| *error == ErrorType::Background)
+        .max_by_key(|(_, (count, _))| *count)
+        .expect("detections on background");
+    let name = viewer.state().state().classes.name(*class).to_owned();
+    let sum: usize = unmatched
+        .iter()
+        .map(|((c, _), (n, _))| if c == class { *n } else { 0 })
+        .sum();
+    let cells = &viewer.state().state().tallies[0].as_ref().unwrap().cells;
+    assert_eq!(cells[&(None, Some(*class))].0, sum);
+    click(&mut viewer, &format!("{name} on background: {count}"));
+    let mut listed = viewer.state().state().order.to_vec();
+    listed.sort_unstable();
+    assert_eq!(listed, *images);
+    viewer.state_mut().state_mut().settings.filter.score = 0.5;
     click(&mut viewer, "Data");
 
     let bars = viewer.state().state().charts[0].bars.clone();

@@ -14,6 +14,7 @@ use crate::style::{
 use sedet_core::render::save_precision_recall;
 use sedet_data::eval::PrecisionRecall;
 use sedet_data::eval::confusion::{Cell, Confusion};
+use sedet_data::eval::matching::ErrorType;
 
 /// Height of a histogram without scrolling, in points.
 const BARS_HEIGHT: f32 = 260.0;
@@ -166,6 +167,31 @@ fn cell_name(state: &ViewerState, (truth, found): Cell) -> String {
     }
 }
 
+/// An entry of the list of errors.
+#[derive(Clone, Copy)]
+enum Entry {
+    /// A cell of the matrix.
+    Cell(Cell),
+    /// Detections of a class that match no annotation, with this type of error.
+    Unmatched(usize, ErrorType),
+}
+
+impl Entry {
+    fn name(self, state: &ViewerState) -> String {
+        let (class, error) = match self {
+            Self::Cell(cell) => return cell_name(state, cell),
+            Self::Unmatched(class, error) => (class, error),
+        };
+        let what = match error {
+            ErrorType::Background => "on background",
+            ErrorType::Duplicate => "as a duplicate",
+            ErrorType::Localization => "badly located",
+            ErrorType::Both | ErrorType::Classification => "badly located and of another class",
+        };
+        format!("{} {what}", state.classes.name(class))
+    }
+}
+
 /// Draws the confusion matrix and a list of its errors.
 fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
     let counts = [
@@ -188,17 +214,21 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
             counts[2]
         ),
     );
-    let mut wrong: Vec<(Cell, usize)> = tally
-        .cells
-        .iter()
-        .filter(|((truth, found), _)| truth != found)
-        .map(|(cell, (count, _))| (*cell, *count))
-        .collect();
+    let unmatched = state.unmatched.clone();
+    let cells = tally.cells.iter().filter(|((truth, found), _)| {
+        // The last row is listed by the type of the error once that is known.
+        truth != found && (truth.is_some() || unmatched.is_empty())
+    });
+    let cells = cells.map(|(cell, (count, _))| (Entry::Cell(*cell), *count));
+    let divided = unmatched.iter();
+    let divided =
+        divided.map(|((class, error), (count, _))| (Entry::Unmatched(*class, *error), *count));
+    let mut wrong: Vec<(Entry, usize)> = cells.chain(divided).collect();
     wrong.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let mut clicked = None;
     ui.horizontal_top(|ui| {
         if state.classes.len() <= MATRIX_CLASSES {
-            clicked = matrix(ui, state, tally);
+            clicked = matrix(ui, state, tally).map(Entry::Cell);
         }
         ui.vertical(|ui| {
             let height = ui.spacing().interact_size.y;
@@ -207,19 +237,22 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
                 .max_height(280.0)
                 .auto_shrink([false, true])
                 .show_rows(ui, height, wrong.len(), |ui, rows| {
-                    for (cell, count) in &wrong[rows] {
-                        let text = format!("{}: {count}", cell_name(state, *cell));
+                    for (entry, count) in wrong.get(rows).unwrap_or_default() {
+                        let text = format!("{}: {count}", entry.name(state));
                         if ui.button(text).clicked() {
-                            clicked = Some(*cell);
+                            clicked = Some(*entry);
                         }
                     }
                 });
         });
     });
-    if let Some(cell) = clicked
-        && let Some((_, images)) = tally.cells.get(&cell)
-    {
-        state.pick(cell_name(state, cell), images.clone());
+    let Some(entry) = clicked else { return };
+    let images = match entry {
+        Entry::Cell(cell) => tally.cells.get(&cell),
+        Entry::Unmatched(class, error) => unmatched.get(&(class, error)),
+    };
+    if let Some((_, images)) = images {
+        state.pick(entry.name(state), images.clone());
     }
 }
 

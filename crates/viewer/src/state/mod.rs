@@ -40,8 +40,8 @@ pub use model_table::ModelTable;
 pub use predictions::{Detections, Predictions};
 pub use run_log::{Curves, RunLog, smoothed};
 pub use settings::Settings;
-pub use tally::tally;
-pub(crate) use tally::{class_counts, score_at_recall};
+pub use tally::{Unmatched, tally};
+pub(crate) use tally::{class_counts, score_at_recall, unmatched};
 pub(crate) use typed_path::typed_path;
 pub use zoom::Zoom;
 
@@ -193,6 +193,8 @@ pub struct ViewerState {
     pub order: Arc<Vec<u32>>,
     /// Correct, wrong and missed boxes over all images, for each network.
     pub tallies: [Option<Arc<Confusion>>; 2],
+    /// The detections of the network in focus that match no annotation; counted while the Data page is open.
+    pub unmatched: Arc<Unmatched>,
     /// Histograms of the dataset.
     pub charts: Arc<Vec<Chart>>,
     /// COCO metrics of each network.
@@ -343,6 +345,7 @@ impl ViewerState {
         self.settings.filter.hidden_classes.clear();
         self.order = Arc::new((0..images as u32).collect());
         self.tallies = [None, None];
+        self.unmatched = Arc::default();
         self.charts = Arc::default();
         self.evaluations = [None, None];
         self.tab = PanelId::IMAGE;

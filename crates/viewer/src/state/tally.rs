@@ -1,12 +1,14 @@
 //! Correct, wrong and missed boxes over all images.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
 use super::collection::Collection;
 use super::filter::BoxFilter;
 use super::predictions::Predictions;
 use sedet_data::eval::confusion::Confusion;
-use sedet_data::eval::matching::{MatchCounts, Verdict, match_image};
+use sedet_data::eval::matching::{ErrorType, MatchCounts, Verdict, match_image};
 
 /// Matches detections with annotations in all processed images.
 pub fn tally(collection: &Collection, predictions: &Predictions, filter: &BoxFilter) -> Confusion {
@@ -17,6 +19,47 @@ pub fn tally(collection: &Collection, predictions: &Predictions, filter: &BoxFil
             filter.above_threshold(found).to_vec(),
         ))
     })
+}
+
+/// Detections that match no annotation, by class and type of the error: their number, and the indices of their
+/// images, each once, ascending.
+pub type Unmatched = BTreeMap<(usize, ErrorType), (usize, Vec<u32>)>;
+
+/// Divides the detections that match no annotation, which the confusion matrix counts together, by the type of
+/// their error.
+pub(crate) fn unmatched(
+    collection: &Collection,
+    predictions: &Predictions,
+    filter: &BoxFilter,
+) -> Unmatched {
+    let each = (0..collection.len()).into_par_iter().map(|index| {
+        let found = predictions
+            .get(index)
+            .map(|found| filter.above_threshold(found));
+        let found = found.unwrap_or_default();
+        let matches = match_image(&collection.ground_truth(index), found, filter.iou);
+        let wrong = found.iter().zip(&matches.found);
+        let wrong = wrong.filter_map(|(found, verdict)| match verdict {
+            // One of another class has a cell of its own.
+            Verdict::Wrong { error, .. } if *error != ErrorType::Classification => {
+                Some((found.class, *error))
+            }
+            _ => None,
+        });
+        wrong.collect::<Vec<_>>()
+    });
+    let each: Vec<Vec<(usize, ErrorType)>> = each.collect();
+    let mut all = Unmatched::new();
+    for (index, wrong) in each.into_iter().enumerate() {
+        for kind in wrong {
+            let (count, images) = all.entry(kind).or_default();
+            *count += 1;
+            if images.last() != Some(&(index as u32)) {
+                images.push(index as u32);
+            }
+        }
+    }
+    all
 }
 
 /// Counts the boxes of one class by image: its detections that are correct or wrong, and its missed objects.
@@ -89,6 +132,39 @@ mod tests {
     use crate::state::tests::two_images;
     use sedet_data::boxes::BoxXyxy;
     use sedet_data::eval::matching::FoundBox;
+
+    #[test]
+    fn unmatched_detections_are_divided_by_the_type_of_their_error() {
+        let collection = two_images();
+        let mut predictions = Predictions::empty("test", 2);
+        let found = |x: f32, class, score| FoundBox {
+            box_in_image: BoxXyxy::new(x, 0.0, x + 10.0, 10.0),
+            class,
+            score,
+        };
+        // Correct, a duplicate, badly located, on background, of another class.
+        predictions.set(
+            0,
+            vec![
+                found(0.0, 0, 0.9),
+                found(1.0, 0, 0.8),
+                found(6.0, 0, 0.7),
+                found(45.0, 0, 0.6),
+                found(20.0, 0, 0.6),
+            ],
+        );
+        let filter = BoxFilter::default();
+        let divided = unmatched(&collection, &predictions, &filter);
+        let kinds = [
+            ErrorType::Localization,
+            ErrorType::Duplicate,
+            ErrorType::Background,
+        ];
+        let expected = kinds.map(|kind| ((0, kind), (1, vec![0])));
+        assert_eq!(divided, Unmatched::from(expected));
+        let cells = tally(&collection, &predictions, &filter).cells;
+        assert_eq!(cells[&(None, Some(0))].0, 3, "the sum in the matrix");
+    }
 
     #[test]
     fn the_counts_of_a_class_leave_out_the_others() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Busy, CollectionMessage, Mailbox};
 use crate::state::{
-    BoxFilter, ClassTable, Collection, GalleryQuery, Predictions, ShownImages, class_counts, order,
-    tally,
+    BoxFilter, ClassTable, Collection, GalleryQuery, Pane, Predictions, ShownImages, Unmatched,
+    class_counts, order, tally, unmatched,
 };
 use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::{CocoEvaluation, EvalError, GroundTruth, ResultRow, evaluate as coco};
@@ -24,6 +24,8 @@ pub(super) struct CountingJob {
     pub predictions: [Predictions; 2],
     pub score: f32,
     pub iou: f32,
+    /// The network whose unmatched detections are divided by the type of their error.
+    pub divided: Option<Pane>,
 }
 
 impl PartialEq for CountingJob {
@@ -34,6 +36,7 @@ impl PartialEq for CountingJob {
             && self.query == other.query
             && versions(self) == versions(other)
             && (self.score, self.iou) == (other.score, other.iou)
+            && self.divided == other.divided
     }
 }
 
@@ -58,6 +61,7 @@ impl Counter {
                 let (tallies, order) = count(&job);
                 let counted = CollectionMessage::Counted {
                     tallies,
+                    unmatched: divide(&job).map(Arc::new),
                     query: job.query,
                     order,
                 };
@@ -112,6 +116,18 @@ fn count(job: &CountingJob) -> ([Option<Arc<Confusion>>; 2], Vec<u32>) {
     let all = tallies[0].as_ref().map(|tally| tally.images.as_slice());
     let order = order(&job.collection, &job.query, of_class.as_deref().or(all));
     (tallies, order)
+}
+
+/// Divides the unmatched detections, which takes as long as counting, where the job asks for it.
+fn divide(job: &CountingJob) -> Option<Unmatched> {
+    let predictions = &job.predictions[job.divided?.index()];
+    let filter = BoxFilter {
+        score: job.score,
+        iou: job.iou,
+        ..BoxFilter::default()
+    };
+    let is_countable = job.collection.has_boxes() && predictions.image_count() > 0;
+    is_countable.then(|| unmatched(&job.collection, predictions, &filter))
 }
 
 /// Computes COCO metrics over the processed images.

@@ -11,7 +11,8 @@ use image::RgbImage;
 use super::{Requested, Workers};
 use crate::state::{
     BlockMaps, Chart, Collection, GalleryQuery, Inference, ModelTable, NetworkInfo, Pane, PanelId,
-    Predictions, RunLog, StatisticsChoice, StatisticsSource, TaskProgress, ViewerState, charts,
+    Predictions, RunLog, StatisticsChoice, StatisticsSource, TaskProgress, Unmatched, ViewerState,
+    charts,
 };
 use sedet_core::excitation::{Excitation, selection::default_classes};
 use sedet_core::model::ImageDetection;
@@ -69,6 +70,8 @@ pub(super) enum CollectionMessage {
     /// Counts of both networks over all images, and the order of the gallery for a query.
     Counted {
         tallies: [Option<Arc<Confusion>>; 2],
+        /// While the Data page is open.
+        unmatched: Option<Arc<Unmatched>>,
         query: GalleryQuery,
         order: Vec<u32>,
     },
@@ -258,10 +261,12 @@ impl Workers {
             CollectionMessage::Charts(charts) => state.charts = Arc::new(charts),
             CollectionMessage::Counted {
                 tallies,
+                unmatched,
                 query,
                 order,
             } => {
                 state.tallies = tallies;
+                state.unmatched = unmatched.unwrap_or_default();
                 state.set_order(order, &query);
             }
             CollectionMessage::Evaluated(network, evaluation) => {

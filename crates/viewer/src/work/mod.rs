@@ -19,7 +19,8 @@ pub(crate) use messages::TextureUpdate;
 pub use opening::{Content, Opening};
 
 use super::state::{
-    Collection, Compare, Pane, Request, ShownImages, ViewerState, score_at_recall, top_channels,
+    Collection, Compare, Pane, PanelId, Request, ShownImages, ViewerState, score_at_recall,
+    top_channels,
 };
 use counting::{Counter, CountingJob};
 use images::ImageThreads;
@@ -126,6 +127,7 @@ impl Workers {
             predictions: state.predictions.clone(),
             score: state.filter().score,
             iou: state.filter().iou,
+            divided: (state.tab == PanelId::DATA).then(|| state.network_in_focus()),
         };
         if self.requested.counted.as_ref() != Some(&job) {
             self.requested.counted = Some(job.clone());
