@@ -39,7 +39,7 @@ use sedet_core::weights::third_party::{OtherContent, ThirdPartyError};
 use sedet_data::annotations::AnnotationError;
 use sedet_data::annotations::category_shift::CategoryShift;
 use sedet_data::annotations::formats::is_dataset_file;
-use sedet_data::annotations::layout::{LayoutError, Split};
+use sedet_data::annotations::layout::{CannotHoldOut, LayoutError, Split};
 use sedet_data::box_conventions::{
     BoxConvention, BoxOrder, BoxUnit, ConventionMismatch, MismatchCause,
 };
@@ -932,6 +932,10 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
             let first = directories.first()?;
             format!("for classification, give that directory: {}", dataset_argument(first))
         }
+        LayoutError::CannotHoldOut {
+            why: CannotHoldOut::BesideClasses { .. },
+            ..
+        } => "annotate more images, or move the annotations elsewhere to train a classifier".into(),
         LayoutError::CannotHoldOut { .. } => {
             "annotate more images, or join the dataset with validation images in a list: train.json,val.json".into()
         }
