@@ -28,7 +28,7 @@ const EXAMPLES: &str = "\
 Examples:
   sedet ablate --dataset cifar10 --over se.reduction=2,4,8 --output runs/r
   sedet ablate --dataset shapes --over model.width=0.25,0.5 --output runs/width
-  sedet ablate --dataset coco --over se.reduction=8,16 --devices cuda:0,1 --output runs/c";
+  sedet ablate --dataset shapes --over se.reduction=8,16 --jobs 2 --output r";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
