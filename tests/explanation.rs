@@ -580,7 +580,16 @@ fn a_class_is_explained_with_and_without_se_units() {
         assert!(tables.contains("layer3"), "{tables}");
         assert_eq!(tables.contains("no gates"), !has_units, "{tables}");
         assert_eq!(notes.contains("no SE units"), !has_units, "{notes}");
-        assert_eq!(Path::new(&output).join("channels.png").exists(), has_units);
+        for file in ["channels.png", "effects.csv"] {
+            let exists = Path::new(&output).join(file).exists();
+            assert_eq!(exists, has_units, "{file}");
+        }
+        if !has_units {
+            is_wrong_usage(
+                &[&explain[..], &["--neutral", "zero"]].concat(),
+                &["--neutral requires SE units", "omit --neutral"],
+            );
+        }
         let (json, _) = succeeds(&[&explain[..], &["--json"]].concat());
         let document: serde_json::Value = serde_json::from_str(&json).unwrap();
         let best = Model::load(&model, &Device::flex()).unwrap();
@@ -654,6 +663,14 @@ fn errors_of_explain_name_the_cause() {
             ["not a channel", "SE_2_1:12"],
         ),
         (
+            explain(&photo, &output, &["--without", "SE_2_1:3, SE_2_1:3"]),
+            ["--without SE_2_1:3", "listed twice"],
+        ),
+        (
+            explain(&photo, &output, &["--without", "SE_2_1:3,"]),
+            ["an empty entry", "SE_2_1:12"],
+        ),
+        (
             explain(&photo, &here, &[]),
             ["cams.png", "choose another --output"],
         ),
@@ -661,6 +678,46 @@ fn errors_of_explain_name_the_cause() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         is_wrong_usage(&arguments, &parts);
     }
+    // Statistics of a network with the same units and other classes.
+    let (scenes, gates) = (
+        text(&directory.path().join("scenes")),
+        directory.path().join("gates"),
+    );
+    let shapes = [
+        "data",
+        "shapes",
+        "--output",
+        &scenes,
+        "--train-images",
+        "1",
+        "--val-images",
+        "1",
+    ];
+    succeeds(&[&shapes[..], &["--long-side", "64"]].concat());
+    let cells = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/blood-cells-se-resnet18.safetensors"
+    );
+    let measure = [
+        "excite",
+        "--checkpoint",
+        cells,
+        "--dataset",
+        &scenes,
+        "--output",
+        &text(&gates),
+    ];
+    succeeds(&measure);
+    let gates = text(&gates.join("excitation.safetensors"));
+    let arguments = explain(&photo, &output, &["--gates", &gates]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    fails_with(
+        &arguments,
+        &[
+            "belong to another network: it has 3 classes, this one 6",
+            "sedet excite",
+        ],
+    );
     let arguments = explain(&empty, &output, &[]);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     fails_with(&arguments, &["no detection with a score of at least 0.5"]);

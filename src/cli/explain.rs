@@ -12,9 +12,11 @@ use super::hints::{advise, usage, usage_with_hint};
 use super::model::ModelArgs;
 use super::terminal::{fitted, width};
 use super::{number, output_directory, print_out, report_other_files, status, whole_number};
-use sedet_core::excitation::selection::choose_classes;
+use sedet_core::excitation::selection::{SelectionError, choose_classes};
 use sedet_core::excitation::{ChannelMap, Excitation};
-use sedet_core::explanation::{GateEffect, LayerCam, Neutral, effects_csv, strongest};
+use sedet_core::explanation::{
+    ExplanationError, GateEffect, LayerCam, Neutral, effects_csv, strongest,
+};
 use sedet_core::model::{
     ExplainedImage, Explanation, ImageDetection, Model, ReplacedGate, Subject, Task,
 };
@@ -132,7 +134,8 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let (model, _) = args.model.load(checkpoint)?;
     check_task(&args, checkpoint, model.task())?;
     let pass = model.explained_image(&image)?;
-    let neutral = neutral(&args, &pass)?;
+    check_gates(&args, checkpoint, &pass)?;
+    let neutral = neutral(&args, &model, &pass)?;
     let switched_off = switched_off(&args, &pass)?;
     let (detections, subject) = choose(&args, &model, &pass, &image)?;
 
@@ -240,9 +243,36 @@ fn check_task(args: &ExplainArgs, checkpoint: &Path, task: Task) -> anyhow::Resu
     }
 }
 
-fn neutral(args: &ExplainArgs, pass: &ExplainedImage) -> anyhow::Result<Neutral> {
+/// Refuses options about gates that the network does not have.
+fn check_gates(args: &ExplainArgs, checkpoint: &Path, pass: &ExplainedImage) -> anyhow::Result<()> {
+    let options = [
+        ("--gates", args.gates.is_some()),
+        ("--neutral", args.neutral.is_some()),
+        ("--without", !args.without.is_empty()),
+    ];
+    let given = options.into_iter().find(|(_, is_given)| *is_given);
+    match given {
+        Some((option, _)) if pass.blocks().is_empty() => Err(usage_with_hint(
+            format!(
+                "{option} requires SE units, and the network of {} has none",
+                checkpoint.display()
+            ),
+            format!("omit {option}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn neutral(args: &ExplainArgs, model: &Model, pass: &ExplainedImage) -> anyhow::Result<Neutral> {
     Ok(match (&args.gates, args.neutral.unwrap_or_default()) {
-        (Some(file), _) => Neutral::of_dataset(&Excitation::load(file)?, pass.blocks())?,
+        (Some(file), _) => {
+            let statistics = Excitation::load(file)?;
+            let measured = statistics.origin.network.as_ref();
+            if let Some(other) = measured.and_then(|network| model.spec.difference(network)) {
+                return Err(ExplanationError::OtherNetwork(other).into());
+            }
+            Neutral::of_dataset(&statistics, pass.blocks())?
+        }
         (None, NeutralName::Unit) => Neutral::UnitMean,
         (None, NeutralName::Zero) => Neutral::Zero,
     })
@@ -251,11 +281,15 @@ fn neutral(args: &ExplainArgs, pass: &ExplainedImage) -> anyhow::Result<Neutral>
 /// Returns the channels of `--without`, with a gate of 0.
 fn switched_off(args: &ExplainArgs, pass: &ExplainedImage) -> anyhow::Result<Vec<ReplacedGate>> {
     let parse = |text: &String| {
+        let text = text.trim();
         let wrong = |problem: String| {
             let hint = "a block and a channel, as in SE_2_1:12; effects.csv lists all";
             usage_with_hint(format!("--without {}: {problem}", printable(text)), hint)
         };
-        let parts = text.rsplit_once(':');
+        if text.is_empty() {
+            return Err(wrong("an empty entry in the list".into()));
+        }
+        let parts = text.split_once(':');
         let parts = parts.and_then(|(name, channel)| Some((name, channel.parse::<usize>().ok()?)));
         let (name, channel) = parts.ok_or_else(|| wrong("not a channel of a block".into()))?;
         let mut blocks = pass.blocks().iter();
@@ -280,7 +314,17 @@ fn switched_off(args: &ExplainArgs, pass: &ExplainedImage) -> anyhow::Result<Vec
             gate: 0.0,
         })
     };
-    args.without.iter().map(parse).collect()
+    let gates: Vec<ReplacedGate> = args.without.iter().map(parse).collect::<Result<_, _>>()?;
+    let mut seen = HashSet::new();
+    let twice = gates.iter().zip(&args.without);
+    let mut twice = twice.filter(|(gate, _)| !seen.insert((gate.unit, gate.channel)));
+    match twice.next() {
+        Some((_, text)) => Err(usage(format!(
+            "--without {}: the channel is listed twice",
+            printable(text.trim())
+        ))),
+        None => Ok(gates),
+    }
 }
 
 /// Returns the numbered detections and the score to explain.
@@ -334,24 +378,25 @@ fn class(args: &ExplainArgs, model: &Model, image: &RgbImage) -> anyhow::Result<
     let known: Vec<String> = (0..model.spec.num_classes())
         .map(|label| model.spec.class_name(label))
         .collect();
-    let found = choose_classes(&known, std::slice::from_ref(name));
-    found
-        .ok()
-        .and_then(|labels| labels.first().copied())
-        .ok_or_else(|| {
-            usage(format!(
-                "--class {}: the model has no such class{}",
-                printable(name),
-                did_you_mean(name, &known)
-            ))
-        })
+    match choose_classes(&known, std::slice::from_ref(name)) {
+        Ok(labels) => Ok(labels.first().copied().unwrap_or_default()),
+        Err(error @ SelectionError::Ambiguous { .. }) => Err(usage_with_hint(
+            format!("--class: {error}"),
+            "give the whole name, or the label",
+        )),
+        Err(_) => Err(usage(format!(
+            "--class {}: the model has no such class{}",
+            printable(name),
+            did_you_mean(name, &known)
+        ))),
+    }
 }
 
 impl Report<'_> {
     /// Writes all files.
     fn write(&self, image: &RgbImage) -> anyhow::Result<()> {
         let (explanation, output) = (&self.explanation, &self.args.output);
-        let mut written = HashSet::from([SUMMARY, EFFECTS, EXPLANATION].map(str::to_owned));
+        let mut written = HashSet::from([SUMMARY, EXPLANATION].map(str::to_owned));
         let drawn = explanation.detection.map(|found| DrawnBox {
             box_in_image: found.box_in_image,
             label: self.model.spec.class_name(found.label),
@@ -380,8 +425,11 @@ impl Report<'_> {
             save_image(&figure, &output.join(CHANNELS))?;
             written.insert(CHANNELS.to_owned());
         }
-        let csv = effects_csv(&explanation.units, &self.effects);
-        write_text(&output.join(EFFECTS), &csv)?;
+        if !explanation.units.is_empty() {
+            let csv = effects_csv(&explanation.units, &self.effects);
+            write_text(&output.join(EFFECTS), &csv)?;
+            written.insert(EFFECTS.to_owned());
+        }
         write_text(&output.join(EXPLANATION), &self.json()?)?;
         report_other_files(output, &written);
         Ok(())
@@ -515,6 +563,9 @@ impl Report<'_> {
         text += &table(rows, &sides, width);
         if explanation.units.is_empty() {
             return text + "\nno gates: the network has no SE units\n";
+        }
+        if self.measured.iter().all(Vec::is_empty) {
+            return text + "\nno gate changes the score, to first order\n";
         }
         let head = [
             "block", "channel", "gate", "neutral", "effect", "measured", "removed",

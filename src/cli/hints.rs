@@ -1094,7 +1094,7 @@ fn explanation(error: &ExplanationError) -> Option<String> {
     match error {
         ExplanationError::Reduced => Some("omit --precision".to_owned()),
         ExplanationError::OtherNetwork(_) => {
-            Some("measure this network: sedet excite --dataset DATASET".to_owned())
+            Some("omit --gates, or measure this network: sedet excite --dataset DATASET".to_owned())
         }
         _ => None,
     }

@@ -227,6 +227,33 @@ impl ModelSpec {
         labels.map(|label| self.class_name(label)).collect()
     }
 
+    /// Returns how another network differs from this one in a few words; none if it does not.
+    pub fn difference(&self, other: &NetworkConfig) -> Option<String> {
+        use NetworkConfig::{Classification, Detection};
+
+        if *other == self.network {
+            return None;
+        }
+        let (backbone, classes) = match (&self.network, other) {
+            (Classification(_), Detection(_)) => return Some("it is a detector".into()),
+            (Detection(_), Classification(_)) => return Some("it is a classifier".into()),
+            (Classification(own), Classification(other)) => {
+                (own.backbone == other.backbone, other.num_classes)
+            }
+            (Detection(own), Detection(other)) => {
+                (own.backbone == other.backbone, other.num_classes)
+            }
+        };
+        Some(if !backbone {
+            "it has another backbone".into()
+        } else if classes != self.num_classes() {
+            let classes = sedet_data::text::count(classes, "class");
+            format!("it has {classes}, this one {}", self.num_classes())
+        } else {
+            "it has other settings".into()
+        })
+    }
+
     /// Returns the configuration of the backbone.
     pub fn backbone(&self) -> BackboneConfig {
         match &self.network {
@@ -335,6 +362,21 @@ mod tests {
             Preprocess::torchvision(),
             vec![category],
         )
+    }
+
+    #[test]
+    fn networks_differ_in_task_backbone_classes_or_settings() {
+        let own = classifier("se-resnet20", 32);
+        let said = |other: &ModelSpec| own.difference(&other.network);
+        assert_eq!(said(&own), None);
+        assert_eq!(said(&detector()).unwrap(), "it is a detector");
+        let other = classifier("resnet20", 32);
+        assert_eq!(said(&other).unwrap(), "it has another backbone");
+        let mut more = own.clone();
+        if let NetworkConfig::Classification(config) = &mut more.network {
+            config.num_classes = 7;
+        }
+        assert_eq!(said(&more).unwrap(), "it has 7 classes, this one 3");
     }
 
     fn reread(spec: &ModelSpec) -> Result<ModelSpec, SpecError> {

@@ -19,7 +19,7 @@ pub struct Selection {
     pub channels: usize,
 }
 
-/// An unknown block or class.
+/// A block or class that cannot be chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectionError {
     /// No SE block has this name.
@@ -42,6 +42,23 @@ pub enum SelectionError {
         /// The known names.
         known: Vec<String>,
     },
+    /// Several classes have this short name.
+    #[error(
+        "'{name}' is the beginning of the names of several classes: {}",
+        of_labels(found)
+    )]
+    Ambiguous {
+        /// The short name.
+        name: String,
+        /// The classes with their labels.
+        found: Vec<(usize, String)>,
+    },
+}
+
+fn of_labels(classes: &[(usize, String)]) -> String {
+    let shown = classes.iter();
+    let shown = shown.map(|(label, name)| format!("'{name}' (label {label})"));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the question whether a class with a similar name was meant, or nothing.
@@ -92,7 +109,7 @@ pub fn choose_blocks(blocks: &[SeBlock], chosen: &[String]) -> Result<Vec<usize>
 /// label.
 ///
 /// # Errors
-/// [`SelectionError::Class`] for an unknown name.
+/// [`SelectionError::Class`] for an unknown name, [`SelectionError::Ambiguous`] for the short name of several classes.
 pub fn choose_classes(
     class_names: &[String],
     chosen: &[String],
@@ -101,12 +118,25 @@ pub fn choose_classes(
         let named = |known: &String| known.eq_ignore_ascii_case(name);
         let short = |known: &String| short_name(known).eq_ignore_ascii_case(name);
         let label = || name.parse().ok().filter(|&n: &usize| n < class_names.len());
-        let found = class_names.iter().position(named);
-        let found = found.or_else(|| class_names.iter().position(short));
-        found.or_else(label).ok_or_else(|| SelectionError::Class {
-            name: name.clone(),
-            known: class_names.to_vec(),
-        })
+        if let Some(found) = class_names.iter().position(named) {
+            return Ok(found);
+        }
+        let of_short = class_names.iter().enumerate();
+        let of_short: Vec<(usize, &String)> = of_short.filter(|(_, known)| short(known)).collect();
+        match of_short.as_slice() {
+            [] => label().ok_or_else(|| SelectionError::Class {
+                name: name.clone(),
+                known: class_names.to_vec(),
+            }),
+            [(found, _)] => Ok(*found),
+            several => Err(SelectionError::Ambiguous {
+                name: name.clone(),
+                found: several
+                    .iter()
+                    .map(|(label, known)| (*label, (*known).clone()))
+                    .collect(),
+            }),
+        }
     };
     each_once(chosen.iter().map(find))
 }
@@ -156,6 +186,17 @@ mod tests {
         let found = choose_classes(&names, &strings(&["Goldfish", "tench, tinca tinca", "1"]));
         assert_eq!(found, Ok(vec![1, 0]));
         assert_eq!(choose_classes(&names, &strings(&["0"])), Ok(vec![2]));
+        let cranes = strings(&["crane, wading bird", "crane, lifting machine", "Crane"]);
+        assert_eq!(
+            choose_classes(&cranes, &strings(&["crane", "0"])),
+            Ok(vec![2, 0])
+        );
+        let message = choose_classes(&cranes[..2], &strings(&["crane"])).unwrap_err();
+        assert_eq!(
+            message.to_string(),
+            "'crane' is the beginning of the names of several classes: 'crane, wading bird' (label 0), \
+             'crane, lifting machine' (label 1)"
+        );
         let message = choose_classes(&names, &strings(&["carp"])).unwrap_err();
         assert_eq!(
             message.to_string(),
