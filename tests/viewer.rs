@@ -13,22 +13,28 @@ use egui_kittest::{Harness, SnapshotOptions};
 use sedet::backbones::zoo;
 use sedet::classification::classifier::ClassifierConfig;
 use sedet::eval::matching::ErrorType;
+use sedet::explanation::{GateEffect, Neutral, effects_csv, strongest};
 use sedet::loading::transforms::Preprocess;
-use sedet::model::ModelSpec;
+use sedet::model::{ExplainedImage, Explanation, Model, ModelSpec, ReplacedGate, Subject};
 use sedet::shapes::{ShapesConfig, write_dataset};
 use sedet::viewer::state::{
-    BoxRef, Compare, MapStage, Pane, PanelId, Picked, Request, Settings, SortBy, TaskProgress,
-    ViewerState,
+    BoxRef, Compare, MapStage, OffGate, Pane, PanelId, Picked, Request, Settings, SortBy,
+    TaskProgress, ViewerState,
 };
 use sedet::viewer::{Opening, ViewerApp};
 use sedet::weights::checkpoint::{Checkpoint, Precision};
 use sedet::weights::parameters::named_tensors;
 
-/// Saves a narrow classifier with random weights and this many classes, and returns its path.
+/// Saves a narrow SE-ResNet-18 with random weights and this many classes, and returns its path.
 fn classifier(scenes: &Scenes, classes: usize) -> PathBuf {
+    classifier_with(scenes, "se-resnet18", classes)
+}
+
+/// Saves a narrow classifier with the backbone of this name.
+fn classifier_with(scenes: &Scenes, backbone: &str, classes: usize) -> PathBuf {
     let device = Device::flex();
     device.seed(7);
-    let mut network = zoo::network("se-resnet18").unwrap();
+    let mut network = zoo::network(backbone).unwrap();
     *network.backbone.common_mut().width_multiplier = 0.25;
     let network = ClassifierConfig::new(network.backbone, classes);
     let preprocess = Preprocess {
@@ -369,6 +375,10 @@ fn every_control_has_a_name_and_an_action_and_fields_take_clicks() {
     let measure = Request::MeasureGates(None);
     viewer.state_mut().state_mut().requests.push(measure);
     settle(&mut viewer);
+    press(&mut viewer, Key::F1);
+    press(&mut viewer, Key::Tab);
+    press(&mut viewer, Key::W);
+    assert!(viewer.state().state().current_explanation().is_some());
     let run = scenes.at("run");
     std::fs::create_dir_all(&run).unwrap();
     let launch = serde_json::json!({ "dataset": scenes.text("scenes"), "pretrained": false });
@@ -1121,6 +1131,344 @@ fn a_results_file_is_shown_on_its_dataset_and_rejected_on_another() {
     let alone = scenes.open(Opening::of(&scenes.text("results.json")));
     let said = errors(&alone).join("\n");
     assert!(said.contains("open its detection dataset first"), "{said}");
+}
+
+/// What the library says about a score of the current image.
+struct Expected {
+    model: Model,
+    pass: ExplainedImage,
+    subject: Subject,
+    explanation: Explanation,
+}
+
+impl Expected {
+    fn of(viewer: &Viewer, checkpoint: &Path, subject: Subject) -> Self {
+        let (_, image) = viewer.state().state().pixels[0].clone().unwrap();
+        let model = Model::load(checkpoint, &Device::flex()).unwrap();
+        let pass = model.explained_image(&image).unwrap();
+        let explanation = model.explain(&pass, subject).unwrap();
+        Self {
+            model,
+            pass,
+            subject,
+            explanation,
+        }
+    }
+
+    fn strongest(&self, neutral: &Neutral) -> [Vec<GateEffect>; 2] {
+        strongest(&self.explanation.effects(neutral), 10)
+    }
+
+    fn name(&self, found: &GateEffect) -> String {
+        let block = &self.explanation.units[found.unit].block.name;
+        format!("{block} {}", found.channel)
+    }
+
+    /// The score with another gate in each of these channels.
+    fn score_with(&self, gates: &[(GateEffect, f32)]) -> f32 {
+        let replaced = gates.iter().map(|&(found, gate)| ReplacedGate {
+            unit: found.unit,
+            channel: found.channel,
+            gate,
+        });
+        let replaced: Vec<ReplacedGate> = replaced.collect();
+        let score = self.model.score_with(&self.pass, self.subject, &replaced);
+        score.unwrap()
+    }
+
+    /// The line of the viewer about such a score.
+    fn change(&self, without: f32) -> String {
+        let score = self.explanation.score;
+        format!("{score:.3} -> {without:.3} ({:+.3})", without - score)
+    }
+}
+
+/// Opens the scenes, selects the detection at this position and asks why it was found.
+fn explained(scenes: &Scenes, position: usize) -> (Viewer, Expected) {
+    // High enough for all rows to be in sight.
+    let settings = Settings {
+        export_directory: scenes.at("out"),
+        ..Settings::default()
+    };
+    let mut viewer = viewer_of_size([1280.0, 1800.0], settings, scenes.opening());
+    let row = format!("detection {}: ", position + 1);
+    let row = viewer.query_all_by_label_contains(&row).next().unwrap();
+    row.click();
+    settle(&mut viewer);
+    click(&mut viewer, "Why this box?");
+    let checkpoint = shipped("shapes-se-resnet18");
+    let expected = Expected::of(&viewer, &checkpoint, Subject::Detection(position));
+    (viewer, expected)
+}
+
+#[test]
+fn the_gates_for_and_against_a_selected_box_are_those_of_the_library() {
+    let scenes = Scenes::new();
+    let (mut viewer, expected) = explained(&scenes, 1);
+    assert_eq!(errors(&viewer), [""; 0]);
+    let found = &expected.explanation;
+    let shown = viewer.state().state().current_explanation().unwrap();
+    assert_eq!(shown.explanation.detection, found.detection);
+    assert_eq!(shown.explanation.cams, found.cams);
+    let level = found.pooled_from.as_deref().unwrap();
+    viewer.get_by_label_contains(&format!(": {:.4}, pooled from {level}", found.score));
+    let listed = expected.strongest(&Neutral::UnitMean);
+    for effect in listed.iter().flatten() {
+        let (gate, size) = (effect.gate, effect.effect);
+        let name = expected.name(effect);
+        viewer.get_by_label(&format!("{name}: gate {gate:.3}, effect {size:+.2e}"));
+    }
+    assert_eq!(listed.map(|side| side.len()), [10, 10]);
+    viewer.get_by_label_contains("the mean of its unit in this image");
+
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Effects of the explanation (CSV)");
+    let collection = viewer.state().state().collection.clone().unwrap();
+    let stem = collection.image_title(0);
+    let stem = stem.trim_end_matches(".jpg");
+    let csv = String::from_utf8(scenes.exported(&format!("{stem}-effects.csv"))).unwrap();
+    let effects = found.effects(&Neutral::UnitMean);
+    assert_eq!(csv, effects_csv(&found.units, &effects));
+
+    // Another box has another explanation; without a box there is none, and the key closes the section.
+    let row = viewer.query_all_by_label_contains("detection 1: ").next();
+    row.unwrap().click();
+    settle(&mut viewer);
+    let shown = viewer.state().state().current_explanation().unwrap();
+    assert_eq!(shown.of.subject, Subject::Detection(0));
+    // Selections that follow each other faster than the network computes.
+    for key in [Key::Tab, Key::Tab, Key::Tab, Key::W, Key::W] {
+        viewer.key_press(key);
+        viewer.step();
+    }
+    viewer.key_press_modifiers(Modifiers::SHIFT, Key::Tab);
+    settle(&mut viewer);
+    let state = viewer.state().state();
+    assert_eq!(state.selected, Some(BoxRef::Detection(2)));
+    let shown = state.current_explanation().unwrap();
+    assert_eq!(shown.of.subject, Subject::Detection(2));
+
+    press(&mut viewer, Key::Escape);
+    viewer.get_by_label("select a detection first");
+    assert!(viewer.state().state().current_explanation().is_none());
+    press(&mut viewer, Key::W);
+    assert!(viewer.query_by_label("select a detection first").is_none());
+    press(&mut viewer, Key::Tab);
+    press(&mut viewer, Key::W);
+    assert!(viewer.state().state().current_explanation().is_some());
+}
+
+#[test]
+fn switching_channels_off_shows_the_score_that_is_measured_without_them() {
+    let scenes = Scenes::new();
+    // A wrong detection of background: a certain one would hardly change.
+    let (mut viewer, expected) = explained(&scenes, 2);
+    assert!((0.5..0.9).contains(&expected.explanation.score));
+    let [supporting, _] = expected.strongest(&Neutral::UnitMean);
+    let channels = [supporting[0], supporting[1]];
+    click(&mut viewer, &format!("{} off", expected.name(&channels[0])));
+    let one = expected.score_with(&[(channels[0], 0.0)]);
+    assert_eq!(viewer.state().state().score_without(), Some(one));
+    assert_ne!(one, expected.explanation.score);
+    viewer.get_by_label(&expected.change(one));
+
+    click(&mut viewer, &format!("{} off", expected.name(&channels[1])));
+    let both = expected.score_with(&channels.map(|found| (found, 0.0)));
+    viewer.get_by_label(&expected.change(both));
+    let names = channels.map(|found| expected.name(&found)).join(", ");
+    viewer.get_by_label(&format!("off: {names}"));
+
+    click(&mut viewer, "off means neutral");
+    let choice = &viewer.state().state().explanation;
+    assert_eq!(choice.off_gate, OffGate::Neutral);
+    let neutral = expected.score_with(&channels.map(|found| (found, found.neutral)));
+    assert_ne!(neutral, both);
+    viewer.get_by_label(&expected.change(neutral));
+
+    click(&mut viewer, "all on");
+    assert!(viewer.state().state().explanation.off.is_empty());
+    assert_eq!(viewer.query_all_by_label_contains(" -> ").count(), 0);
+    // The channels of one box are not those of another.
+    click(&mut viewer, &format!("{} off", expected.name(&channels[0])));
+    press(&mut viewer, Key::Tab);
+    assert!(viewer.state().state().explanation.off.is_empty());
+}
+
+#[test]
+fn the_map_of_a_layer_or_channel_of_the_explanation_is_drawn_and_exported() {
+    let scenes = Scenes::new();
+    let (mut viewer, expected) = explained(&scenes, 0);
+    let collection = viewer.state().state().collection.clone().unwrap();
+    let stem = collection.image_title(0);
+    let stem = stem.trim_end_matches(".jpg").to_owned();
+    let mut pictures = 0;
+    let mut exported = |viewer: &mut Viewer| {
+        viewer.key_press_modifiers(Modifiers::COMMAND, Key::S);
+        settle(viewer);
+        pictures += 1;
+        let number = match pictures {
+            1 => String::new(),
+            number => format!("-{number}"),
+        };
+        let picture = scenes.exported(&format!("{stem}{number}.png"));
+        image::load_from_memory(&picture).unwrap().to_rgb8()
+    };
+    let changed = |a: &image::RgbImage, b: &image::RgbImage| {
+        assert_eq!(a.dimensions(), b.dimensions());
+        let pixels = a.pixels().zip(b.pixels()).filter(|(a, b)| a != b).count();
+        pixels as f64 / f64::from(a.width() * a.height())
+    };
+    let found = &expected.explanation;
+    let pooled = found.pooled_from.clone().unwrap();
+    let other_level = ["P2", "P3", "P4", "P5"].map(String::from);
+    let other_level = other_level.iter().find(|level| **level != pooled).unwrap();
+    assert!(
+        viewer
+            .get_by_label(other_level)
+            .accesskit_node()
+            .is_disabled(),
+        "it has no part in the score"
+    );
+    let level = exported(&mut viewer);
+    click(&mut viewer, "C4");
+    let stage = exported(&mut viewer);
+    // Both are 0 in most of the image.
+    let share = changed(&level, &stage);
+    assert!(share > 0.05, "the map of another layer: {share}");
+    // Another click hides the map.
+    click(&mut viewer, "C4");
+    let plain = exported(&mut viewer);
+    assert!(changed(&level, &plain) > 0.5 && changed(&stage, &plain) > 0.5);
+    click(&mut viewer, &pooled);
+    assert_eq!(exported(&mut viewer), level);
+
+    // A click on a channel draws its feature map in place of the layer's, and another click the layer's again.
+    let channel = expected.strongest(&Neutral::UnitMean)[1][0];
+    let row = format!("{}: gate ", expected.name(&channel));
+    let row_of = |viewer: &Viewer| viewer.get_by_label_contains(&row).click();
+    row_of(&viewer);
+    settle(&mut viewer);
+    let gates = &viewer.state().state().gates;
+    let shown = (gates.block, gates.channel);
+    assert_eq!(shown, (channel.unit, Some(channel.channel)));
+    assert!(changed(&exported(&mut viewer), &level) > 0.5);
+    row_of(&viewer);
+    settle(&mut viewer);
+    assert_eq!(exported(&mut viewer), level);
+
+    // The color bar ends at the largest value of the map.
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Image with boxes (SVG)");
+    let svg = String::from_utf8(scenes.exported(&format!("{stem}.svg"))).unwrap();
+    let cam = found.cams.iter().find(|cam| cam.layer == pooled).unwrap();
+    let largest = sedet::render::explanation::limit_text(cam.largest());
+    assert!(svg.contains(&format!(">{largest}<")), "{largest}");
+    assert_eq!(errors(&viewer), [""; 0]);
+}
+
+#[test]
+fn gates_are_explained_relative_to_measured_statistics_once_there_are_some() {
+    let scenes = Scenes::new();
+    let (mut viewer, expected) = explained(&scenes, 2);
+    let measure = Request::MeasureGates(None);
+    viewer.state_mut().state_mut().requests.push(measure);
+    settle(&mut viewer);
+    press(&mut viewer, Key::F1);
+    viewer.get_by_label_contains("a gate that differs from the mean over ");
+    let statistics = viewer.state().state().statistics.clone().unwrap();
+    let means = Neutral::of_dataset(&statistics, expected.pass.blocks()).unwrap();
+    let listed = expected.strongest(&means);
+    assert_ne!(listed, expected.strongest(&Neutral::UnitMean));
+    let shown = viewer.state().state().current_explanation().unwrap();
+    assert_eq!(shown.strongest, listed);
+    let found = listed[0][0];
+    click(&mut viewer, "off means neutral");
+    click(&mut viewer, &format!("{} off", expected.name(&found)));
+    let without = expected.score_with(&[(found, found.neutral)]);
+    viewer.get_by_label(&expected.change(without));
+}
+
+#[test]
+fn the_most_probable_class_or_the_clicked_one_is_explained() {
+    let scenes = Scenes::new();
+    let checkpoint = classifier(&scenes, 12);
+    let mut viewer = scenes.open(Opening {
+        checkpoint: Some(checkpoint.clone()),
+        ..scenes.opening()
+    });
+    press(&mut viewer, Key::W);
+    let classes = viewer.state().state().inference[0].clone().unwrap().classes;
+    for (position, class) in classes[..2].iter().enumerate() {
+        if position > 0 {
+            let row = format!("{} {:.1} %", class.name, class.probability * 100.0);
+            click(&mut viewer, &row);
+        }
+        let expected = Expected::of(&viewer, &checkpoint, Subject::Class(class.label));
+        let score = expected.explanation.score;
+        viewer.get_by_label(&format!("{}: {score:.4}", class.name));
+        let shown = viewer.state().state().current_explanation().unwrap();
+        assert_eq!(shown.explanation.cams, expected.explanation.cams);
+        assert_eq!(shown.strongest, expected.strongest(&Neutral::UnitMean));
+    }
+    assert_eq!(errors(&viewer), [""; 0]);
+    // Another image has a most probable class of its own.
+    press(&mut viewer, Key::ArrowRight);
+    let state = viewer.state().state();
+    let best = state.inference[0].as_ref().unwrap().classes[0].label;
+    let shown = state.current_explanation().unwrap();
+    assert_eq!(shown.of.subject, Subject::Class(best));
+    assert_eq!(shown.of.image, 1);
+}
+
+#[test]
+fn a_network_without_se_units_is_explained_by_maps_alone() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(Opening {
+        checkpoint: Some(classifier_with(&scenes, "resnet18", 3)),
+        ..scenes.opening()
+    });
+    click(&mut viewer, "Why this class?");
+    viewer.get_by_label("no gates: the network has no SE units");
+    viewer.get_by_label("C5");
+    assert!(viewer.query_by_label("off means 0").is_none());
+    assert_eq!(errors(&viewer), [""; 0]);
+}
+
+#[test]
+fn boxes_of_a_results_file_are_not_explained_and_the_key_says_why() {
+    let scenes = Scenes::new();
+    let truth = scenes.at("scenes/annotations/instances_val2017.json");
+    let truth: serde_json::Value = serde_json::from_slice(&std::fs::read(truth).unwrap()).unwrap();
+    let object = &truth["annotations"][0];
+    let row = serde_json::json!({
+        "image_id": object["image_id"],
+        "category_id": object["category_id"],
+        "bbox": object["bbox"],
+        "score": 0.75,
+    });
+    let results = scenes.at("results.json");
+    std::fs::write(&results, serde_json::json!([row]).to_string()).unwrap();
+    for (checkpoint, reason) in [
+        (None, "boxes of a results file have no network"),
+        (
+            scenes.opening().checkpoint,
+            "these boxes are of a results file",
+        ),
+    ] {
+        let mut viewer = scenes.open(Opening {
+            results: Some(results.clone()),
+            checkpoint,
+            ..scenes.opening()
+        });
+        press(&mut viewer, Key::Tab);
+        assert!(viewer.state().state().selected.is_some());
+        let button = viewer.get_by_label("Why this box?");
+        assert!(button.accesskit_node().is_disabled());
+        press(&mut viewer, Key::W);
+        let notices = &viewer.state().state().notices;
+        assert!(notices.last().unwrap().text.starts_with(reason));
+        assert!(viewer.state().state().current_explanation().is_none());
+    }
 }
 
 #[test]

@@ -52,8 +52,10 @@ static GLOBAL: &[KeyShortcut] = &[
                 state.requests.push(Request::Cancel);
             } else if state.selected.is_some() {
                 state.selected = None;
-            } else {
+            } else if state.gates.channel.is_some() {
                 state.gates.channel = None;
+            } else {
+                state.explanation.hides_map = true;
             }
         })],
     },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use egui::{ColorImage, Context, TextureHandle, TextureOptions};
 
 use super::drawing::layer::Layer;
-use super::state::{BlockMaps, Pane};
+use super::state::{BlockMaps, Pane, ScoreExplanation};
 use super::work::TextureUpdate;
 use sedet_core::model::ChannelMap;
 use sedet_core::render::palette::viridis;
@@ -51,6 +51,8 @@ pub(crate) struct Textures {
     maps: BTreeMap<usize, [TextureHandle; 2]>,
     /// Image, block and address of the values that the feature maps are of.
     maps_of: Option<(usize, usize, usize)>,
+    /// The map of a layer of an explanation, with what it is of: holding it keeps its address from being reused.
+    layer_map: Option<(Arc<ScoreExplanation>, usize, TextureHandle)>,
     /// Generated images by name, with the key of their content.
     generated: HashMap<&'static str, (u64, TextureHandle)>,
     /// The layers of both panes; only with software rendering.
@@ -180,6 +182,27 @@ impl Textures {
             [texture(before), texture(after)]
         });
         Some(textures.clone())
+    }
+
+    /// Returns the map of a layer of an explanation, by the index of the layer.
+    pub fn layer_map(
+        &mut self,
+        context: &Context,
+        of: &Arc<ScoreExplanation>,
+        layer: usize,
+        map: &ChannelMap,
+        range: [f32; 2],
+    ) -> TextureHandle {
+        if let Some((known, at, texture)) = &self.layer_map
+            && Arc::ptr_eq(known, of)
+            && *at == layer
+        {
+            return texture.clone();
+        }
+        let image = map_image(map, range);
+        let texture = context.load_texture("layer map", image, TextureOptions::LINEAR);
+        self.layer_map = Some((of.clone(), layer, texture.clone()));
+        texture
     }
 
     /// Returns a generated image, which is generated again when its key changes.

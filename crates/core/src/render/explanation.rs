@@ -143,13 +143,13 @@ fn with_color_bar(image: &RgbImage, range: [f32; 2]) -> RgbImage {
     let line = font.line_height();
     for (value, top) in [(range[1], 0), (range[0], height - line)] {
         let place = PixelRect::with_size(left + BAR + GAP, top, NUMBERS, line);
-        page.text(&font, place, 0, &number(value), DARK);
+        page.text(&font, place, 0, &limit_text(value), DARK);
     }
     page
 }
 
-/// Formats the limit of a range in few characters.
-fn number(value: f32) -> String {
+/// Formats the limit of the range of a color bar in few characters.
+pub fn limit_text(value: f32) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
         // The range of a map without positive values.
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn limits_have_three_digits() {
-        let texts = [0.0, f32::MIN_POSITIVE, 0.5, 0.01234, 12.345, 1234.5, 2.5e-5].map(number);
+        let texts = [0.0, f32::MIN_POSITIVE, 0.5, 0.01234, 12.345, 1234.5, 2.5e-5].map(limit_text);
         assert_eq!(
             texts,
             ["0", "0", "0.500", "0.0123", "12.3", "1.2e3", "2.5e-5"]

@@ -73,6 +73,7 @@ impl ViewerState {
         });
         if pane == Pane::First {
             self.maps = None;
+            self.explanation.class = None;
             if is_later {
                 self.notify(format!(
                     "the run has written a checkpoint; boxes, gates and counts are now of {}",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ViewerState;
+use sedet_core::excitation::Excitation;
 use sedet_core::model::ChannelMap;
 use sedet_core::model::RankedClass;
 use sedet_data::boxes::BoxXyxy;
@@ -96,16 +97,21 @@ impl BlockMaps {
     /// the input of the network. The box exceeds that region where cells lie partly over padding.
     pub fn box_in_image(&self, input_region: BoxXyxy) -> Option<BoxXyxy> {
         let (_, map, _) = self.channels.first()?;
-        let BoxXyxy { x1, y1, x2, y2 } = map
-            .box_in_seen
-            .scale(input_region.width(), input_region.height());
-        Some(BoxXyxy::new(
-            input_region.x1 + x1,
-            input_region.y1 + y1,
-            input_region.x1 + x2,
-            input_region.y1 + y2,
-        ))
+        Some(cells_in_image(map, input_region))
     }
+}
+
+/// Returns the box that a map covers, in pixels of the image: see [`BlockMaps::box_in_image`].
+pub(crate) fn cells_in_image(map: &ChannelMap, input_region: BoxXyxy) -> BoxXyxy {
+    let BoxXyxy { x1, y1, x2, y2 } = map
+        .box_in_seen
+        .scale(input_region.width(), input_region.height());
+    BoxXyxy::new(
+        input_region.x1 + x1,
+        input_region.y1 + y1,
+        input_region.x1 + x2,
+        input_region.y1 + y2,
+    )
 }
 
 /// The selection among the gates of the current image.
@@ -206,22 +212,30 @@ impl ViewerState {
     /// Returns the mean gates of a block over the dataset that the open network was measured on, and what
     /// they are of, such as `the mean over shapes val`.
     pub(crate) fn mean_gates(&self, block: &BlockGates) -> Option<(&[f32], String)> {
-        let statistics = self
-            .statistics
-            .as_ref()
-            .filter(|_| self.has_own_statistics())?;
+        let statistics = self.own_statistics()?;
         let blocks = &mut statistics.blocks.iter();
         let mean = &blocks
             .find(|known| known.block.name == block.name)?
             .all
             .mean;
+        let name = self.means_name(statistics);
+        (mean.len() == block.gates.len()).then_some((mean.as_slice(), name))
+    }
+
+    /// Returns the gate statistics if they are of the open network.
+    pub(crate) fn own_statistics(&self) -> Option<&Arc<Excitation>> {
+        let statistics = self.statistics.as_ref();
+        statistics.filter(|_| self.has_own_statistics())
+    }
+
+    /// Returns what the means of the gate statistics are of, such as `the mean over shapes val`.
+    pub(crate) fn means_name(&self, statistics: &Excitation) -> String {
         let origin = &statistics.origin;
         let file = match &self.statistics_source {
             StatisticsSource::File(name) => format!(" ({name})"),
             StatisticsSource::Network { .. } | StatisticsSource::None => String::new(),
         };
-        let name = format!("the mean over {} {}{file}", origin.dataset, origin.split);
-        (mean.len() == block.gates.len()).then_some((mean.as_slice(), name))
+        format!("the mean over {} {}{file}", origin.dataset, origin.split)
     }
 }
 

@@ -6,6 +6,7 @@ mod charts;
 mod classes;
 mod collection;
 mod compare;
+mod explanation;
 pub(crate) mod export;
 mod filter;
 mod gallery;
@@ -29,13 +30,15 @@ pub use charts::{Chart, ChartBar, charts};
 pub use classes::{ClassTable, ShownClass};
 pub use collection::{Collection, ShownImages};
 pub use compare::{Compare, Pane};
+pub(crate) use explanation::is_same;
+pub use explanation::{ExplainedScore, ExplanationChoice, OffGate, ScoreExplanation, ScoreWithout};
 pub use filter::BoxFilter;
 pub use gallery::{GalleryQuery, Picked, SortBy, order};
 pub use gates::{
     BlockGates, BlockMaps, GateChoice, GateSort, Inference, MapStage, StatisticsChoice,
     StatisticsSource,
 };
-pub(crate) use gates::{sorted_channels, top_channels};
+pub(crate) use gates::{cells_in_image, sorted_channels, top_channels};
 pub use model_table::ModelTable;
 pub use predictions::{Detections, Predictions};
 pub use run_log::{Curves, RunLog, smoothed};
@@ -207,6 +210,8 @@ pub struct ViewerState {
     pub statistics_choice: StatisticsChoice,
     /// The selection among the gates of the current image.
     pub gates: GateChoice,
+    /// The explanation of the selected box or class.
+    pub explanation: ExplanationChoice,
     /// The training run that is followed.
     pub run: Option<RunLog>,
     /// Whether the run has written a checkpoint since the open one, which waits for a task to end.

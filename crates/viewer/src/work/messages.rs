@@ -10,9 +10,9 @@ use image::RgbImage;
 
 use super::{Requested, Workers};
 use crate::state::{
-    BlockMaps, Chart, Collection, GalleryQuery, Inference, ModelTable, NetworkInfo, Pane, PanelId,
-    Predictions, RunLog, StatisticsChoice, StatisticsSource, TaskProgress, Unmatched, ViewerState,
-    charts,
+    BlockMaps, Chart, Collection, ExplainedScore, GalleryQuery, Inference, ModelTable, NetworkInfo,
+    Pane, PanelId, Predictions, RunLog, ScoreExplanation, ScoreWithout, StatisticsChoice,
+    StatisticsSource, TaskProgress, Unmatched, ViewerState, charts,
 };
 use sedet_core::excitation::{Excitation, selection::default_classes};
 use sedet_core::model::ImageDetection;
@@ -65,6 +65,10 @@ pub(super) enum CollectionMessage {
     Inference(Pane, Box<Inference>, Vec<ImageDetection>),
     /// Feature maps of some channels.
     Maps(BlockMaps),
+    /// The explanation of a score, or why there is none.
+    Explained(ExplainedScore, Result<Box<ScoreExplanation>, String>),
+    /// A score with other gates, or why it cannot be computed.
+    Without(ScoreWithout, Option<String>),
     /// Histograms of the dataset.
     Charts(Vec<Chart>),
     /// Counts of both networks over all images, and the order of the gallery for a query.
@@ -258,6 +262,22 @@ impl Workers {
                 show_inference(pane, &inference, &detections, state);
             }
             CollectionMessage::Maps(maps) => state.maps = Some(maps),
+            CollectionMessage::Explained(of, computed) => {
+                // The selection has changed since, and its own explanation is known or requested.
+                if state.score_to_explain() != Ok(of) {
+                    return;
+                }
+                if let Err(error) = &computed {
+                    state.report_error(error);
+                }
+                state.explanation.set(of, computed.map(Arc::from));
+            }
+            CollectionMessage::Without(without, error) => {
+                if let Some(error) = error {
+                    state.report_error(error);
+                }
+                state.explanation.without = Some(without);
+            }
             CollectionMessage::Charts(charts) => state.charts = Arc::new(charts),
             CollectionMessage::Counted {
                 tallies,

@@ -19,14 +19,16 @@ pub(crate) use messages::TextureUpdate;
 pub use opening::{Content, Opening};
 
 use super::state::{
-    Collection, Compare, Pane, PanelId, Request, ShownImages, ViewerState, score_at_recall,
-    top_channels,
+    Collection, Compare, ExplainedScore, Pane, PanelId, Request, ShownImages, ViewerState, is_same,
+    score_at_recall, top_channels,
 };
 use counting::{Counter, CountingJob};
 use images::ImageThreads;
 use messages::{Busy, CollectionMessage, Mailbox, Message, Wake};
-use network::{LongWork, NetworkThread};
+use network::{ExplanationTask, LongWork, NetworkThread};
 use sedet_core::device::Execution;
+use sedet_core::excitation::Excitation;
+use sedet_core::model::ReplacedGate;
 use sedet_data::loading::decode::has_image_extension;
 
 /// All worker threads.
@@ -50,6 +52,8 @@ pub(crate) struct Workers {
 struct Requested {
     inferences: [Option<(u64, usize)>; 2],
     maps: Option<(usize, usize, Vec<usize>)>,
+    explanation: Option<(ExplainedScore, Option<Arc<Excitation>>)>,
+    without: Option<(ExplainedScore, Vec<ReplacedGate>)>,
     counted: Option<CountingJob>,
     pixels: [Option<(u64, usize)>; 2],
 }
@@ -119,6 +123,7 @@ impl Workers {
             self.request_image(state, &collection, Pane::Second);
         }
         self.request_maps(state);
+        self.request_explanation(state);
         let query = state.query.clone();
         let job = CountingJob {
             generation,
@@ -206,6 +211,48 @@ impl Workers {
                 .maps(self.generation(), request.0, request.1, request.2.clone());
             self.requested.maps = Some(request);
         }
+    }
+
+    /// Requests the explanation that is shown, and then the score with the channels that are switched off. A request
+    /// replaces the one before, and a selection that has changed since has no use for its result.
+    fn request_explanation(&mut self, state: &ViewerState) {
+        let generation = self.generation();
+        let of = state.score_to_explain().ok();
+        let (Some(of), Some(pixels)) = (
+            of.filter(|_| state.explanation.is_open),
+            state.current_pixels(),
+        ) else {
+            if self.requested.explanation.take().is_some() {
+                self.requested.without = None;
+                self.network.drop_explanation();
+            }
+            return;
+        };
+        let statistics = state.own_statistics();
+        let computed = state.explanation.computed.as_ref();
+        let computed = computed.and_then(|(_, computed)| computed.as_ref().ok());
+        let Some(explanation) = computed.filter(|known| known.answers(of, statistics)) else {
+            let requested = self.requested.explanation.as_ref();
+            let is_requested = requested
+                .is_some_and(|(known, with)| *known == of && is_same(with.as_ref(), statistics));
+            if !is_requested {
+                let task = ExplanationTask::Explain(statistics.cloned());
+                self.network.explain(generation, of, pixels.clone(), task);
+                self.requested.explanation = Some((of, statistics.cloned()));
+                self.requested.without = None;
+            }
+            return;
+        };
+        self.requested.explanation = Some((of, statistics.cloned()));
+        let request = (of, state.explanation.replaced(explanation));
+        let known = state.explanation.without.as_ref();
+        let is_known = known.is_some_and(|known| known.of == of && known.replaced == request.1);
+        if request.1.is_empty() || is_known || self.requested.without.as_ref() == Some(&request) {
+            return;
+        }
+        let task = ExplanationTask::Score(request.1.clone());
+        self.network.explain(generation, of, pixels.clone(), task);
+        self.requested.without = Some(request);
     }
 
     fn handle(&self, request: Request, state: &mut ViewerState) {

@@ -13,11 +13,14 @@ use image::RgbImage;
 
 use super::{Busy, CollectionMessage, Mailbox, Message};
 use crate::state::{
-    BlockGates, BlockMaps, Collection, Inference, ModelTable, NetworkInfo, Pane, ShownImages,
-    StatisticsSource, TaskProgress,
+    BlockGates, BlockMaps, Collection, ExplainedScore, Inference, ModelTable, NetworkInfo, Pane,
+    ScoreExplanation, ScoreWithout, ShownImages, StatisticsSource, TaskProgress,
 };
 use sedet_core::device::Execution;
-use sedet_core::model::{Dataset, ImageChoice, Model, Recording, Task, trained_layers};
+use sedet_core::excitation::Excitation;
+use sedet_core::model::{
+    Dataset, ExplainedImage, ImageChoice, Model, Recording, ReplacedGate, Task, trained_layers,
+};
 use sedet_core::weights::load::weights_file;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::OpenedSplit;
@@ -72,12 +75,30 @@ struct MapsJob {
     busy: Busy,
 }
 
+/// What is computed for an explanation.
+pub(super) enum ExplanationTask {
+    /// The explanation; with statistics, gates are compared with their means.
+    Explain(Option<Arc<Excitation>>),
+    /// The score with these gates.
+    Score(Vec<ReplacedGate>),
+}
+
+struct ExplanationJob {
+    generation: u64,
+    of: ExplainedScore,
+    pixels: Arc<RgbImage>,
+    task: ExplanationTask,
+    busy: Busy,
+}
+
 #[derive(Default)]
 struct Queue {
     loads: VecDeque<(Pane, Source, Busy)>,
     /// The latest requests, one per pane.
     inferences: [Option<InferenceJob>; 2],
     maps: Option<MapsJob>,
+    /// The latest request.
+    explanation: Option<ExplanationJob>,
     long: VecDeque<(LongWork, Busy)>,
 }
 
@@ -115,6 +136,7 @@ impl NetworkThread {
             execution,
             networks: [None, None],
             last: None,
+            explained: None,
         };
         std::thread::spawn(move || {
             loop {
@@ -179,6 +201,28 @@ impl NetworkThread {
         self.shared.change(|queue| queue.maps = Some(job));
     }
 
+    pub(super) fn explain(
+        &self,
+        generation: u64,
+        of: ExplainedScore,
+        pixels: Arc<RgbImage>,
+        task: ExplanationTask,
+    ) {
+        let job = ExplanationJob {
+            generation,
+            of,
+            pixels,
+            task,
+            busy: self.mailbox.begin(),
+        };
+        self.shared.change(|queue| queue.explanation = Some(job));
+    }
+
+    /// Drops a request for an explanation that is no longer shown.
+    pub(super) fn drop_explanation(&self) {
+        self.shared.change(|queue| queue.explanation = None);
+    }
+
     pub(super) fn long(&self, work: LongWork) {
         let busy = self.mailbox.begin();
         self.shared
@@ -196,6 +240,7 @@ impl NetworkThread {
         self.shared.change(|queue| {
             queue.inferences = [None, None];
             queue.maps = None;
+            queue.explanation = None;
         });
         self.cancel();
     }
@@ -218,6 +263,8 @@ struct Owner {
     networks: [Option<Loaded>; 2],
     /// The latest input of the first pane, with its feature maps.
     last: Option<(u64, usize, Recording)>,
+    /// Generation, image and network of the latest explanation, with the forward pass that further ones begin with.
+    explained: Option<(u64, usize, u64, ExplainedImage)>,
 }
 
 impl Owner {
@@ -231,6 +278,7 @@ impl Owner {
         while queue.loads.is_empty()
             && queue.inferences.iter().all(Option::is_none)
             && queue.maps.is_none()
+            && queue.explanation.is_none()
             && queue.long.is_empty()
         {
             let woken = self.shared.changed.wait(queue);
@@ -260,6 +308,8 @@ impl Owner {
                 self.infer(job);
             } else if let Some(job) = self.take(|queue| queue.maps.take()) {
                 self.maps(&job);
+            } else if let Some(job) = self.take(|queue| queue.explanation.take()) {
+                self.explain(job);
             } else {
                 return;
             }
@@ -292,7 +342,7 @@ impl Owner {
                 });
                 self.mailbox.send(Message::Network(pane, Box::new(info)));
                 if pane == Pane::First {
-                    self.last = None;
+                    (self.last, self.explained) = (None, None);
                     self.list_layers(described, crop.unwrap_or(TABLE_SIDE));
                 }
             }
@@ -332,6 +382,8 @@ impl Owner {
                 let found = recording.prediction.detections().to_vec();
                 if job.pane == Pane::First {
                     self.last = Some((job.generation, job.image, recording));
+                    // Its feature maps are those of an image that is no longer shown.
+                    self.explained = None;
                 }
                 let result = CollectionMessage::Inference(job.network, Box::new(inference), found);
                 self.mailbox.send_result(job.generation, result);
@@ -364,6 +416,64 @@ impl Owner {
         let _until_sent = &job.busy;
         let result = CollectionMessage::Maps(maps);
         self.mailbox.send_result(job.generation, result);
+    }
+
+    /// Explains a score of the first network, or computes it with other gates.
+    fn explain(&mut self, job: ExplanationJob) {
+        let ExplanationJob {
+            generation,
+            of,
+            pixels,
+            task,
+            busy: _until_sent,
+        } = job;
+        let is_current = generation == self.generation.load(Ordering::SeqCst);
+        let network = self.networks[0].clone();
+        let Some(network) = network.filter(|network| is_current && network.id == of.network) else {
+            return;
+        };
+        let model = &network.model;
+        let key = (generation, of.image, of.network);
+        let known = self.explained.take();
+        let known =
+            known.filter(|(generation, image, network, _)| (*generation, *image, *network) == key);
+        let pass = match known {
+            Some((.., pass)) => Ok(pass),
+            None => model.explained_image(&pixels),
+        };
+        let pass = match pass {
+            Ok(pass) => pass,
+            Err(error) => {
+                let result = CollectionMessage::Explained(of, Err(error.to_string()));
+                self.mailbox.send_result(generation, result);
+                return;
+            }
+        };
+        let result = match task {
+            ExplanationTask::Explain(statistics) => {
+                let explanation = model.explain(&pass, of.subject).map_err(|e| e.to_string());
+                let explained = explanation.and_then(|explanation| {
+                    let explained = ScoreExplanation::new(of, explanation, statistics);
+                    explained.map(Box::new).map_err(|e| e.to_string())
+                });
+                CollectionMessage::Explained(of, explained)
+            }
+            ExplanationTask::Score(replaced) => {
+                let score = model.score_with(&pass, of.subject, &replaced);
+                let (score, error) = match score {
+                    Ok(score) => (Some(score), None),
+                    Err(error) => (None, Some(error.to_string())),
+                };
+                let without = ScoreWithout {
+                    of,
+                    replaced,
+                    score,
+                };
+                CollectionMessage::Without(without, error)
+            }
+        };
+        self.explained = Some((key.0, key.1, key.2, pass));
+        self.mailbox.send_result(generation, result);
     }
 
     /// Processes one item of batch work and checks for urgent requests.

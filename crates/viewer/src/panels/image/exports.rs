@@ -10,6 +10,7 @@ use crate::drawing::layer::{Layer, Overlay};
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{Compare, Inference, MapStage, Pane, ViewerState, top_channels};
 use crate::textures::map_image;
+use sedet_core::explanation::effects_csv;
 use sedet_core::model::gates_csv;
 use sedet_core::render::feature_maps::{Tile, grid, tile_sized};
 use sedet_core::render::{save_drawing, save_gates, save_image};
@@ -50,6 +51,15 @@ pub static EXPORTS: &[Export] = &[
             let rows = inference(state)?.gate_rows();
             let stem = format!("{}-gates", image_stem(state));
             files.figure(&stem, |path| save_gates(&rows, path))
+        },
+    },
+    Export {
+        name: "Effects of the explanation (CSV)",
+        write: |state, files| {
+            let explained = state.current_explanation();
+            let explained = explained.ok_or("select a detection or a class and press W first")?;
+            let csv = effects_csv(&explained.explanation.units, &explained.effects);
+            files.text(&format!("{}-effects.csv", image_stem(state)), &csv)
         },
     },
     Export {

@@ -1,5 +1,6 @@
 //! One image with its boxes and gates, between the gallery and the tables.
 
+mod explanation;
 mod exports;
 mod gallery;
 mod gates;
@@ -70,6 +71,7 @@ impl Panel for ImagePanel {
                         .auto_shrink([false, false])
                         .show(ui, |ui| {
                             objects::show(ui, context.state, context.cache);
+                            explanation::show(ui, context.state);
                             ui.separator();
                             gates::show(ui, context.state, context.textures);
                         });

@@ -76,7 +76,7 @@ fn short_score(score: f64) -> String {
 }
 
 /// The label of the image and the top classes of a classifier.
-fn classes_of_image(ui: &mut Ui, state: &ViewerState) {
+fn classes_of_image(ui: &mut Ui, state: &mut ViewerState) {
     let Some(collection) = &state.collection else {
         return;
     };
@@ -86,20 +86,41 @@ fn classes_of_image(ui: &mut Ui, state: &ViewerState) {
         ui.label(format!("label: {}", state.classes.name(label)));
     }
     let inference = state.inference[pane.index()].as_ref();
+    // The classes of the first pane can be explained: see `ViewerState::score_to_explain`.
+    let may_choose = pane == Pane::First;
+    let mut chosen = state.explanation.class;
     if let Some(inference) = inference.filter(|inference| inference.image == index) {
         for class in &inference.classes {
             let text = format!("{} {:.1} %", class.name, class.probability * 100.0);
-            probability(ui, class.probability, &text);
+            let own = Some((index, class.label));
+            let choice = may_choose.then(|| state.explanation.class == own);
+            if probability(ui, class.probability, &text, choice).clicked() {
+                chosen = own.filter(|_| choice == Some(false));
+            }
         }
     }
+    state.explanation.class = chosen;
 }
 
-/// Draws a bar whose length is the probability; that of egui is never shorter than its rounded ends.
-fn probability(ui: &mut Ui, probability: f32, text: &str) {
+/// Draws a bar whose length is the probability; that of egui is never shorter than its rounded ends. A bar that can
+/// be chosen has an outline while it is.
+fn probability(
+    ui: &mut Ui,
+    probability: f32,
+    text: &str,
+    is_chosen: Option<bool>,
+) -> egui::Response {
     let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
     let size = egui::vec2(ui.available_width(), height);
-    let (rect, response) = ui.allocate_exact_size(size, egui::Sense::hover());
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, text));
+    let sense = match is_chosen {
+        Some(_) => egui::Sense::click(),
+        None => egui::Sense::hover(),
+    };
+    let (rect, response) = ui.allocate_exact_size(size, sense);
+    response.widget_info(|| match is_chosen {
+        Some(is_chosen) => egui::WidgetInfo::selected(egui::Role::Button, true, is_chosen, text),
+        None => egui::WidgetInfo::labeled(egui::Role::Label, true, text),
+    });
     let painter = ui.painter_at(rect);
     painter.rect_filled(rect, 0.0, ui.visuals().extreme_bg_color);
     let length = rect.width() * probability.clamp(0.0, 1.0);
@@ -109,6 +130,11 @@ fn probability(ui: &mut Ui, probability: f32, text: &str) {
     let font = egui::TextStyle::Body.resolve(ui.style());
     let at = rect.left_center() + egui::vec2(4.0, 0.0);
     painter.text(at, egui::Align2::LEFT_CENTER, text, font, ink);
+    if is_chosen == Some(true) || response.has_focus() {
+        let stroke = egui::Stroke::new(1.0, ink);
+        painter.rect_stroke(rect, 0.0, stroke, egui::StrokeKind::Inside);
+    }
+    response
 }
 
 fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {

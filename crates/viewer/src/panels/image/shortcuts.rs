@@ -169,6 +169,11 @@ pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
         })],
     },
     KeyShortcut {
+        keys: "W",
+        action: "why this box or class, on, off",
+        bindings: &[(NONE, Key::W, |input| input.state.toggle_explanation())],
+    },
+    KeyShortcut {
         keys: "B, N",
         action: "previous, next SE block",
         bindings: &[

@@ -1,5 +1,7 @@
 //! The view of the image: boxes, a feature map over it, and the comparison with another image or network.
 
+use std::sync::Arc;
+
 use egui::emath::GuiRounding as _;
 use egui::{
     Align, Align2, Color32, FontId, Label, Layout, Painter, Pos2, Rect, Response, Sense, Stroke, Ui,
@@ -10,12 +12,15 @@ use super::labels::LabelPlacer;
 use crate::drawing::layer::Background;
 use crate::drawing::outlines::Outlines;
 use crate::panels::{FrameCache, PanelContext};
-use crate::state::{BlockMaps, BoxRef, Compare, MapStage, Pane, ViewerState};
+use crate::state::{
+    BlockMaps, BoxRef, Compare, MapStage, Pane, ScoreExplanation, ViewerState, cells_in_image,
+};
 use crate::style::{
     HIGHLIGHT, WHOLE_TEXTURE, box_color, box_text, color, empty_page, hint, named_number,
 };
 use crate::textures::Textures;
 use sedet_core::model::ChannelMap;
+use sedet_core::render::explanation::limit_text;
 use sedet_core::render::palette::{text_color_on, viridis};
 use sedet_data::boxes::BoxXyxy;
 
@@ -381,11 +386,18 @@ fn around(whole: Rect, hole: Rect) -> Vec<Rect> {
     parts.into_iter().filter(Rect::is_positive).collect()
 }
 
-/// The feature map of a channel over the image.
+/// What the map over the image is of.
+enum MapSource<'a> {
+    /// A channel.
+    Channel(&'a BlockMaps, usize),
+    /// An explanation, and the index of one of its layers.
+    Layer(&'a Arc<ScoreExplanation>, usize),
+}
+
+/// The feature map of a channel over the image, or the class activation map of a layer.
 pub(super) struct SelectedMap<'a> {
-    maps: &'a BlockMaps,
-    channel: usize,
-    /// The values before or after scaling, whichever are shown.
+    source: MapSource<'a>,
+    /// The values, those of a channel before or after scaling, whichever are shown.
     pub values: &'a ChannelMap,
     /// The value range of the colors.
     pub range: [f32; 2],
@@ -397,26 +409,51 @@ pub(super) struct SelectedMap<'a> {
 
 impl SelectedMap<'_> {
     fn texture(&self, ui: &Ui, state: &ViewerState, textures: &mut Textures) -> Option<TextureId> {
-        let [before, after] = textures.channel(ui.ctx(), self.maps, self.channel)?;
-        Some(match state.gates.stage {
-            MapStage::Before => before.id(),
-            MapStage::After => after.id(),
+        match self.source {
+            MapSource::Channel(maps, channel) => {
+                let [before, after] = textures.channel(ui.ctx(), maps, channel)?;
+                Some(match state.gates.stage {
+                    MapStage::Before => before.id(),
+                    MapStage::After => after.id(),
+                })
+            }
+            MapSource::Layer(of, layer) => {
+                let texture = textures.layer_map(ui.ctx(), of, layer, self.values, self.range);
+                Some(texture.id())
+            }
+        }
+    }
+
+    /// Returns the texts at both ends of the scale of the colors.
+    fn limits(&self) -> [String; 2] {
+        self.range.map(|value| match self.source {
+            MapSource::Channel(..) => format!("{value:.2}"),
+            // Evidence in units of the score can be small.
+            MapSource::Layer(..) => limit_text(value),
         })
     }
 }
 
-/// Returns the feature map of the selected channel over the image of the first pane, once it has been
-/// computed.
+/// Returns the map over the image of the first pane, once it has been computed: the feature map of the selected
+/// channel, or without one that of the layer of the explanation.
 pub(super) fn selected_map(state: &ViewerState, pane: Pane) -> Option<SelectedMap<'_>> {
-    let channel = state.gates.channel.filter(|_| pane == Pane::First)?;
+    if pane != Pane::First || state.filter().hide_all {
+        return None;
+    }
+    match state.gates.channel {
+        Some(channel) => channel_map(state, channel),
+        None => layer_map(state),
+    }
+}
+
+fn channel_map(state: &ViewerState, channel: usize) -> Option<SelectedMap<'_>> {
     let (maps, inference) = (state.maps.as_ref()?, state.inference[0].as_ref()?);
-    if maps.image != state.current || maps.block != state.gates.block || state.filter().hide_all {
+    if maps.image != state.current || maps.block != state.gates.block {
         return None;
     }
     let (_, before, after) = maps.channels.iter().find(|(known, ..)| *known == channel)?;
     Some(SelectedMap {
-        maps,
-        channel,
+        source: MapSource::Channel(maps, channel),
         values: match state.gates.stage {
             MapStage::Before => before,
             MapStage::After => after,
@@ -427,8 +464,24 @@ pub(super) fn selected_map(state: &ViewerState, pane: Pane) -> Option<SelectedMa
     })
 }
 
-/// Adds the scale of the colors of a feature map at the top right.
-fn color_bar(outlines: &mut Outlines, painter: &Painter, around: Rect, [low, high]: [f32; 2]) {
+fn layer_map(state: &ViewerState) -> Option<SelectedMap<'_>> {
+    let of = state.current_explanation()?;
+    if state.explanation.hides_map {
+        return None;
+    }
+    let layer = of.layer(state.explanation.layer.as_deref())?;
+    let values = &of.explanation.cams.get(layer)?.map;
+    Some(SelectedMap {
+        source: MapSource::Layer(of, layer),
+        values,
+        range: ChannelMap::common_range([values]),
+        cells: cells_in_image(values, of.explanation.seen),
+        input_region: of.explanation.seen,
+    })
+}
+
+/// Adds the scale of the colors of a map at the top right, with the texts at its lower and upper end.
+fn color_bar(outlines: &mut Outlines, painter: &Painter, around: Rect, [low, high]: [String; 2]) {
     const STEPS: u8 = 32;
     let clip = around.intersect(painter.clip_rect());
     if clip.height() < MIN_BAR || clip.width() < MIN_BAR {
@@ -444,8 +497,7 @@ fn color_bar(outlines: &mut Outlines, painter: &Painter, around: Rect, [low, hig
         outlines.fill(part, color(viridis(1.0 - share(step))));
     }
     let ink = color(text_color_on([0; 3]));
-    for (value, y) in [(high, bar.top()), (low, bar.bottom())] {
-        let text = format!("{value:.2}");
+    for (text, y) in [(high, bar.top()), (low, bar.bottom())] {
         let font = FontId::proportional(LABEL_SIZE);
         let galley = painter.layout_no_wrap(text, font, ink);
         let size = galley.size() + vec2(LABEL_MARGIN, 2.0);
@@ -545,7 +597,7 @@ pub(super) fn outlines(
     }
     if let Some(map) = selected_map(state, pane) {
         let around = transform.rect(map.input_region);
-        color_bar(&mut outlines, painter, around, map.range);
+        color_bar(&mut outlines, painter, around, map.limits());
     }
     outlines
 }
