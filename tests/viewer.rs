@@ -12,8 +12,10 @@ use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use egui_kittest::{Harness, SnapshotOptions};
 use sedet::backbones::zoo;
 use sedet::classification::classifier::ClassifierConfig;
+use sedet::device::Execution;
 use sedet::eval::matching::ErrorType;
 use sedet::explanation::{GateEffect, Neutral, effects_csv, strongest};
+use sedet::kernels::bf16::ComputePrecision;
 use sedet::loading::transforms::Preprocess;
 use sedet::model::{ExplainedImage, Explanation, Model, ModelSpec, ReplacedGate, Subject};
 use sedet::shapes::{ShapesConfig, write_dataset};
@@ -114,11 +116,20 @@ fn viewer(settings: Settings, opening: Opening) -> Viewer {
 }
 
 fn viewer_of_size(size: [f32; 2], settings: Settings, opening: Opening) -> Viewer {
+    viewer_with(size, settings, opening, Device::flex().into())
+}
+
+fn viewer_with(
+    size: [f32; 2],
+    settings: Settings,
+    opening: Opening,
+    execution: Execution,
+) -> Viewer {
     let mut viewer = Harness::builder()
         .with_size(size)
         .with_max_steps(200)
         .build_eframe(|creation| {
-            ViewerApp::with_settings(&creation.egui_ctx, settings, opening, Device::flex().into())
+            ViewerApp::with_settings(&creation.egui_ctx, settings, opening, execution)
         });
     settle(&mut viewer);
     viewer
@@ -1210,6 +1221,10 @@ fn the_gates_for_and_against_a_selected_box_are_those_of_the_library() {
     let shown = viewer.state().state().current_explanation().unwrap();
     assert_eq!(shown.explanation.detection, found.detection);
     assert_eq!(shown.explanation.cams, found.cams);
+    let selected = viewer.state().state().predictions[0].get(0).unwrap()[1];
+    let detection = found.detection.unwrap();
+    assert_eq!(detection.box_in_image, selected.box_in_image);
+    assert_eq!(detection.score, selected.score);
     let level = found.pooled_from.as_deref().unwrap();
     viewer.get_by_label_contains(&format!(": {:.4}, pooled from {level}", found.score));
     let listed = expected.strongest(&Neutral::UnitMean);
@@ -1432,6 +1447,27 @@ fn a_network_without_se_units_is_explained_by_maps_alone() {
     viewer.get_by_label("C5");
     assert!(viewer.query_by_label("off means 0").is_none());
     assert_eq!(errors(&viewer), [""; 0]);
+}
+
+#[test]
+fn an_explanation_that_fails_says_why_in_its_place_and_as_a_notice() {
+    let scenes = Scenes::new();
+    let execution = Execution {
+        precision: ComputePrecision::Bf16,
+        ..Device::flex().into()
+    };
+    let (size, settings) = ([1280.0, 860.0], Settings::default());
+    let mut viewer = viewer_with(size, settings, scenes.opening(), execution);
+    press(&mut viewer, Key::Tab);
+    press(&mut viewer, Key::W);
+    let said = errors(&viewer).join("\n");
+    if ComputePrecision::Bf16.is_available() {
+        assert!(said.contains("the model was reduced to bf16"), "{said}");
+        assert!(viewer.query_all_by_label(&said).next().is_some());
+    } else {
+        assert!(viewer.state().state().current_explanation().is_some());
+    }
+    assert!(viewer.query_by_label("computing …").is_none());
 }
 
 #[test]
