@@ -82,7 +82,7 @@ impl ScoreExplanation {
     }
 
     /// Returns the name of a channel, such as `SE_3_1 11`.
-    pub(crate) fn channel_name(&self, (unit, channel): (usize, usize)) -> String {
+    pub fn channel_name(&self, (unit, channel): (usize, usize)) -> String {
         let unit = self.explanation.units.get(unit);
         let block = unit.map_or("?", |unit| unit.block.name.as_str());
         format!("{block} {channel}")
@@ -246,12 +246,12 @@ impl ViewerState {
 
     /// Returns the score of the current explanation with the channels that are switched off; `None` until it has
     /// been computed.
-    pub fn score_without(&self) -> Option<f32> {
+    pub fn score_without(&self) -> Option<&ScoreWithout> {
         let explanation = self.current_explanation()?;
         let without = self.explanation.without.as_ref()?;
         let is_current = without.of == explanation.of
             && without.replaced == self.explanation.replaced(explanation);
-        without.score.filter(|_| is_current)
+        is_current.then_some(without)
     }
 }
 

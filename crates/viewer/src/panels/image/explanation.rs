@@ -150,15 +150,11 @@ fn switched_off(ui: &mut Ui, state: &mut ViewerState, explanation: &ScoreExplana
     let off: Vec<String> = off.map(|&off| explanation.channel_name(off)).collect();
     hint(ui, format!("off: {}", off.join(", ")));
     let score = explanation.explanation.score;
-    let without = state.explanation.without.as_ref();
-    let is_known = without.is_some_and(|without| {
-        without.of == explanation.of && without.replaced == state.explanation.replaced(explanation)
-    });
-    match state.score_without() {
-        Some(without) => {
+    match state.score_without().map(|without| without.score) {
+        Some(Some(without)) => {
             ui.strong(change_text(score, without));
         }
-        None if is_known => hint(ui, "the score could not be computed; see the notices"),
+        Some(None) => hint(ui, "the score could not be computed; see the notices"),
         None => hint(ui, "computing …"),
     }
 }
