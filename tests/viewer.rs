@@ -1293,6 +1293,8 @@ fn switching_channels_off_shows_the_score_that_is_measured_without_them() {
     let measured = viewer.state().state().score_without().unwrap().score;
     assert_eq!(measured, Some(one));
     assert_ne!(one, expected.explanation.score);
+    let shown = viewer.state().state().gates.channel;
+    assert_eq!(shown, None, "a check box is not a click on its row");
     viewer.get_by_label(&expected.change(one));
 
     click(&mut viewer, &format!("{} off", expected.name(&channels[1])));
@@ -1375,8 +1377,13 @@ fn the_map_of_a_layer_or_channel_of_the_explanation_is_drawn_and_exported() {
     let shown = (gates.block, gates.channel);
     assert_eq!(shown, (channel.unit, Some(channel.channel)));
     assert!(changed(&exported(&mut viewer), &level) > 0.5);
-    row_of(&viewer);
+    // The whole row takes clicks, here at its effect.
+    let name = viewer.get_by_label_contains(&row).rect();
+    let effect = egui::pos2(name.left() + 150.0, name.center().y);
+    viewer.drag_at(effect);
+    viewer.drop_at(effect);
     settle(&mut viewer);
+    assert_eq!(viewer.state().state().gates.channel, None);
     assert_eq!(exported(&mut viewer), level);
 
     // The color bar ends at the largest value of the map.
