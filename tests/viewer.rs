@@ -1749,6 +1749,10 @@ fn the_screenshots_of_the_guides_are_renewed() {
         .click();
     settle(&mut viewer);
     save(&mut viewer, "view-image.jpg");
+    press(&mut viewer, Key::W);
+    settle(&mut viewer);
+    save(&mut viewer, "view-why.jpg");
+    press(&mut viewer, Key::W);
     click(&mut viewer, "Data");
     click(&mut viewer, "Evaluate");
     save(&mut viewer, "view-data.jpg");
