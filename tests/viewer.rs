@@ -1742,13 +1742,17 @@ fn the_screenshots_of_the_guides_are_renewed() {
     for _ in 0..5 {
         press(&mut viewer, Key::K);
     }
-    viewer
-        .query_all_by_label_contains("detection 1: ")
-        .next()
-        .unwrap()
-        .click();
+    let select = |viewer: &mut Viewer, number: usize| {
+        let name = format!("detection {number}: ");
+        let mut found = viewer.query_all_by_label_contains(&name);
+        found.next().unwrap().click();
+    };
+    select(&mut viewer, 1);
     settle(&mut viewer);
     save(&mut viewer, "view-image.jpg");
+    // A wrong one.
+    select(&mut viewer, 5);
+    settle(&mut viewer);
     press(&mut viewer, Key::W);
     settle(&mut viewer);
     save(&mut viewer, "view-why.jpg");
