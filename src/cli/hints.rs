@@ -760,7 +760,12 @@ fn labels_hint(remedy: Remedy) -> &'static str {
         Remedy::LeaveTestOut => {
             "name no `test` in the description of the dataset, or label its images"
         }
+        Remedy::NameSplits => {
+            "write the directory before the name of each image (train/a.jpg), or one file for each split (train.json, val.json)"
+        }
         Remedy::AddImages => "add images, or remove the empty directories",
+        Remedy::UnpackClasses => "unpack the archives there, or remove the directories",
+        Remedy::SaveAsJpeg => "save the images as JPEG or PNG, or remove the directories",
         Remedy::PutImages => {
             "put the images into these directories, or correct the paths in the description of the dataset"
         }
@@ -946,6 +951,11 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
             Some(found) => format!("use --split {found}, or add the annotations of the split"),
             None => "add the annotations of the split".into(),
         },
+        LayoutError::NoImages { annotations }
+            if annotations.extension().is_some_and(|extension| extension == "txt") =>
+        {
+            "add the names of the images to the list, or remove it".into()
+        }
         LayoutError::NoImages { .. } => {
             "export the annotations again, with the images that they belong to".into()
         }

@@ -49,8 +49,14 @@ pub enum Remedy {
     MoveClassesUp,
     /// One of several directories is a dataset of its own.
     GiveDirectory,
+    /// One file has the annotations of several splits, whose images are in a directory each.
+    NameSplits,
     /// A class needs images.
     AddImages,
+    /// The archives in the directories of classes have to be unpacked.
+    UnpackClasses,
+    /// The images are in a format that is not decoded.
+    SaveAsJpeg,
     /// The images of test have no labels, and so are of no use but for predictions.
     LeaveTestOut,
     /// The images are not where the dataset states.

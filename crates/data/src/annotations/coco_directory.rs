@@ -560,6 +560,48 @@ mod tests {
     }
 
     #[test]
+    fn images_in_several_splits_that_the_names_do_not_tell_apart_are_those_of_another_format() {
+        const IMAGES: [&str; 2] = ["images/train/a.png", "images/val/b.png"];
+        let dir = tree(&[&["annotations.json"], &IMAGES[..]].concat());
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let images = IMAGES.map(|image| dir.path().join(image));
+        let places = images
+            .each_ref()
+            .map(|path| path.parent().unwrap().display());
+        let json = dir.path().join("annotations.json");
+        let expected = format!(
+            "{}: its images are in {} and {}, and neither their names nor that of the file say which are in which",
+            json.display(),
+            places[0],
+            places[1]
+        );
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        assert_eq!(message, expected);
+        let file = DatasetFiles::find(&json).unwrap();
+        assert_eq!(file.read().unwrap_err().to_string(), expected);
+        write(
+            "data.yaml",
+            "train: images/train\nval: images/val\nnames: [x]\n",
+        );
+        write("labels/train/a.txt", "0 0.5 0.5 0.1 0.1\n");
+        write("labels/val/b.txt", "");
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        let unused = "data.yaml; not used: COCO annotations (annotations.json)";
+        assert_eq!(found.explanation(), unused);
+        assert_eq!(found.split_names(), [Split::Train, Split::Val]);
+        // Names with the directories tell them apart.
+        let named = JSON.replace("\"a.png", "\"train/a.png");
+        write("annotations.json", &named.replace("\"b.png", "\"val/b.png"));
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        let unused = "annotations.json; not used: YOLO annotations (data.yaml)";
+        assert_eq!(found.explanation(), unused);
+    }
+
+    #[test]
     fn a_missing_first_image_does_not_hide_the_directory() {
         let dir = tree(&["train.json", "images/b.png"]);
         assert_eq!(opens(dir.path(), Split::Train), "images/a.png");

@@ -526,6 +526,7 @@ fn entries(
     problems.sort_by_key(|problem| problem.image);
     Ok(SplitEntries {
         image_root: directory,
+        list: None,
         categories: classes.to_vec(),
         images,
         problems,

@@ -85,6 +85,11 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         false
     }
 
+    /// Returns whether all images in the directories of a split are of it, with or without annotations.
+    fn takes_all_images(&self) -> bool {
+        false
+    }
+
     /// Returns the extension of the files that contain annotations: `xml`.
     fn annotation_extension(&self) -> &'static str;
 
@@ -379,6 +384,8 @@ impl DatasetFiles {
 pub struct SplitEntries {
     /// The directory that file names are relative to.
     pub image_root: PathBuf,
+    /// The list that names the images, if there is one.
+    pub list: Option<PathBuf>,
     /// Class names. The category id of a class is its position plus one.
     pub categories: Vec<String>,
     /// The images. The id of an image is its position plus one.

@@ -3,18 +3,20 @@
 //!
 //! This module is above the formats. What a format has to provide is in [`format`](super::format).
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
+use crate::annotations::coco::read_coco_json;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::CsvFormat;
 use crate::annotations::format::{DatasetFiles, Format, FoundSplits};
 use crate::annotations::image_files::{
-    DirectoryListing, first_few, has_extension, holds_images, holds_images_directly,
+    DirectoryListing, first_few, has_extension, holds_images, holds_images_directly, images_within,
 };
 use crate::annotations::layout::{LayoutError, Split, join};
-use crate::annotations::split_lists::{is_list_of_images, is_place_of_lists};
+use crate::annotations::split_lists::{divides_images, is_list_of_images, is_place_of_lists};
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::{YoloFormat, is_class_list};
@@ -85,13 +87,48 @@ fn find_with_train(
     Ok(better.or(first))
 }
 
-/// As [`find_with_train`]; a file that no format recognizes belongs to the first that reports on
+/// As [`find_with_train`], but where the images of the only COCO file are in the directories of several splits, which the
+/// file does not tell apart, another format with annotations of train.
+///
+/// # Errors
+/// As [`find_with_train`]; there is no other format.
+fn find_with_images(
+    formats: &[Format],
+    root: &Path,
+) -> Result<Option<(usize, FoundSplits)>, DataError> {
+    let first = find_with_train(formats, root)?;
+    let Some((at, found)) = &first else {
+        return Ok(None);
+    };
+    let [only] = found.splits.as_slice() else {
+        return Ok(first);
+    };
+    // What is wrong with the file is reported when it is read.
+    let scattered = only
+        .coco_json()
+        .filter(|_| root.is_dir() && only.possible_splits().len() > 1)
+        .and_then(|path| read_coco_json(path).ok())
+        .and_then(|json| only.scattered_images(&json.names()));
+    let Some(error) = scattered else {
+        return Ok(first);
+    };
+    let train = Split::Train;
+    let others = (0..formats.len()).filter(|other| other != at);
+    let mut complete = others.filter_map(|other| {
+        let found = formats[other].find(root).ok()??;
+        let has_train = found.splits.iter().any(|split| split.split == train);
+        (has_train && formats[other].has_annotations(&found)).then_some((other, found))
+    });
+    complete.next().map(Some).ok_or(error)
+}
+
+/// As [`find_with_images`]; a file that no format recognizes belongs to the first that reports on
 /// [damaged files](super::format::AnnotationFormat::damaged_file) like it.
 fn find_or_damaged(
     formats: &[Format],
     root: &Path,
 ) -> Result<Option<(usize, FoundSplits)>, DataError> {
-    if let Some(found) = find_with_train(formats, root)? {
+    if let Some(found) = find_with_images(formats, root)? {
         return Ok(Some(found));
     }
     let mut damaged = formats.iter().enumerate();
@@ -265,16 +302,32 @@ fn unused_lists(files: &DatasetFiles) -> Vec<String> {
         let names = DirectoryListing::of(&place).files.into_iter();
         names.map(move |name| place.join(name))
     });
+    // Only a table of names needs the images.
+    let names: OnceCell<HashSet<String>> = OnceCell::new();
+    let is_image = |name: &str| {
+        let names = names.get_or_init(|| {
+            let places: BTreeSet<&PathBuf> = files.image_directories().collect();
+            let images = places.into_iter().filter(|place| place.is_dir());
+            let images = images.flat_map(|place| images_within(place).unwrap_or_default());
+            images.map(|image| image.name.to_lowercase()).collect()
+        });
+        names.contains(name)
+    };
     let is_unread = |path: &PathBuf| {
         let has_text = files.format.has_lists() && has_extension(path, "txt");
         let is_annotations = || {
             let mut formats = FORMATS.iter();
-            formats.any(|format| !matches!(format.find(path), Ok(None)))
-                || unread_file(path).is_some()
+            formats.any(|format| match format.find(path) {
+                Ok(found) => found.is_some(),
+                // A YAML file of lists has no names of classes.
+                Err(_) => !is_dataset_file(path) || has_extension(path, "csv"),
+            }) || unread_file(path).is_some()
         };
         let mut used = files.splits.iter();
+        // The directories of several splits divide their images themselves.
+        let is_table = || files.splits.len() == 1 && divides_images(path, &is_image);
         !has_text
-            && is_list_of_images(path)
+            && (is_list_of_images(path) || is_table())
             && !used.any(|split| split.annotations == *path)
             && !is_annotations()
     };
@@ -842,6 +895,15 @@ mod tests {
                     ("notes_on_train.txt", "none yet\n"),
                 ],
                 "train.json; not used: splits.csv, splits/val.txt",
+            ),
+            (
+                &[
+                    ("Annotations/1.xml", VOC),
+                    ("split.yaml", "train: [1]\nval: []\n"),
+                    ("metadata.csv", "file,split\n1.png,train\n"),
+                    ("model.yaml", "train: 3\n"),
+                ],
+                "XML files in Annotations; not used: metadata.csv, split.yaml",
             ),
         ] {
             let dir = tempfile::tempdir().unwrap();

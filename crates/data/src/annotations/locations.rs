@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::DataError;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
 use crate::annotations::format::{Format, FoundSplits, SplitFiles};
 use crate::annotations::image_files::{DirectoryListing, images_within};
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::same_content::are_all_the_same;
+use crate::{DataError, Remedy};
 
 impl FoundSplits {
     /// Returns the splits of a format with one annotation file for each split, or none without files.
@@ -112,11 +112,15 @@ impl SplitFiles {
     /// Finds the images of an annotation file by their names; None if no directory contains any of them.
     ///
     /// # Errors
-    /// Directories of several splits have different images of these names, and nothing says which are meant.
+    /// Directories of several splits have different images of these names, and nothing says which are meant; or each has
+    /// a part of the images only.
     pub(crate) fn find_images<S: AsRef<str>>(
         &self,
         names: &[S],
     ) -> Result<Option<FoundImages>, DataError> {
+        if let Some(error) = self.scattered_images(names) {
+            return Err(error);
+        }
         // A file that names no split may be that of another than train.
         let around = match stated_split(&self.annotations) {
             Some(_) => Vec::new(),
@@ -149,6 +153,67 @@ impl SplitFiles {
             other_images,
             matched,
         }))
+    }
+
+    /// Returns the directories of splits that may have the images; none if the name of the annotation file decides between
+    /// them.
+    pub(crate) fn possible_splits(&self) -> Vec<PathBuf> {
+        if stated_split(&self.annotations).is_some() || self.image_directories.len() < 2 {
+            return Vec::new();
+        }
+        let around = self.split_directories_around();
+        let mut found: Vec<PathBuf> = self
+            .image_directories
+            .iter()
+            .chain(&around)
+            .cloned()
+            .collect();
+        found.retain(|path| Split::in_name(&last_part_of(path)).is_some());
+        found
+    }
+
+    /// Returns the error about images that are in the directories of several splits, where no directory has all of them:
+    /// one file denotes the images of one directory.
+    pub(crate) fn scattered_images<S: AsRef<str>>(&self, names: &[S]) -> Option<DataError> {
+        let of_splits = self.possible_splits();
+        if of_splits.len() < 2 {
+            return None;
+        }
+        let capitals = AnyCapitals::default();
+        let has = |directory: &Path, name: &str| {
+            capitals.file(directory, &directory.join(name)) != FileMatch::Missing
+        };
+        for reading in NameReading::ALL {
+            let names = names.iter().map(|name| reading.apply(name.as_ref()));
+            let names: Vec<Cow<'_, str>> = names.collect();
+            let others = self.image_directories.iter();
+            let mut others = others.filter(|path| !of_splits.contains(path));
+            // A less literal reading would not be used.
+            if others.any(|directory| names.iter().any(|name| has(directory, name))) {
+                return None;
+            }
+            // The names that no directory has so far.
+            let mut left: Vec<&str> = names.iter().map(|name| &**name).collect();
+            let mut used = Vec::new();
+            for directory in &of_splits {
+                if names.iter().all(|name| has(directory, name)) {
+                    return None;
+                }
+                let before = left.len();
+                left.retain(|name| !has(directory, name));
+                used.extend((left.len() < before).then(|| directory.display().to_string()));
+            }
+            if left.is_empty() && used.len() > 1 {
+                let problem = format!(
+                    "its images are in {}, and neither their names nor that of the file say which are in which",
+                    used.join(" and ")
+                );
+                return Some(
+                    DataError::labels(&self.annotations, problem).with(Remedy::NameSplits),
+                );
+            }
+        }
+        None
     }
 
     /// Returns the directory of the images, which is the first one or another that has other images under the same names,
@@ -410,8 +475,8 @@ fn stem_of(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
-/// Returns a name without eight hexadecimal digits and a hyphen at its beginning.
-fn without_hash(name: &str) -> Option<&str> {
+/// Returns a name without the eight hexadecimal digits and the hyphen that Label Studio puts before it.
+pub(crate) fn without_hash(name: &str) -> Option<&str> {
     let (hash, rest) = name.split_once('-')?;
     (hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(rest)
 }

@@ -1,6 +1,6 @@
 //! Strict reading of splits in any format.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -113,6 +113,31 @@ impl DatasetFiles {
             Reader::CocoJson => Ok(None),
             Reader::Entries(collect) => collect(self, splits).map(Some),
         }
+    }
+}
+
+impl DatasetFiles {
+    /// Returns the paths of the images that the annotation files list; None if one cannot be read, or the images are not
+    /// found, which is reported when the dataset is read.
+    pub(crate) fn listed_images(&self) -> Option<BTreeSet<PathBuf>> {
+        if let Some(splits) = self.entries(&self.split_names()).ok()? {
+            let paths = splits.into_iter().flat_map(|split| {
+                let SplitEntries {
+                    image_root, images, ..
+                } = split;
+                let images = images.into_iter();
+                images.map(move |image| image_root.join(image.file_name))
+            });
+            return Some(paths.collect());
+        }
+        let mut paths = BTreeSet::new();
+        for split in &self.splits {
+            let names = read_coco_json(&split.annotations).ok()?.names();
+            let found = split.find_images(&names).ok()??;
+            let names = found.matched.names.iter();
+            paths.extend(names.map(|name| found.directory.join(name)));
+        }
+        Some(paths)
     }
 }
 
@@ -255,6 +280,10 @@ impl SplitEntries {
         files: &SplitFiles,
         on_bad_image: OnBadImage,
     ) -> Result<ReadSplit, DataError> {
+        if self.images.is_empty() {
+            let annotations = self.list.unwrap_or_else(|| files.annotations.clone());
+            return Err(LayoutError::NoImages { annotations }.into());
+        }
         let mut bad_images = BadImages::of(self.images.len());
         let mut skipped: HashSet<usize> = HashSet::new();
         let missing = self

@@ -922,6 +922,7 @@ fn entries(
         .collect();
     let mut collected = SplitEntries {
         image_root: images.root.clone(),
+        list: split.list.as_ref().map(|list| list.path.clone()),
         categories: categories.to_vec(),
         notes: notes_on(&split.names, &found),
         ..SplitEntries::default()
@@ -989,6 +990,7 @@ mod tests {
     use super::*;
     use crate::annotations::format::DatasetFiles;
     use crate::boxes::ImageSize;
+    use crate::curation::check::{CheckOptions, Diagnostics, check_dataset};
     use std::fs;
 
     const OBJECTS: &str = "<object><name>cat</name><difficult>1</difficult>
@@ -1045,6 +1047,26 @@ mod tests {
         let start = format!("{}: line 1: `b` has no annotation; ", list.display());
         assert!(message.starts_with(&start), "{message}");
         assert!(message.ends_with("b.xml is missing"), "{message}");
+    }
+
+    #[test]
+    fn an_empty_list_of_a_split_is_named() {
+        let directory = directory();
+        let list = directory.path().join("ImageSets/Main/val.txt");
+        fs::write(&list, "\n").unwrap();
+        let files = DatasetFiles::find(directory.path()).unwrap();
+        let message = files.read().unwrap_err().to_string();
+        assert_eq!(message, format!("{}: lists no images", list.display()));
+        // The other split can be read on its own, and the check names the list, too.
+        let train = files.split(Split::Train).unwrap();
+        assert_eq!(train.read().unwrap().store.image_count(), 2);
+        let mut diagnostics = Diagnostics::default();
+        let options = CheckOptions { images: false };
+        let splits = files.split_names();
+        check_dataset(&files, &splits, options, &mut diagnostics, &|_, _| {}).unwrap();
+        let mut found = diagnostics.groups().flat_map(|(_, group)| &group.kept);
+        let list = list.display().to_string();
+        assert!(found.any(|found| found.file.as_deref() == Some(&*list)));
     }
 
     #[test]

@@ -20,12 +20,13 @@
 //!
 //! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
 //! class belong to it, hidden entries do not count. Masks are no images of a class: those in directories of masks, and
-//! `NAME_mask.png` beside `NAME.png`. Directories with names of splits, `images`, `labels`,
+//! `NAME_mask.png` beside `NAME.png` if its pixels are those of a mask. Directories with names of splits, `images`, `labels`,
 //! `masks` or `annotations` are never classes, and neither are those whose names have such words if the
 //! directories beside them show it: `training_set` and `test_set` are splits. Directories with files but
 //! without any image, such as those of lists and documents, are no classes beside directories with images. Where every directory is a synset of ImageNet
 //! (Imagenette, ImageNet-100), the classes have ImageNet's names.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -39,14 +40,16 @@ use crate::annotations::image_files::{
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
 use crate::annotations::layout::{
-    NamedSplit, Split, are_parts, is_reserved_name, join, only_part_of, splits_of_names,
+    LayoutError, NamedSplit, Split, are_parts, is_reserved_name, join, only_part_of,
+    splits_of_names,
 };
 use crate::annotations::reading::BadImages;
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
-use crate::annotations::split_lists::{is_list, lists_within};
+use crate::annotations::split_lists::{divides_images, is_list, lists_within, names_any};
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
+use crate::datasets::masks::masks_beside_images;
 use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, has_unsupported_image_extension, unsupported_images};
 use crate::text_file::read_text;
@@ -186,7 +189,12 @@ impl ImageFolder {
             })
             .collect();
         unused.extend(&strays);
-        let lists = self.lists();
+        let names = OnceCell::new();
+        let is_image = |name: &str| names.get_or_init(|| self.image_names()).contains(name);
+        let annotations = self.annotations_of_boxes(&is_image);
+        unused.extend(annotations.values());
+        let mut lists = self.lists(&is_image);
+        lists.retain(|list| !annotations.contains_key(list));
         unused.extend(&lists);
         let names = first_few(unused.iter().map(|name| name.as_str()));
         let root = self.root.display();
@@ -195,14 +203,18 @@ impl ImageFolder {
 
     /// Returns the lists of splits or labels beside the directories of the splits, or of the classes, by which the images
     /// would have to be divided: relative to the directory.
-    fn lists(&self) -> Vec<String> {
+    ///
+    /// `is_image` gets the last part of a name in lower case.
+    fn lists(&self, is_image: &dyn Fn(&str) -> bool) -> Vec<String> {
+        // The directories of splits divide their images themselves.
+        let divides = |path: &Path| self.splits.is_none() && divides_images(path, is_image);
         let mut parents = vec![self.root.as_path()];
         parents.extend(self.splits.iter().flatten().flatten().map(PathBuf::as_path));
         let mut found = BTreeSet::new();
         for parent in parents {
             let listing = DirectoryListing::of(parent);
             let files = listing.files.iter().map(|name| parent.join(name));
-            found.extend(files.filter(|path| is_list(path)));
+            found.extend(files.filter(|path| is_list(path) || divides(path)));
             let inner = listing.directories.iter().map(|name| parent.join(name));
             let without_images = inner.filter(|path| !holds_images(path));
             found.extend(without_images.flat_map(|path| lists_within(&path)));
@@ -211,6 +223,45 @@ impl ImageFolder {
             .iter()
             .map(|path| path.strip_prefix(&self.root).unwrap_or(path));
         below.map(|path| path.display().to_string()).collect()
+    }
+
+    /// Describes the files with boxes of the images, in formats that are known and not read, beside the directories of the
+    /// splits, or of the classes: a detector may be meant. The keys are their paths, relative to the directory.
+    fn annotations_of_boxes(&self, is_image: &dyn Fn(&str) -> bool) -> BTreeMap<String, String> {
+        let mut places = vec![self.root.as_path()];
+        places.extend(self.splits.iter().flatten().flatten().map(PathBuf::as_path));
+        let mut found = BTreeMap::new();
+        for place in places {
+            for name in DirectoryListing::of(place).files {
+                let path = place.join(name);
+                let Some(LayoutError::UnreadFormat { file, name, .. }) = unread_file(&path) else {
+                    continue;
+                };
+                if names_any(&file, is_image) {
+                    let below = file.strip_prefix(&self.root).unwrap_or(&file).display();
+                    found.insert(below.to_string(), format!("{name} annotations ({below})"));
+                }
+            }
+        }
+        found
+    }
+
+    /// Returns the file names of all images, in lower case.
+    fn image_names(&self) -> HashSet<String> {
+        let images = self.parents().into_iter().flat_map(|parent| {
+            let classes = class_directories(parent)
+                .unwrap_or_default()
+                .into_par_iter();
+            let images = classes.flat_map_iter(|class| {
+                images_within(&parent.join(class))
+                    .unwrap_or_default()
+                    .into_iter()
+            });
+            images
+                .map(|image| image.name.to_lowercase())
+                .collect::<Vec<_>>()
+        });
+        images.collect()
     }
 
     /// Returns the directories with directories of classes.
@@ -554,60 +605,6 @@ fn images_around_directories(
     (!joined.is_empty()).then(|| format!("{}: images of {shown}{more}", directory.display()))
 }
 
-/// Removes the masks beside the images of classes, `NAME_mask.png` beside `NAME.png`, and describes them.
-fn masks_beside_images(
-    directory: &Path,
-    classes: &[String],
-    of_class: &mut [Vec<Found>],
-) -> Option<String> {
-    let masks: Vec<(usize, Option<String>)> = classes
-        .par_iter()
-        .zip(of_class)
-        .map(|(class, images)| {
-            // A class may have images that are called so, and are beside no image that they could be masks of.
-            let may_be_masks = images
-                .iter()
-                .any(|image| masked_stem(&image.name).is_some());
-            if !may_be_masks {
-                return (0, None);
-            }
-            let named: HashSet<(String, String)> = images
-                .iter()
-                .map(|image| (image.within.clone(), stem(&image.name).to_lowercase()))
-                .collect();
-            let is_mask = |image: &Found| {
-                let of = masked_stem(&image.name);
-                of.is_some_and(|of| named.contains(&(image.within.clone(), of)))
-            };
-            let first = images.iter().find(|image| is_mask(image));
-            let first = first.map(|image| format!("{class}/{}", image.path()));
-            let all = images.len();
-            images.retain(|image| !is_mask(image));
-            (all - images.len(), first)
-        })
-        .collect();
-    let left_out = masks.iter().map(|(masks, _)| masks).sum();
-    let example = masks.into_iter().find_map(|(_, first)| first)?;
-    let left_out = text::count(left_out, "mask");
-    Some(format!(
-        "{}: not used: {left_out} named after images beside them, such as {example}",
-        directory.display()
-    ))
-}
-
-/// Returns the name, without extension and in lower case, of the image that a mask is named after: `a` for `a_mask_1.png`.
-fn masked_stem(name: &str) -> Option<String> {
-    const WORDS: [&str; 3] = ["masks", "mask", "segmentation"];
-    let is_between = |character: char| "_-. ".contains(character);
-    let lower = stem(name).to_lowercase();
-    let unnumbered = lower.trim_end_matches(|character: char| character.is_ascii_digit());
-    let unnumbered = unnumbered.trim_end_matches(is_between);
-    let mut words = WORDS.iter();
-    let before = words.find_map(|word| unnumbered.strip_suffix(word))?;
-    let of = before.trim_end_matches(is_between);
-    (of.len() < before.len() && !of.is_empty()).then(|| of.to_owned())
-}
-
 /// Returns whether a directory has annotations of boxes, in a known layout or, to be safe, anything that may be
 /// some.
 pub(crate) fn holds_annotations(root: &Path) -> bool {
@@ -637,31 +634,9 @@ fn class_directories(directory: &Path) -> Result<Vec<String>, DataError> {
 /// Returns whether there are files below a directory without images, and none that may be the images of a class: archives,
 /// and images in formats that are not decoded.
 fn holds_other_files(directory: &Path) -> bool {
-    const ARCHIVES: [&str; 8] = ["zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar"];
-    let may_be_images = |path: &Path| {
-        has_unsupported_image_extension(path)
-            || ARCHIVES
-                .iter()
-                .any(|extension| has_extension(path, extension))
-    };
-    let mut has_files = false;
-    let mut open = vec![(directory.to_owned(), 0)];
-    while let Some((path, depth)) = open.pop() {
-        let listing = DirectoryListing::of(&path);
-        if listing
-            .files
-            .iter()
-            .any(|name| may_be_images(Path::new(name)))
-        {
-            return false;
-        }
-        has_files |= !listing.files.is_empty();
-        if depth < MAX_DEPTH {
-            let inner = listing.directories.iter();
-            open.extend(inner.map(|name| (path.join(name), depth + 1)));
-        }
-    }
-    has_files
+    let files = files_below(directory);
+    let may_be_images = |path: &PathBuf| has_unsupported_image_extension(path) || is_archive(path);
+    !files.is_empty() && !files.iter().any(may_be_images)
 }
 
 /// Returns a note about directories without images, which are no classes, unless they have documents or lists, which are
@@ -980,9 +955,52 @@ impl ClassImages {
     }
 }
 
+/// Returns the error about classes without images, with what is in their directories instead: archives, or images in
+/// formats that are not decoded.
 fn no_images_of(directory: &Path, empty: &[&str]) -> DataError {
-    let problem = format!("no images in {}", first_few(empty.iter().copied()));
-    DataError::labels(directory, problem).with(Remedy::AddImages)
+    let mut problem = format!("no images in {}", first_few(empty.iter().copied()));
+    let inside = empty
+        .iter()
+        .map(|class| files_below(&directory.join(class)));
+    let inside: Vec<PathBuf> = inside.flatten().collect();
+    let archives = inside.iter().filter(|path| is_archive(path));
+    let archives: Vec<String> = archives
+        .map(|path| path.strip_prefix(directory).unwrap_or(path))
+        .map(|path| path.display().to_string())
+        .collect();
+    let undecoded = unsupported_images(inside.iter().map(PathBuf::as_path));
+    let remedy = if !archives.is_empty() {
+        let archives = first_few(archives.iter().map(String::as_str));
+        problem += &format!(", but {archives}");
+        Remedy::UnpackClasses
+    } else if let Some(images) = undecoded {
+        problem += &format!(" that can be decoded, but {images}");
+        Remedy::SaveAsJpeg
+    } else {
+        Remedy::AddImages
+    };
+    DataError::labels(directory, problem).with(remedy)
+}
+
+fn is_archive(path: &Path) -> bool {
+    const ARCHIVES: [&str; 8] = ["zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar"];
+    let mut archives = ARCHIVES.iter();
+    archives.any(|extension| has_extension(path, extension))
+}
+
+/// Returns the files in and below a directory.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![(directory.to_owned(), 0)];
+    while let Some((path, depth)) = open.pop() {
+        let listing = DirectoryListing::of(&path);
+        found.extend(listing.files.iter().map(|name| path.join(name)));
+        if depth < MAX_DEPTH {
+            let inner = listing.directories.iter();
+            open.extend(inner.map(|name| (path.join(name), depth + 1)));
+        }
+    }
+    found
 }
 
 /// Returns ImageNet's names if every class is one of its synsets.
@@ -1281,6 +1299,114 @@ mod tests {
     }
 
     #[test]
+    fn tables_that_divide_the_images_of_classes_are_named_whatever_they_are_called() {
+        const IMAGES: [&str; 4] = ["rose/1.jpg", "rose/2.jpg", "tulip/3.jpg", "tulip/4.jpg"];
+        for (file, text, is_named) in [
+            ("metadata.csv", "filename,split\n1.jpg,train\n", true),
+            (
+                "birds.csv",
+                "id,filepaths,labels,data set\n0,train/x/1.jpg,rose,train\n",
+                true,
+            ),
+            (
+                "split.yaml",
+                "train:\n- rose/1.jpg\nval:\n- rose/2.jpg\n",
+                true,
+            ),
+            ("train.lst", "0\t0.0\trose/1.jpg\n", true),
+            ("images.txt", "1 rose/1.jpg\n", true),
+            ("metadata.csv", "filename,width\n1.jpg,640\n", false),
+            ("other.csv", "filename,split\n9.jpg,train\n", false),
+            ("config.yaml", "train: 10\n", false),
+        ] {
+            let dir = tree(&IMAGES);
+            std::fs::write(dir.path().join(file), text).unwrap();
+            let train = open_train(dir.path()).unwrap();
+            let note = format!("{}: not used: {file}", dir.path().display());
+            assert_eq!(
+                train.notes(),
+                Vec::from_iter(is_named.then_some(note)),
+                "{file}"
+            );
+        }
+    }
+
+    #[test]
+    fn boxes_of_the_images_of_classes_in_formats_that_are_not_read_are_named() {
+        const VIA: &str = r#"{"rose/1.jpg48": {"filename": "rose/1.jpg", "regions":
+            [{"shape_attributes": {"name": "rect"}}]}}"#;
+        const CVAT: &str = r#"<annotations><image name="rose/1.jpg"></image></annotations>"#;
+        const STUDIO: &str = r#"[{"data": {"image": "/data/upload/1/0a1b2c3d-1.jpg"},
+            "annotations": [{"result": []}]}]"#;
+        const CREATE: &str = r#"[{"image": "1.jpg", "annotations": [{"label": "x",
+            "coordinates": {}}]}]"#;
+        for (file, text, format) in [
+            ("via.json", VIA, "VIA project"),
+            (
+                "via.csv",
+                "#filename,file_size,region_shape_attributes\n1.jpg,48,{}\n",
+                "VIA CSV",
+            ),
+            ("annotations.xml", CVAT, "CVAT XML"),
+            ("project.json", STUDIO, "Label Studio JSON"),
+            ("_annotations.createml.json", CREATE, "CreateML"),
+        ] {
+            for (images, is_named) in [
+                (
+                    ["rose/1.jpg", "rose/2.jpg", "tulip/3.jpg", "tulip/4.jpg"],
+                    true,
+                ),
+                // Those of other images are no boxes of these.
+                (
+                    ["rose/5.jpg", "rose/2.jpg", "tulip/3.jpg", "tulip/4.jpg"],
+                    false,
+                ),
+            ] {
+                let dir = tree(&images);
+                std::fs::write(dir.path().join(file), text).unwrap();
+                let train = open_train(dir.path()).unwrap();
+                let path = dir.path().display();
+                let note = format!("{path}: not used: {format} annotations ({file})");
+                assert_eq!(
+                    train.notes(),
+                    Vec::from_iter(is_named.then_some(note)),
+                    "{file}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn classes_with_a_list_of_their_names_and_of_their_images_are_no_yolo() {
+        const IMAGES: [&str; 4] = ["rose/1.jpg", "rose/2.jpg", "tulip/3.jpg", "tulip/4.jpg"];
+        let numbered = [
+            "1 rose/1.jpg",
+            "2 rose/2.jpg",
+            "3 tulip/3.jpg",
+            "4 tulip/4.jpg",
+        ];
+        for (classes, list, lines) in [
+            ("rose\ntulip\n", "images.txt", IMAGES),
+            ("1 rose\n2 tulip\n", "images.txt", numbered),
+            ("rose\ntulip\n", "train.txt", IMAGES),
+        ] {
+            let dir = tree(&IMAGES);
+            let write = |name: &str, text: &str| {
+                std::fs::write(dir.path().join(name), text).unwrap();
+            };
+            write("classes.txt", classes);
+            write(list, &lines.join("\n"));
+            let train = open_train(dir.path()).unwrap();
+            let note = format!("{}: not used: {list}", dir.path().display());
+            assert_eq!(train.notes(), [note]);
+            assert!(!holds_annotations(dir.path()));
+            // With one label file, it is YOLO.
+            write("tulip/4.txt", "0 0.5 0.5 0.1 0.1\n");
+            assert!(holds_annotations(dir.path()));
+        }
+    }
+
+    #[test]
     fn annotations_within_a_directory_of_images_are_found() {
         let dir = tree(&["MOT17-02/img1/1.jpg", "MOT17-04/img1/1.jpg"]);
         assert_eq!(annotations_of_images(dir.path()), None);
@@ -1390,11 +1516,19 @@ mod tests {
             let with_images = others.iter().any(|name| name.ends_with("jpg"));
             assert_eq!(train.class_names().len(), if with_images { 4 } else { 2 });
         }
-        // A class whose images are packed, not read, or not there at all.
-        for other in ["lily/images.zip", "lily/1.heic", "lily/x/.hidden.jpg"] {
+        // A class whose images are packed, not decoded, or not there at all.
+        for (other, expected) in [
+            ("lily/images.zip", "no images in lily, but lily/images.zip"),
+            (
+                "lily/1.heic",
+                "no images in lily that can be decoded, but 1 image in a format that is not supported (.heic: 1)",
+            ),
+            ("lily/x/.hidden.jpg", "no images in lily"),
+        ] {
             let dir = tree(&[&CLASSES[..], &[other]].concat());
             let message = open_train(dir.path()).unwrap_err();
-            assert!(message.ends_with(": no images in lily"), "{message}");
+            let expected = format!("{}: {expected}", dir.path().display());
+            assert_eq!(message.replace('\\', "/"), expected.replace('\\', "/"));
         }
     }
 

@@ -8,7 +8,7 @@ use super::class_names::{ClassList, LABEL_STUDIO_NOTES, NAME_LISTS, without_numb
 use super::images::{FoundPath, ends_below};
 use super::label_files::LabelPlace;
 use super::labeled::first_label_of;
-use super::places::{UsualSplits, are_classes};
+use super::places::{UsualSplits, are_classes, are_lists_of_classes};
 use super::yaml::DataYaml;
 use crate::annotations::file_names::AnyCapitals;
 use crate::annotations::format::{DatasetFiles, Format};
@@ -132,7 +132,8 @@ impl YoloDirectory {
         if let Some(list) = directories.into_iter().find_map(|path| name_list(&path)) {
             let ClassList { names, is_numbered } = ClassList::read(&list)?;
             if first_label(root, labels.as_deref(), &splits).is_none()
-                && are_classes(&names, root, &splits)
+                && (are_classes(&names, root, &splits)
+                    || are_lists_of_classes(&names, root, &splits))
             {
                 return Ok(None);
             }

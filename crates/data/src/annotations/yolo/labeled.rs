@@ -41,6 +41,11 @@ pub(super) fn first_label_of(root: &Path, directory: &Path) -> Option<PathBuf> {
     images.find_map(|image| labels_of(root, image).find(|label| is_label(label)))
 }
 
+/// Returns whether an image has a label file, wherever it may be.
+pub(super) fn has_label(root: &Path, image: &Path) -> bool {
+    labels_of(root, image).next().is_some()
+}
+
 /// Describes the labeled images in the directories of listed ones that no list names.
 pub(super) fn unlisted_images(files: &DatasetFiles) -> Option<String> {
     if files.image_directories().all(|place| place.is_dir()) {

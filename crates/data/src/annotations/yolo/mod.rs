@@ -126,6 +126,10 @@ impl AnnotationFormat for YoloFormat {
         true
     }
 
+    fn takes_all_images(&self) -> bool {
+        true
+    }
+
     fn annotation_extension(&self) -> &'static str {
         "txt"
     }
@@ -324,6 +328,7 @@ fn collect_split(
     }
     Ok(SplitEntries {
         image_root: collected.image_root,
+        list: None,
         categories: directory.names.clone(),
         images: collected.images,
         problems: collected.problems,

@@ -1,11 +1,11 @@
 //! The images of each split where no file describes them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::directory::name_list;
 use super::label_files::IMAGES;
-use super::labeled::has_labeled_image;
+use super::labeled::{has_label, has_labeled_image};
 use crate::annotations::image_files::{
     DirectoryListing, MAX_DEPTH, files_with_extension, first_few, holds_images,
     holds_images_directly,
@@ -363,12 +363,54 @@ pub(super) fn are_classes(names: &[String], root: &Path, splits: &[(Split, Vec<P
         .chain(places.filter(|place| place.is_dir()));
     around.any(|directory| {
         let inner = DirectoryListing::of(&directory).directories;
-        let is_name = |class: &str, name: &String| {
-            // A number before the class, which is no index, is a part of the name here.
-            let after_number = class.split_once(' ').map_or(class, |(_, rest)| rest);
-            name.eq_ignore_ascii_case(class) || name.eq_ignore_ascii_case(after_number)
-        };
-        let is_class = |name: &String| names.iter().any(|class| is_name(class, name));
-        !inner.is_empty() && inner.iter().all(is_class)
+        !inner.is_empty() && inner.iter().all(|name| is_class(names, name))
     })
+}
+
+/// Returns whether a directory has the name of a class.
+fn is_class(names: &[String], directory: &str) -> bool {
+    // A number before the class, which is no index, is a part of the name here.
+    names.iter().any(|class| {
+        directory.eq_ignore_ascii_case(class) || directory.eq_ignore_ascii_case(after_number(class))
+    })
+}
+
+/// Returns the rest of a line of CUB-200's lists behind the number of the class or image: `rose/1.jpg` of `7 rose/1.jpg`.
+fn after_number(line: &str) -> &str {
+    let is_of_number = |byte: u8| byte.is_ascii_digit() || b".:".contains(&byte);
+    match line.split_once(' ') {
+        Some((number, rest)) if number.bytes().all(is_of_number) => rest.trim(),
+        _ => line,
+    }
+}
+
+/// Returns whether the images are those of lists only, none of them has a label file, and they are in several directories
+/// that are named after the classes: a dataset for classification with lists of its images.
+pub(super) fn are_lists_of_classes(
+    names: &[String],
+    root: &Path,
+    splits: &[(Split, Vec<PathBuf>)],
+) -> bool {
+    /// The first images of each list are inspected.
+    const TRIED: usize = 1000;
+    let mut directories = BTreeSet::new();
+    for place in splits.iter().flat_map(|(_, places)| places) {
+        if !place.is_file() {
+            return false;
+        }
+        let text = read_text(place).unwrap_or_default();
+        let lines = text.lines().map(str::trim);
+        let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        // Lists are often sorted by class.
+        for line in lines.iter().step_by(lines.len() / TRIED + 1) {
+            let image = Path::new(after_number(line));
+            let around = image.parent().and_then(Path::file_name);
+            let around = around.unwrap_or_default().to_string_lossy().into_owned();
+            if !is_class(names, &around) || has_label(root, &root.join(image)) {
+                return false;
+            }
+            directories.insert(around);
+        }
+    }
+    directories.len() > 1
 }

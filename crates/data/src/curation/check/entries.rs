@@ -17,7 +17,11 @@ pub(super) fn read(
 ) -> CheckedSplit {
     let mut split = CheckedSplit {
         name: name.to_owned(),
-        annotations: files.annotations.clone(),
+        // The description of the dataset is right, and an empty list is not.
+        annotations: match collected.list {
+            Some(list) if collected.images.is_empty() => list,
+            _ => files.annotations.clone(),
+        },
         is_whole: false,
         obstacle: None,
         is_misread: false,

@@ -242,7 +242,9 @@ impl DatasetName {
         let paths = self.paths(data_dir)?;
         let found = paths.iter().map(|path| match self {
             Self::Coco => coco_files(path),
-            _ => DatasetFiles::find(path).map_err(|error| classes_below(path, error)),
+            _ => DatasetFiles::find(path)
+                .map(with_classes_beside)
+                .map_err(|error| classes_below(path, error)),
         });
         found
             .collect::<Result<_, _>>()
@@ -509,6 +511,34 @@ impl DatasetName {
             source: source.into(),
         }
     }
+}
+
+/// Names the images of directories of classes that annotations beside them do not list: a classifier may be meant.
+fn with_classes_beside(mut files: DatasetFiles) -> DatasetFiles {
+    let described = classes_beside(&files);
+    files.unused.extend(described);
+    files
+}
+
+/// Describes the images of directories of classes that annotations beside them do not list, if these are annotations of
+/// some of them; None for formats that take all images of a directory.
+fn classes_beside(files: &DatasetFiles) -> Option<String> {
+    if files.format.takes_all_images() {
+        return None;
+    }
+    let (classes, images) = images_of_classes(&files.root)?;
+    let listed = files.listed_images()?;
+    let is_of_class = |path: &&PathBuf| {
+        let below = path.strip_prefix(&files.root).ok();
+        let first = below.and_then(|below| below.iter().next());
+        first.is_some_and(|first| classes.iter().any(|class| first == class.as_str()))
+    };
+    let listed = listed.iter().filter(is_of_class).count();
+    (0 < listed && listed < images).then(|| {
+        let classes = first_few(classes.iter().map(String::as_str));
+        let left = images - listed;
+        format!("{left} of {images} images in the directories of classes ({classes}), which the annotations do not list")
+    })
 }
 
 /// Adds to the reason why annotated images cannot be divided the directories of classes beside the annotations, if these
@@ -909,6 +939,42 @@ mod tests {
             let message = DatasetName::parse(&name).unwrap().open(None).unwrap_err();
             let why = "no val annotations, and one image cannot be split into train and val";
             assert_eq!(message.to_string(), format!("{name}: {why}{expected}"));
+        }
+    }
+
+    #[test]
+    fn images_of_classes_that_annotations_beside_them_do_not_list_are_counted() {
+        const BESIDE: &str =
+            "images in the directories of classes (rose, tulip), which the annotations do not list";
+        let json = |names: &[&str]| {
+            let images = names.iter().enumerate();
+            let images = images.map(|(id, name)| {
+                format!(r#"{{"id": {id}, "file_name": "{name}", "width": 8, "height": 8}}"#)
+            });
+            let images: Vec<String> = images.collect();
+            let images = images.join(",");
+            format!(
+                r#"{{"images": [{images}], "annotations": [], "categories": [{{"id": 1, "name": "x"}}]}}"#
+            )
+        };
+        const ALL: [&str; 4] = ["rose/0.png", "rose/1.png", "tulip/2.png", "tulip/3.png"];
+        for (listed, expected) in [
+            (&ALL[..1], Some("3 of 4")),
+            (&["0.png", "1.png"], None),
+            (&ALL[1..3], Some("2 of 4")),
+            (&ALL[..], None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for image in ALL.iter().chain(&["images/0.png", "images/1.png"]) {
+                let path = dir.path().join(image);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                image::RgbImage::new(8, 8).save(path).unwrap();
+            }
+            std::fs::write(dir.path().join("annotations.json"), json(listed)).unwrap();
+            let name = DatasetName::Directory(dir.path().into());
+            let found = name.files(None).unwrap();
+            let expected = expected.map(|counts| format!("{counts} {BESIDE}"));
+            assert_eq!(found[0].unused, Vec::from_iter(expected));
         }
     }
 
