@@ -8,6 +8,7 @@ use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::images::write_cifar;
 #[cfg(target_os = "linux")]
 use crate::common::runs::{spawn, wait_for_steps};
+use crate::common::runs::{split, words};
 
 /// Options for a very short run.
 const SMALL: [&str; 12] = [
@@ -280,14 +281,11 @@ fn runs_of_a_study_in_processes_of_their_own_have_the_results_of_one_process() {
             "ablate --dataset {data} --output {output} --over {over} --seeds 0,1 --config cifar-short \
              --set model.width=0.25 --set train.max_iterations=3 --set train.log_every=1 --device cpu"
         );
-        let mut words: Vec<String> = words.split_whitespace().map(str::to_string).collect();
+        let mut words = split(&words);
         words.extend(more.iter().map(ToString::to_string));
         words
     };
-    let run = |name: &str, over: &str, more: &[&str]| {
-        let words = study(name, over, more);
-        sedet(&words.iter().map(String::as_str).collect::<Vec<_>>())
-    };
+    let run = |name: &str, over: &str, more: &[&str]| sedet(&words(&study(name, over, more)));
     let over = "model.backbone=resnet20,se-resnet20";
     let table = |name: &str| {
         let path = dir.path().join(name).join("ablation.csv");
@@ -319,14 +317,37 @@ fn runs_of_a_study_in_processes_of_their_own_have_the_results_of_one_process() {
     let console = String::from_utf8(failed.stderr).unwrap();
     assert!(console.contains("error: 4 runs failed"), "{console}");
     assert!(console.contains("[1/4] error:"), "{console}");
-    let none = study("two", over, &["--run", "5"]);
     is_wrong_usage(
-        &none.iter().map(String::as_str).collect::<Vec<_>>(),
+        &words(&study("two", over, &["--run", "5"])),
         &[
             "there is no run 5: the study has 4 runs",
             "--run 1 to --run 4",
         ],
     );
+    let start = [
+        "ablate",
+        "--dataset",
+        "shapes",
+        "--output",
+        "x",
+        "--over",
+        "train.epochs=1,2",
+    ];
+    for (more, parts) in [
+        (
+            "--jobs 1",
+            [
+                "--jobs 1 trains on 1 device",
+                "--devices lists 2",
+                "omit --jobs",
+            ],
+        ),
+        ("--run 1", ["--run", "cannot be used with", "--devices"]),
+    ] {
+        let more = format!("{more} --devices cpu,cpu");
+        let more: Vec<&str> = more.split(' ').collect();
+        is_wrong_usage(&[&start[..], &more].concat(), &parts);
+    }
 }
 
 /// Returns whether a process of this user has an argument.
@@ -354,12 +375,7 @@ fn runs_in_processes_of_their_own_end_saved_when_the_command_is_killed() {
          --set train.log_every=1 --device cpu --jobs 2",
         output.display()
     );
-    let mut command = spawn(
-        &words
-            .split_whitespace()
-            .map(str::to_string)
-            .collect::<Vec<_>>(),
-    );
+    let mut command = spawn(&split(&words));
     let runs = ["model.se.reduction=2/seed-0", "model.se.reduction=4/seed-0"];
     for run in runs {
         wait_for_steps(&mut command, &output.join(run), 2);

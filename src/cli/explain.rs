@@ -1,6 +1,7 @@
 //! `sedet explain`.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::hints::{advise, usage, usage_with_hint};
 use super::model::ModelArgs;
+use super::progress::{Unit, with_bar_of};
 use super::terminal::{fitted, width};
 use super::{number, output_directory, print_out, report_other_files, status, whole_number};
 use sedet_core::excitation::selection::{SelectionError, choose_classes};
@@ -144,34 +146,13 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
         status!("note: the network has no SE units, so there are no gates to explain");
     }
     let effects = explanation.effects(&neutral);
-    let unchanged = model.score_with(&pass, subject, &[])?;
-    let lost = |found: &GateEffect, gate: f32| {
-        let replaced = ReplacedGate {
-            unit: found.unit,
-            channel: found.channel,
-            gate,
-        };
-        let score = model.score_with(&pass, subject, &[replaced])?;
-        anyhow::Ok(unchanged - score)
+    let strongest = strongest(&effects, SHOWN);
+    let measured = with_bar_of(Unit::Channels, "measuring", |progress| {
+        measure(&model, &pass, subject, &strongest, progress)
+    })??;
+    let Some(measured) = measured else {
+        bail!("interrupted before all channels were measured");
     };
-    let measure = |found: GateEffect| {
-        anyhow::Ok(Measured {
-            found,
-            effect: lost(&found, found.neutral)?,
-            removal: lost(&found, 0.0)?,
-        })
-    };
-    let [for_it, against] = strongest(&effects, SHOWN);
-    let measured = [
-        for_it
-            .into_iter()
-            .map(measure)
-            .collect::<anyhow::Result<_>>()?,
-        against
-            .into_iter()
-            .map(measure)
-            .collect::<anyhow::Result<_>>()?,
-    ];
     let without = match switched_off.as_slice() {
         [] => None,
         gates => Some(model.score_with(&pass, subject, gates)?),
@@ -193,6 +174,49 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
         print_out(&report.tables())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Measures the effects of gates for and against by a forward pass each; none if `progress` stopped it.
+fn measure(
+    model: &Model,
+    pass: &ExplainedImage,
+    subject: Subject,
+    sides: &[Vec<GateEffect>; 2],
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> anyhow::Result<Option<[Vec<Measured>; 2]>> {
+    let unchanged = model.score_with(pass, subject, &[])?;
+    let lost = |found: &GateEffect, gate: f32| {
+        let replaced = ReplacedGate {
+            unit: found.unit,
+            channel: found.channel,
+            gate,
+        };
+        let score = model.score_with(pass, subject, &[replaced])?;
+        anyhow::Ok(unchanged - score)
+    };
+    let all = sides.iter().map(Vec::len).sum();
+    let mut measured = [Vec::new(), Vec::new()];
+    let mut done = 0;
+    for (side, measured) in sides.iter().zip(&mut measured) {
+        for &found in side {
+            let removal = lost(&found, 0.0)?;
+            let effect = if found.neutral == 0.0 {
+                removal
+            } else {
+                lost(&found, found.neutral)?
+            };
+            measured.push(Measured {
+                found,
+                effect,
+                removal,
+            });
+            done += 1;
+            if progress(done, all).is_break() {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(measured))
 }
 
 /// Refuses an image that a figure would replace.

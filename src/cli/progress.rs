@@ -49,6 +49,8 @@ pub(super) enum Unit {
     Samples,
     /// Operations of a network.
     Operations,
+    /// Channels of SE units.
+    Channels,
     /// Bytes.
     Bytes,
 }
@@ -57,7 +59,7 @@ impl Unit {
     /// Returns the template of a bar.
     fn style(self) -> ProgressStyle {
         let template = match self {
-            Self::Images | Self::Runs | Self::Samples | Self::Operations => {
+            Self::Images | Self::Runs | Self::Samples | Self::Operations | Self::Channels => {
                 "{msg} {wide_bar} {pos}/{len} {eta}"
             }
             Self::Bytes => {
@@ -69,7 +71,9 @@ impl Unit {
 
     fn amount(self, number: u64) -> String {
         match self {
-            Self::Images | Self::Runs | Self::Samples | Self::Operations => number.to_string(),
+            Self::Images | Self::Runs | Self::Samples | Self::Operations | Self::Channels => {
+                number.to_string()
+            }
             Self::Bytes => DecimalBytes(number).to_string(),
         }
     }
@@ -120,6 +124,7 @@ impl Phase {
             Unit::Runs => " runs",
             Unit::Samples => " samples",
             Unit::Operations => " operations",
+            Unit::Channels => " channels",
             Unit::Bytes => "",
         };
         let Some(total) = total else {

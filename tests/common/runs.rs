@@ -42,7 +42,7 @@ impl Classifier {
              --set train.save_minutes=0 --set train.log_every=1 --device cpu",
             run.display()
         );
-        words.split_whitespace().map(str::to_string).collect()
+        split(&words)
     }
 
     /// Starts a run that is stopped, and saved, after about N steps.
@@ -66,6 +66,11 @@ pub fn resume(run: &Path) -> Vec<String> {
     ["train", "--resume", &text(run), "--device", "cpu"]
         .map(str::to_string)
         .to_vec()
+}
+
+/// Returns the words of a command.
+pub fn split(command: &str) -> Vec<String> {
+    command.split_whitespace().map(str::to_string).collect()
 }
 
 pub fn words(arguments: &[String]) -> Vec<&str> {
@@ -187,8 +192,7 @@ impl Scenes {
         let make = format!(
             "data shapes --output {data} --train-images {train} --val-images {val} --long-side 96"
         );
-        let make: Vec<String> = make.split(' ').map(str::to_string).collect();
-        succeeds(&make);
+        succeeds(&split(&make));
         Self { dir }
     }
 
@@ -215,7 +219,7 @@ impl Scenes {
             self.dir.path().join("data").display(),
             run.display(),
         );
-        words.split_whitespace().map(str::to_string).collect()
+        split(&words)
     }
 }
 

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use sedet_core::device::DeviceChoice;
 use sedet_core::train::ablation::{AblationObserver, AblationReport, RunPosition, Study, StudyRun};
-use sedet_data::text::duration;
+use sedet_data::text::{count, duration};
 use sysinfo::{Pid, ProcessesToUpdate, Signal, System};
 
 use crate::cli::console::{problem, status};
+use crate::cli::hints::usage_with_hint;
 use crate::cli::launch::{DeviceList, threads_of_each};
 use crate::cli::ranks::without;
 
@@ -31,16 +32,29 @@ pub(super) struct Jobs(Vec<DeviceChoice>);
 
 impl Jobs {
     /// Returns the jobs that the options ask for; none if the runs are to be trained by this process.
+    ///
+    /// # Errors
+    /// Fewer jobs than devices.
     pub(super) fn of(
         number: Option<u16>,
         devices: Option<&DeviceList>,
         device: Option<DeviceChoice>,
-    ) -> Option<Self> {
+    ) -> anyhow::Result<Option<Self>> {
         let own = [device.unwrap_or_default()];
         let devices = devices.map_or(&own[..], DeviceList::all);
         let number = number.map_or(devices.len(), usize::from);
+        if number < devices.len() {
+            return Err(usage_with_hint(
+                format!(
+                    "--jobs {number} trains on {}, but --devices lists {}",
+                    count(number, "device"),
+                    devices.len()
+                ),
+                "list fewer devices, or omit --jobs",
+            ));
+        }
         let devices = devices.iter().cycle().take(number).copied();
-        (number > 1).then(|| Self(devices.collect()))
+        Ok((number > 1).then(|| Self(devices.collect())))
     }
 
     /// Trains the runs of a study and tabulates them.

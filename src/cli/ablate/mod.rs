@@ -53,7 +53,7 @@ pub(super) struct AblateArgs {
     #[arg(long, conflicts_with = "json")]
     csv: bool,
     /// Train this run only, by its number from 1: a job array of a cluster trains a study with it
-    #[arg(long, value_name = "N", conflicts_with = "jobs", value_parser = whole_number::<usize>)]
+    #[arg(long, value_name = "N", conflicts_with_all = ["jobs", "devices"], value_parser = whole_number::<usize>)]
     run: Option<usize>,
     /// Set by --jobs for its processes: their end of the standard input is the end of the one that has started them
     #[arg(long, hide = true, requires = "run")]
@@ -88,7 +88,7 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     }
     let own_device = args.recipe.device.device;
     let jobs = match args.run {
-        None if ranks.is_alone() => Jobs::of(args.jobs, args.devices.as_ref(), own_device),
+        None if ranks.is_alone() => Jobs::of(args.jobs, args.devices.as_ref(), own_device)?,
         _ => None,
     };
     let device = match &args.devices {
