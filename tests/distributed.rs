@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::command::{sedet, text};
 use crate::common::runs::{
-    Classifier, Ended, Scenes, assert_same, resume, stderr, succeeds, wait_for_steps, words,
+    Classifier, Ended, Scenes, assert_same, resume, split, stderr, succeeds, wait_for_steps, words,
 };
 
 /// Returns a launcher of Open MPI, also for root and for more ranks than cores.
@@ -62,8 +62,7 @@ fn succeeds_on(size: usize, arguments: &[String]) -> Output {
 }
 
 fn with(arguments: Vec<String>, more: &str) -> Vec<String> {
-    let more = more.split_whitespace().map(str::to_string);
-    arguments.into_iter().chain(more).collect()
+    arguments.into_iter().chain(split(more)).collect()
 }
 
 /// Returns the lines of a failed command that begin with an error or a hint: those of rank 0, once.
@@ -435,7 +434,7 @@ fn an_evaluation_on_several_ranks_writes_the_bytes_of_one_process() {
             scenes.dir.path().join("data").display(),
             output(name).display()
         );
-        words.split_whitespace().map(str::to_string).collect()
+        split(&words)
     };
     let one = succeeds(&eval("one"));
     for (name, size) in [("two", 2), ("three", 3)] {
@@ -460,7 +459,7 @@ fn a_classifier_on_several_ranks_has_the_metrics_of_one_process() {
             classifier.dir.path().join("cifar10").display(),
             classifier.run(name).display()
         );
-        words.split_whitespace().map(str::to_string).collect()
+        split(&words)
     };
     succeeds(&eval("one"));
     succeeds_on(3, &eval("three"));
@@ -483,7 +482,7 @@ fn gate_statistics_of_several_ranks_are_the_bytes_of_one_process() {
             data.display(),
             output(name).display()
         );
-        words.split_whitespace().map(str::to_string).collect()
+        split(&words)
     };
     let one = succeeds(&excite("one"));
     for (name, size) in [("two", 2), ("three", 3)] {
@@ -495,8 +494,7 @@ fn gate_statistics_of_several_ranks_are_the_bytes_of_one_process() {
         }
     }
     let image = format!("excite --checkpoint {network} --image a.png --output x");
-    let image: Vec<String> = image.split(' ').map(str::to_string).collect();
-    let found = errors(&on_ranks(2, &image).output().unwrap());
+    let found = errors(&on_ranks(2, &split(&image)).output().unwrap());
     assert!(found[0].contains("works in one process"), "{found:?}");
 }
 
@@ -510,7 +508,7 @@ fn ranks_divide_the_runs_of_a_study() {
             classifier.dir.path().join("cifar10").display(),
             classifier.run(name).display(),
         );
-        words.split_whitespace().map(str::to_string).collect()
+        split(&words)
     };
     let one = succeeds(&study("one", ""));
     let two = succeeds_on(2, &study("two", ""));
@@ -539,10 +537,7 @@ fn ranks_divide_the_runs_of_a_study() {
 
 #[test]
 fn a_mistake_is_reported_once_and_commands_of_one_process_are_refused() {
-    let twice = |words: &str| {
-        let words: Vec<String> = words.split_whitespace().map(str::to_string).collect();
-        on_ranks(2, &words).output().unwrap()
-    };
+    let twice = |words: &str| on_ranks(2, &split(words)).output().unwrap();
     let output = twice("train --dataset shapes --lr x");
     assert_eq!(errors(&output).len(), 1, "{output:?}");
     let output = twice("train --dataset nowhere/");

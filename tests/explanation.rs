@@ -616,66 +616,46 @@ fn errors_of_explain_name_the_cause() {
     RgbImage::from_pixel(64, 64, Rgb([90; 3]))
         .save(&empty)
         .unwrap();
-    let explain = |image: &str, output: &str, more: &[&str]| {
-        let start = [
-            "explain",
-            "--checkpoint",
-            DETECTOR,
-            "--image",
-            image,
-            "--output",
-            output,
-        ];
-        [&start[..], more]
-            .concat()
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-    };
+    let start = ["explain", "--checkpoint", DETECTOR, "--image"];
     let here = text(directory.path());
-    for (arguments, parts) in [
+    let cases: [(&str, &[&str], [&str; 2]); 10] = [
+        (&output, &["--box", "99"], ["--box 99", "numbered from 1"]),
+        (&output, &["--box", "0"], ["--box 0", "numbered from 1"]),
         (
-            explain(&photo, &output, &["--box", "99"]),
-            ["--box 99", "numbered from 1"],
-        ),
-        (
-            explain(&photo, &output, &["--box", "0"]),
-            ["--box 0", "numbered from 1"],
-        ),
-        (
-            explain(&photo, &output, &["--class", "ball"]),
+            &output,
+            &["--class", "ball"],
             ["--class requires a classifier", "omit"],
         ),
+        (&output, &["--score", "2"], ["--score 2", "from 0 to 1"]),
         (
-            explain(&photo, &output, &["--score", "2"]),
-            ["--score 2", "from 0 to 1"],
-        ),
-        (
-            explain(&photo, &output, &["--without", "SE_2_9:1"]),
+            &output,
+            &["--without", "SE_2_9:1"],
             ["SE_2_9:1", "no such block"],
         ),
         (
-            explain(&photo, &output, &["--without", "SE_2_1:16"]),
+            &output,
+            &["--without", "SE_2_1:16"],
             ["SE_2_1:16", "0 to 15"],
         ),
         (
-            explain(&photo, &output, &["--without", "SE_2_1"]),
+            &output,
+            &["--without", "SE_2_1"],
             ["not a channel", "SE_2_1:12"],
         ),
         (
-            explain(&photo, &output, &["--without", "SE_2_1:3, SE_2_1:3"]),
+            &output,
+            &["--without", "SE_2_1:3, SE_2_1:3"],
             ["--without SE_2_1:3", "listed twice"],
         ),
         (
-            explain(&photo, &output, &["--without", "SE_2_1:3,"]),
+            &output,
+            &["--without", "SE_2_1:3,"],
             ["an empty entry", "SE_2_1:12"],
         ),
-        (
-            explain(&photo, &here, &[]),
-            ["cams.png", "choose another --output"],
-        ),
-    ] {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        (&here, &[], ["cams.png", "choose another --output"]),
+    ];
+    for (output, more, parts) in cases {
+        let arguments = [&start[..], &[&photo, "--output", output], more].concat();
         is_wrong_usage(&arguments, &parts);
     }
     // Statistics of a network with the same units and other classes.
@@ -709,17 +689,15 @@ fn errors_of_explain_name_the_cause() {
     ];
     succeeds(&measure);
     let gates = text(&gates.join("excitation.safetensors"));
-    let arguments = explain(&photo, &output, &["--gates", &gates]);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let explain = [&start[..], &[&photo, "--output", &output]].concat();
     fails_with(
-        &arguments,
+        &[&explain[..], &["--gates", &gates]].concat(),
         &[
             "belong to another network: it has 3 classes, this one 6",
             "sedet excite",
         ],
     );
-    let arguments = explain(&empty, &output, &[]);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    fails_with(&arguments, &["no detection with a score of at least 0.5"]);
+    let explain = [&start[..], &[&empty, "--output", &output]].concat();
+    fails_with(&explain, &["no detection with a score of at least 0.5"]);
     assert!(!Path::new(&output).exists(), "no output is left");
 }

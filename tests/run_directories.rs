@@ -9,17 +9,13 @@ use serde_json::json;
 use crate::common::command::{fails_with, text};
 use crate::common::images::write_cifar;
 use crate::common::runs::{
-    Classifier, Ended, Scenes, assert_same, resume, stderr, succeeds, words,
+    Classifier, Ended, Scenes, assert_same, resume, split, stderr, succeeds, words,
 };
 
 const SHIPPED: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/assets/shapes-se-resnet18.safetensors"
 );
-
-fn owned(line: &str) -> Vec<String> {
-    line.split_whitespace().map(str::to_string).collect()
-}
 
 /// Writes a dataset in COCO's layout: images of one color with a box each.
 fn write_boxes(directory: &Path, size: (u32, u32), boxes: &[[f32; 4]]) {
@@ -66,7 +62,7 @@ fn a_run_is_accepted_in_place_of_its_checkpoint() {
         format!("weights inspect {directory}"),
         format!("weights export {directory} --format safetensors -o {exported}"),
     ] {
-        let console = stderr(&succeeds(&owned(&command)));
+        let console = stderr(&succeeds(&split(&command)));
         assert!(console.contains(&best), "{command}: {console}");
     }
     let tuned = classifier.run("tuned");
@@ -137,17 +133,17 @@ fn a_named_dataset_is_found_in_another_data_directory() {
          --batch-size 10 --set model.width=0.25 --device cpu",
         old.display()
     );
-    succeeds(&owned(&train));
+    succeeds(&split(&train));
     fs::rename(&old, &new).unwrap();
     let resume = format!("train --resume {run} --epochs 2 --device cpu");
-    fails_with(&words(&owned(&resume)), &["cifar10"]);
+    fails_with(&words(&split(&resume)), &["cifar10"]);
     let moved = format!("{resume} --data-dir {}", new.display());
-    let console = stderr(&succeeds(&owned(&moved)));
+    let console = stderr(&succeeds(&split(&moved)));
     assert!(console.contains("epoch 2/2"), "{console}");
     let launch = fs::read_to_string(Path::new(&run).join("launch.json")).unwrap();
     assert!(launch.contains(&text(&new)), "{launch}");
     // The number of epochs that a run was extended to is its own from then on.
-    let again = stderr(&succeeds(&owned(&format!(
+    let again = stderr(&succeeds(&split(&format!(
         "train --resume {run} --device cpu"
     ))));
     assert!(
@@ -156,7 +152,7 @@ fn a_named_dataset_is_found_in_another_data_directory() {
     );
     write_cifar(&new.join("cifar10"), 30, 10);
     fails_with(
-        &words(&owned(&moved)),
+        &words(&split(&moved)),
         &["have changed since this run began"],
     );
 }
@@ -208,7 +204,7 @@ fn the_weights_of_a_detector_keep_everything_but_the_prediction_layers() {
         data.display(),
         run.display()
     );
-    let console = stderr(&succeeds(&owned(&train)));
+    let console = stderr(&succeeds(&split(&train)));
     for part in [
         "recipe     fine-tune, the default for the weights of a detector",
         "model      se-resnet18 (width 0.25) FPN",
@@ -254,7 +250,7 @@ fn the_weights_of_a_detector_keep_everything_but_the_prediction_layers() {
 fn a_recipe_with_other_sizes_than_the_weights_is_named_with_the_one_that_keeps_them() {
     let scenes = Scenes::with_images(2, 1);
     let data = text(&scenes.dir.path().join("data"));
-    let shown = succeeds(&owned("config show small"));
+    let shown = succeeds(&split("config show small"));
     let recipe = String::from_utf8(shown.stdout).unwrap();
     let narrow = recipe.replace("channels = 48", "channels = 32");
     assert_ne!(narrow, recipe);
@@ -265,7 +261,7 @@ fn a_recipe_with_other_sizes_than_the_weights_is_named_with_the_one_that_keeps_t
         "-q train --dataset {data} --weights {SHIPPED} --config {file} --output {run} --epochs 1 --device cpu \
          --set input.min_size=96 --set input.max_size=128 --set model.width=0.5"
     );
-    let done = succeeds(&owned(&train));
+    let done = succeeds(&split(&train));
     let console = stderr(&done);
     let lost: Vec<&str> = console
         .lines()
@@ -302,7 +298,7 @@ fn a_backbone_that_a_setting_names_is_trained_with_weights_too() {
         "train --dataset {data} --weights {SHIPPED} --output {run} --epochs 1 --device cpu --set input.max_size=96 \
          --set model.backbone=resnet18"
     );
-    let console = stderr(&succeeds(&owned(&train)));
+    let console = stderr(&succeeds(&split(&train)));
     for part in [
         "model      resnet18 (width 0.25) FPN",
         "input.min_size is 96 as input.max_size",
@@ -326,7 +322,7 @@ fn the_recipe_for_own_images_fits_wide_images_and_says_so() {
         data.display(),
         run.display()
     );
-    let console = stderr(&succeeds(&owned(&train)));
+    let console = stderr(&succeeds(&split(&train)));
     let words: Vec<&str> = console.split_whitespace().collect();
     assert!(
         words.join(" ").contains(
@@ -363,7 +359,7 @@ fn the_recipe_for_own_images_fits_wide_images_and_says_so() {
         data.display(),
         named.display()
     );
-    let console = stderr(&succeeds(&owned(&train)));
+    let console = stderr(&succeeds(&split(&train)));
     assert!(console.contains("small, as requested"), "{console}");
     assert!(console.contains("warning: anchor recall"), "{console}");
 }
@@ -391,13 +387,13 @@ fn a_frozen_backbone_without_weights_is_refused() {
         run.display()
     );
     fails_with(
-        &words(&owned(&train)),
+        &words(&split(&train)),
         &["not the weights of mobilenet-v1", "omit --backbone"],
     );
     // What fits, the heads of the detector, is not enough for frozen norms.
     let partly = format!("{train} --allow-unused");
     fails_with(
-        &words(&owned(&partly)),
+        &words(&split(&partly)),
         &["none of its tensors fits the backbone", "omit --backbone"],
     );
     assert!(!run.exists());

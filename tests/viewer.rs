@@ -93,6 +93,23 @@ impl Scenes {
         }
     }
 
+    /// Writes a results file with the first annotated box as a detection.
+    fn results_of_one_object(&self) -> PathBuf {
+        let truth = self.at("scenes/annotations/instances_val2017.json");
+        let truth: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(truth).unwrap()).unwrap();
+        let object = &truth["annotations"][0];
+        let row = serde_json::json!({
+            "image_id": object["image_id"],
+            "category_id": object["category_id"],
+            "bbox": object["bbox"],
+            "score": 0.75,
+        });
+        let results = self.at("results.json");
+        std::fs::write(&results, serde_json::json!([row]).to_string()).unwrap();
+        results
+    }
+
     fn exported(&self, name: &str) -> Vec<u8> {
         let path = self.at("out").join(name);
         std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -718,7 +735,7 @@ fn an_exported_image_is_what_the_window_shows() {
     let named = ["Cls<", "Loc<", "Bkg<", "Dupe<", "Both<"];
     assert!(named.iter().any(|error| svg.contains(error)), "no verdict");
 
-    // Feature map, zoom and comparison are in the picture.
+    // Feature map, zoom and comparison are in the exported image.
     threshold(&mut viewer, 0.5);
     let plain = exported(&mut viewer, &format!("{stem}-3.png"));
     press(&mut viewer, Key::K);
@@ -1103,17 +1120,7 @@ fn the_curves_of_a_run_in_progress_are_updated() {
 #[test]
 fn a_results_file_is_shown_on_its_dataset_and_rejected_on_another() {
     let scenes = Scenes::new();
-    let truth = scenes.at("scenes/annotations/instances_val2017.json");
-    let truth: serde_json::Value = serde_json::from_slice(&std::fs::read(truth).unwrap()).unwrap();
-    let object = &truth["annotations"][0];
-    let row = serde_json::json!({
-        "image_id": object["image_id"],
-        "category_id": object["category_id"],
-        "bbox": object["bbox"],
-        "score": 0.75,
-    });
-    let results = scenes.at("results.json");
-    std::fs::write(&results, serde_json::json!([row]).to_string()).unwrap();
+    let results = scenes.results_of_one_object();
     let mut viewer = scenes.open(Opening {
         results: Some(results.clone()),
         ..scenes.opening()
@@ -1326,17 +1333,17 @@ fn the_map_of_a_layer_or_channel_of_the_explanation_is_drawn_and_exported() {
     let collection = viewer.state().state().collection.clone().unwrap();
     let stem = collection.image_title(0);
     let stem = stem.trim_end_matches(".jpg").to_owned();
-    let mut pictures = 0;
+    let mut images = 0;
     let mut exported = |viewer: &mut Viewer| {
         viewer.key_press_modifiers(Modifiers::COMMAND, Key::S);
         settle(viewer);
-        pictures += 1;
-        let number = match pictures {
+        images += 1;
+        let number = match images {
             1 => String::new(),
             number => format!("-{number}"),
         };
-        let picture = scenes.exported(&format!("{stem}{number}.png"));
-        image::load_from_memory(&picture).unwrap().to_rgb8()
+        let image = scenes.exported(&format!("{stem}{number}.png"));
+        image::load_from_memory(&image).unwrap().to_rgb8()
     };
     let changed = |a: &image::RgbImage, b: &image::RgbImage| {
         assert_eq!(a.dimensions(), b.dimensions());
@@ -1488,17 +1495,7 @@ fn an_explanation_that_fails_says_why_in_its_place_and_as_a_notice() {
 #[test]
 fn boxes_of_a_results_file_are_not_explained_and_the_key_says_why() {
     let scenes = Scenes::new();
-    let truth = scenes.at("scenes/annotations/instances_val2017.json");
-    let truth: serde_json::Value = serde_json::from_slice(&std::fs::read(truth).unwrap()).unwrap();
-    let object = &truth["annotations"][0];
-    let row = serde_json::json!({
-        "image_id": object["image_id"],
-        "category_id": object["category_id"],
-        "bbox": object["bbox"],
-        "score": 0.75,
-    });
-    let results = scenes.at("results.json");
-    std::fs::write(&results, serde_json::json!([row]).to_string()).unwrap();
+    let results = scenes.results_of_one_object();
     for (checkpoint, reason) in [
         (None, "boxes of a results file have no network"),
         (

@@ -131,7 +131,7 @@ impl Layer {
 
     /// Returns what the window shows as an image, and the part of the screen that it is of: without text and
     /// boxes, if `only_image`.
-    pub fn picture(
+    pub fn render(
         painter: &Painter,
         background: Background,
         overlay: Option<Overlay>,

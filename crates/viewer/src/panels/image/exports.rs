@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use egui::{Rect, pos2};
 
-use super::picture::{color_image, compose, rgb_image};
+use super::rendered_view::{color_image, compose, rgb_image};
 use crate::drawing::layer::{Layer, Overlay};
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{Compare, Inference, MapStage, Pane, ViewerState, top_channels};
@@ -88,13 +88,13 @@ fn image_stem(state: &ViewerState) -> String {
 /// of a comparison and the zoom.
 fn boxes(state: &ViewerState, files: &mut ExportFiles, extension: &str) -> Result<(), String> {
     let as_shapes = extension == "svg";
-    let picture = compose(state, as_shapes)?;
+    let rendered = compose(state, as_shapes)?;
     let name = format!("{}.{extension}", image_stem(state));
     files.image(&name, |path| {
         if as_shapes {
-            save_drawing(&picture.image, &picture.shapes, path)
+            save_drawing(&rendered.image, &rendered.shapes, path)
         } else {
-            save_image(&picture.image, path)
+            save_image(&rendered.image, path)
         }
     })
 }

@@ -6,7 +6,7 @@ mod gallery;
 mod gates;
 mod labels;
 mod objects;
-mod picture;
+mod rendered_view;
 mod shortcuts;
 mod view;
 

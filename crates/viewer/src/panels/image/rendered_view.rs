@@ -1,4 +1,4 @@
-//! The view of the image as a picture for exports: composed from the same boxes, labels, feature map and panes
+//! The view of the image, rendered for exports: composed from the same boxes, labels, feature map and panes
 //! as the window.
 
 use std::sync::Arc;
@@ -23,8 +23,8 @@ const UNSEEN: [f32; 2] = [960.0, 720.0];
 /// The font size below which no text is.
 const SMALLEST_TEXT: f32 = 1.0;
 
-/// A picture of the view.
-pub(super) struct Picture {
+/// What the view shows.
+pub(super) struct RenderedView {
     /// The pixels: everything, or the images and feature maps alone if boxes and labels are shapes.
     pub image: RgbImage,
     /// Boxes, labels and lines.
@@ -36,7 +36,7 @@ pub(super) struct Picture {
 ///
 /// # Errors
 /// An image has not been decoded.
-pub(super) fn compose(state: &ViewerState, as_shapes: bool) -> Result<Picture, String> {
+pub(super) fn compose(state: &ViewerState, as_shapes: bool) -> Result<RenderedView, String> {
     let mut cache = FrameCache::default();
     cache.update(state);
     let size = if state.view_size[0] >= 1.0 && state.view_size[1] >= 1.0 {
@@ -55,15 +55,15 @@ pub(super) fn compose(state: &ViewerState, as_shapes: bool) -> Result<Picture, S
     if let Some(viewport) = input.viewports.get_mut(&ViewportId::ROOT) {
         viewport.native_pixels_per_point = Some(density);
     }
-    let mut picture = Err("nothing is shown".to_owned());
+    let mut rendered = Err("nothing is shown".to_owned());
     let _ = context.run_ui(input, |ui| {
         let painter = |visible: Rect| {
             let painter = ui.ctx().layer_painter(ui.layer_id());
             painter.with_clip_rect(visible)
         };
-        picture = of_panes(state, &cache, whole, as_shapes, &painter);
+        rendered = of_panes(state, &cache, whole, as_shapes, &painter);
     });
-    picture
+    rendered
 }
 
 /// Returns the pixels per point at which no pixel of the image is lost, within [`DENSITIES`].
@@ -84,7 +84,7 @@ fn of_panes(
     whole: Rect,
     as_shapes: bool,
     painter: &impl Fn(Rect) -> Painter,
-) -> Result<Picture, String> {
+) -> Result<RenderedView, String> {
     let view = View::new(whole, state);
     let mut parts = Vec::new();
     let mut shapes = Vec::new();
@@ -98,7 +98,7 @@ fn of_panes(
         let (background, transform) = background(state, &frame)?;
         let outlined = || outlines(&painter, state, cache, frame.pane, transform);
         let overlay = overlay(state, &frame, transform);
-        let part = Layer::picture(&painter, background, overlay, outlined(), as_shapes);
+        let part = Layer::render(&painter, background, overlay, outlined(), as_shapes);
         parts.extend(part);
         if as_shapes {
             shapes.extend(vectors(outlined(), frame.visible));
@@ -134,7 +134,7 @@ fn of_panes(
         }
     }
     let shapes = shapes.into_iter();
-    Ok(Picture {
+    Ok(RenderedView {
         image,
         shapes: shapes
             .map(|shape| moved(shape, bounds.min, density))
@@ -206,7 +206,7 @@ fn line(ends: [Pos2; 2], stroke: Stroke) -> DrawnShape {
     DrawnShape::Line(ends, stroke.width, rgb(stroke.color))
 }
 
-/// Returns a shape in pixels of the picture.
+/// Returns a shape in pixels of the rendered image.
 fn moved(shape: DrawnShape, corner: Pos2, density: f32) -> DrawnShape {
     let place = |[x, y]: [f32; 2]| [(x - corner.x) * density, (y - corner.y) * density];
     match shape {
