@@ -289,6 +289,7 @@ fn sgd() -> EngineConfig {
         clip_norm: Some(0.5),
         ema_decay: Some(0.9),
         evaluate_every: 1,
+        keep_checkpoints: None,
         patience: None,
         log_every: 1,
         save_minutes: 1e9,
@@ -630,6 +631,54 @@ fn the_best_weights_are_those_of_the_best_score() {
     let (_, best, _) = outcome_of(dir.path());
     assert_eq!(best.spec.trained.unwrap().iterations, 2 * BATCHES);
     assert_eq!(best.spec.metrics["score"], Some(0.3));
+}
+
+#[test]
+fn the_weights_of_evaluations_at_equal_distances_are_kept() {
+    let scores = vec![0.1, 0.7, 0.3, 0.4, 0.5, 0.2, 0.6];
+    let of = |keep: usize, every: usize, stop_every: Option<usize>| {
+        let dir = tempfile::tempdir().unwrap();
+        let task = Toy {
+            scores: scores.clone(),
+            ..Toy::default()
+        };
+        let config = EngineConfig {
+            epochs: 7,
+            evaluate_every: every,
+            keep_checkpoints: Some(keep),
+            ..sgd()
+        };
+        while session(&task, &config, dir.path(), stop_every)
+            .result
+            .unwrap()
+            == Outcome::Interrupted
+        {}
+        let kept = RunDir::at(dir.path()).kept_checkpoints();
+        let kept = kept.into_iter().map(|(iteration, path)| {
+            let checkpoint = Checkpoint::load(&path).unwrap();
+            assert_eq!(checkpoint.spec.trained.unwrap().iterations, iteration);
+            assert!(checkpoint.optimizer.is_empty() && checkpoint.progress.is_none());
+            let score = checkpoint.spec.metrics["score"].unwrap();
+            (iteration / BATCHES, score, checkpoint.weights)
+        });
+        kept.collect::<Vec<_>>()
+    };
+    let kept = of(3, 1, None);
+    let scored: Vec<_> = kept
+        .iter()
+        .map(|(epoch, score, _)| (*epoch, *score))
+        .collect();
+    assert_eq!(scored, [(1, 0.1), (4, 0.4), (7, 0.6)]);
+    assert_ne!(kept[0].2, kept[1].2);
+    // An interruption changes neither which are kept nor their weights.
+    assert!(of(3, 1, Some(8)) == kept);
+    let epochs = |kept: Vec<(usize, f64, _)>| -> Vec<usize> {
+        kept.into_iter().map(|(epoch, ..)| epoch).collect()
+    };
+    assert_eq!(epochs(of(1, 1, None)), [7]);
+    assert_eq!(epochs(of(99, 1, None)), [1, 2, 3, 4, 5, 6, 7]);
+    // Evaluated are epochs 2, 4, 6 and the last.
+    assert_eq!(epochs(of(2, 2, None)), [4, 7]);
 }
 
 #[test]

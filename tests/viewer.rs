@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
 use egui::accesskit::{Action, Role};
 use egui::{Key, Modifiers};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
@@ -407,12 +407,12 @@ fn every_control_has_a_name_and_an_action_and_fields_take_clicks() {
     press(&mut viewer, Key::Tab);
     press(&mut viewer, Key::W);
     assert!(viewer.state().state().current_explanation().is_some());
-    let run = scenes.at("run");
-    std::fs::create_dir_all(&run).unwrap();
-    let launch = serde_json::json!({ "dataset": scenes.text("scenes"), "pretrained": false });
-    std::fs::write(run.join("launch.json"), launch.to_string()).unwrap();
     let event = "{\"event\":\"train\",\"iteration\":1,\"time\":1,\"loss\":2.0}\n";
-    std::fs::write(run.join("events.jsonl"), event).unwrap();
+    let run = write_run(&scenes, "run", event);
+    for weights in ["best", "iteration-00000001"] {
+        let weights = run.join(format!("checkpoints/{weights}.safetensors"));
+        std::fs::copy(shipped("shapes-se-resnet18"), weights).unwrap();
+    }
     let open = Request::Open(run.display().to_string());
     viewer.state_mut().state_mut().requests.push(open);
     settle(&mut viewer);
@@ -1006,17 +1006,13 @@ fn gate_statistics_of_a_dataset_are_measured_shown_and_exported() {
 #[test]
 fn the_curves_of_a_run_in_progress_are_updated() {
     let scenes = Scenes::new();
-    let run = scenes.at("run");
-    std::fs::create_dir_all(&run).unwrap();
-    let launch = serde_json::json!({ "dataset": scenes.text("scenes"), "pretrained": false });
-    std::fs::write(run.join("launch.json"), launch.to_string()).unwrap();
     let line = |iteration: usize, loss: f64| {
         format!("{{\"event\":\"train\",\"iteration\":{iteration},\"time\":1,\"loss\":{loss}}}\n")
     };
+    let run = write_run(&scenes, "run", &line(10, 3.0));
     let events = run.join("events.jsonl");
     let parts = "{\"event\":\"train\",\"iteration\":10,\"time\":1,\"objectness\":0.25}\n\
                  {\"event\":\"eval\",\"iteration\":10,\"time\":1,\"AP\":0.1789,\"val_loss\":1.5}\n";
-    std::fs::write(&events, line(10, 3.0)).unwrap();
     let mut viewer = scenes.open(Opening::of(&run.display().to_string()));
     let state = viewer.state().state();
     assert_eq!(state.image_count(), 6, "the dataset of the run");
@@ -1059,7 +1055,6 @@ fn the_curves_of_a_run_in_progress_are_updated() {
     // The first checkpoint is loaded when it is there, and again when it is replaced.
     assert!(viewer.state().state().networks[0].is_none());
     let best = run.join("checkpoints/best.safetensors");
-    std::fs::create_dir_all(best.parent().unwrap()).unwrap();
     let mut known = 0;
     for asset in ["blood-cells-se-resnet18", "shapes-se-resnet18"] {
         let written = run.join("checkpoints/written");
@@ -1115,6 +1110,190 @@ fn the_curves_of_a_run_in_progress_are_updated() {
     click(&mut viewer, "Curves (PNG, SVG, CSV)");
     let csv = String::from_utf8(scenes.exported("training.csv")).unwrap();
     assert!(csv.contains("train,loss,20,2\n"));
+}
+
+/// Writes the files of a run that has no checkpoint: its start on the scenes, and its log.
+fn write_run(scenes: &Scenes, name: &str, events: &str) -> PathBuf {
+    let run = scenes.at(name);
+    std::fs::create_dir_all(run.join("checkpoints")).unwrap();
+    let launch = serde_json::json!({ "dataset": scenes.text("scenes"), "pretrained": false });
+    std::fs::write(run.join("launch.json"), launch.to_string()).unwrap();
+    std::fs::write(run.join("events.jsonl"), events).unwrap();
+    run
+}
+
+/// Steps until the state is as wanted.
+fn wait_until(viewer: &mut Viewer, wanted: impl Fn(&ViewerState) -> bool) {
+    let start = Instant::now();
+    while !wanted(viewer.state().state()) {
+        assert!(start.elapsed() < Duration::from_secs(20), "never happens");
+        std::thread::sleep(Duration::from_millis(20));
+        viewer.step();
+    }
+    settle(viewer);
+}
+
+#[test]
+fn the_weights_that_a_run_has_kept_are_shown_in_turn() {
+    let scenes = Scenes::new();
+    let events = "{\"event\":\"eval\",\"iteration\":10,\"time\":1,\"AP\":0.125,\"val_loss\":1.5}\n\
+                  {\"event\":\"eval\",\"iteration\":20,\"time\":2,\"AP\":0.5,\"val_loss\":0.75}\n";
+    let run = write_run(&scenes, "run", events);
+    let weights = run.join("checkpoints");
+    let best = weights.join("best.safetensors");
+    std::fs::copy(shipped("shapes-se-resnet18"), &best).unwrap();
+    std::fs::copy(&best, weights.join("iteration-00000020.safetensors")).unwrap();
+    // With weights of 0, every gate is 0.5 and no class is more probable than the others.
+    let mut untrained = Checkpoint::load(&best).unwrap();
+    for tensor in untrained.weights.values_mut() {
+        *tensor = TensorData::zeros::<f32, _>(tensor.shape().clone());
+    }
+    let first = weights.join("iteration-00000010.safetensors");
+    untrained.save(&first, Precision::Full).unwrap();
+
+    let mut viewer = scenes.open(Opening::of(&run.display().to_string()));
+    viewer.state_mut().state_mut().tab = PanelId::IMAGE;
+    settle(&mut viewer);
+    viewer.get_by_label("best, iteration 20");
+    viewer.get_by_label("AP 0.5000");
+    viewer.get_by_role_and_label(Role::Slider, "Weights of the run");
+    let gates = |state: &ViewerState| {
+        let inference = state.inference[0].as_ref();
+        inference.map(|inference| inference.blocks[0].gates.clone())
+    };
+    let of_best = gates(viewer.state().state());
+    press(&mut viewer, Key::Tab);
+    let is_detection = |state: &ViewerState| matches!(state.selected, Some(BoxRef::Detection(_)));
+    assert!(is_detection(viewer.state().state()));
+    for (iteration, title) in [(20, "iteration 20, 2 of 2"), (10, "iteration 10, 1 of 2")] {
+        viewer.key_press_modifiers(Modifiers::SHIFT, Key::ArrowLeft);
+        viewer.step();
+        let name = format!("{iteration:08}.safetensors");
+        wait_until(&mut viewer, |state| {
+            let network = state.networks[0].as_ref();
+            network.is_some_and(|network| network.path.to_string_lossy().ends_with(&name))
+                && state.inference[0].is_some()
+        });
+        viewer.get_by_label(title);
+    }
+    viewer.get_by_label("AP 0.1250");
+    let state = viewer.state().state();
+    assert!(
+        gates(state)
+            .unwrap()
+            .iter()
+            .all(|gate| (gate - 0.5).abs() < 1e-6)
+    );
+    assert!(
+        !is_detection(state),
+        "the box that was selected is of other weights"
+    );
+    let shown = state.boxes(Pane::First);
+    let score = state.settings.filter.score;
+    let mut found = shown.detections.iter().flat_map(|found| found.iter());
+    assert!(found.all(|found| found.score < score));
+    // A newer best checkpoint does not replace what the user looks at.
+    let written = weights.join("written");
+    std::fs::copy(shipped("shapes-se-resnet18"), &written).unwrap();
+    std::fs::rename(&written, &best).unwrap();
+    std::thread::sleep(Duration::from_millis(1600));
+    settle(&mut viewer);
+    viewer.get_by_label("iteration 10, 1 of 2");
+    assert_eq!(viewer.state().state().kept_iteration, Some(10));
+    for _ in 0..2 {
+        viewer.key_press_modifiers(Modifiers::SHIFT, Key::ArrowRight);
+        viewer.step();
+    }
+    wait_until(&mut viewer, |state| {
+        let network = state.networks[0].as_ref();
+        network.is_some_and(|network| network.path.ends_with("best.safetensors"))
+            && state.inference[0].is_some()
+    });
+    viewer.get_by_label("best, iteration 20");
+    assert_eq!(gates(viewer.state().state()), of_best);
+    assert_eq!(errors(&viewer), Vec::<String>::new());
+    // Weights that cannot be read are named, once.
+    std::fs::write(weights.join("iteration-00000030.safetensors"), "damaged").unwrap();
+    wait_until(&mut viewer, |state| {
+        state.run.as_ref().unwrap().checkpoints.len() == 3
+    });
+    click(&mut viewer, "Previous weights");
+    wait_until(&mut viewer, |state| {
+        state.notices.iter().any(|notice| notice.is_error)
+    });
+    viewer.step();
+    settle(&mut viewer);
+    let errors = errors(&viewer);
+    assert!(
+        errors.len() == 1 && errors[0].contains("iteration-00000030"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn the_curves_of_several_runs_are_drawn_together_on_chosen_axes() {
+    let scenes = Scenes::new();
+    let events = |loss: f64, ap: f64| {
+        format!(
+            "{{\"event\":\"train\",\"iteration\":10,\"time\":1,\"loss\":{loss}}}\n\
+             {{\"event\":\"train\",\"iteration\":20,\"time\":2,\"loss\":0}}\n\
+             {{\"event\":\"eval\",\"iteration\":20,\"time\":2,\"AP\":{ap}}}\n"
+        )
+    };
+    let run = write_run(&scenes, "runs/first", &events(3.0, 0.25));
+    let other = write_run(&scenes, "runs/second", &events(2.0, 0.375));
+    let elsewhere = write_run(&scenes, "elsewhere/first", &events(1.0, 0.75));
+    let mut viewer = scenes.open(Opening::of(&run.display().to_string()));
+    viewer.state_mut().state_mut().tab = PanelId::TRAINING;
+    settle(&mut viewer);
+    click(&mut viewer, "Compare runs");
+    viewer
+        .get_by_role_and_label(Role::CheckBox, "second")
+        .click();
+    wait_until(&mut viewer, |state| state.compared_runs.len() == 1);
+    fill(&mut viewer, "Other run", &elsewhere.display().to_string());
+    click(&mut viewer, "Add");
+    wait_until(&mut viewer, |state| state.compared_runs.len() == 2);
+    fill(&mut viewer, "Other run", &scenes.text("scenes"));
+    click(&mut viewer, "Add");
+    assert!(errors(&viewer)[0].ends_with("scenes: not the directory of a training run"));
+    press(&mut viewer, Key::Escape);
+    let chart = viewer.get_by_role_and_label(Role::Image, "loss").rect();
+    viewer.hover_at(chart.left_center() + egui::vec2(chart.width() * 0.3, 0.0));
+    viewer.step();
+    viewer.step();
+    viewer.get_by_label("iteration 10");
+    viewer.get_by_label("second 2");
+    // Runs of one name are told apart by their paths.
+    viewer.get_by_label(&format!("{} 1", elsewhere.display()));
+    viewer.hover_at(egui::pos2(2.0, 2.0));
+    click(&mut viewer, "log values");
+    viewer.get_by_label("3 values at or below 0 not on the logarithmic axis");
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Curves (PNG, SVG, CSV)");
+    let csv = String::from_utf8(scenes.exported("training.csv")).unwrap();
+    assert!(csv.contains("first,train,loss,10,3\n") && csv.contains("second,eval,AP,20,0.375\n"));
+    let figure = String::from_utf8(scenes.exported("training.svg")).unwrap();
+    assert!(figure.contains("second") && figure.contains("AP"));
+    // A hidden line is hidden in the figure, too.
+    for name in ["loss", "AP"] {
+        let legend = viewer.get_all_by_role_and_label(Role::Button, "second");
+        let chart = viewer.get_by_role_and_label(Role::Image, name).rect();
+        let near = legend.min_by(|a, b| {
+            let distance = |rect: egui::Rect| rect.center().distance(chart.center_top());
+            distance(a.rect()).total_cmp(&distance(b.rect()))
+        });
+        near.unwrap().click();
+        viewer.step();
+    }
+    settle(&mut viewer);
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Curves (PNG, SVG, CSV)");
+    let figure = String::from_utf8(scenes.exported("training-2.svg")).unwrap();
+    assert!(!figure.contains("second"));
+    viewer.state_mut().state_mut().requests = vec![Request::ForgetRun(other)];
+    viewer.step();
+    assert_eq!(viewer.state().state().compared_runs.len(), 1);
 }
 
 #[test]

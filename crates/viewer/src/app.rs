@@ -149,6 +149,11 @@ impl ViewerApp {
         egui::Panel::top("top bar")
             .frame(bar)
             .show(ui, |ui| chrome::top_bar::show(ui, state));
+        if state.run_with_kept_weights().is_some() {
+            egui::Panel::top("run bar")
+                .frame(bar)
+                .show(ui, |ui| chrome::run_bar::show(ui, state));
+        }
         egui::Panel::bottom("bottom bar")
             .frame(bar)
             .show(ui, |ui| chrome::bottom_bar::show(ui, state));

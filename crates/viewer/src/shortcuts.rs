@@ -32,6 +32,18 @@ static WHILE_TYPING: &[KeyShortcut] = &[
 
 static GLOBAL: &[KeyShortcut] = &[
     KeyShortcut {
+        keys: "Shift+← →",
+        action: "previous, next weights that the run has kept",
+        bindings: &[
+            (Modifiers::SHIFT, Key::ArrowLeft, |input| {
+                input.state.step_weights(-1);
+            }),
+            (Modifiers::SHIFT, Key::ArrowRight, |input| {
+                input.state.step_weights(1);
+            }),
+        ],
+    },
+    KeyShortcut {
         keys: "?",
         action: "show keyboard shortcuts",
         bindings: &[],

@@ -357,6 +357,10 @@ fn check_training(train: &EngineConfig) -> Result<(), String> {
         ("train.epochs", train.epochs),
         ("train.accumulate", train.accumulate),
         ("train.evaluate_every", train.evaluate_every),
+        (
+            "train.keep_checkpoints",
+            train.keep_checkpoints.unwrap_or(1),
+        ),
         ("train.log_every", train.log_every),
     ])?;
     let rate = train.learning_rate;

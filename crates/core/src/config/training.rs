@@ -50,6 +50,11 @@ pub struct EngineConfig {
     pub ema_decay: Option<f64>,
     /// Epochs between evaluations; the last epoch is always evaluated.
     pub evaluate_every: usize,
+    /// Number of evaluations, evenly over the training and with the last, whose weights are kept as
+    /// `checkpoints/iteration-N.safetensors`. Without it, only the best and the last weights are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
+    pub keep_checkpoints: Option<usize>,
     /// Number of evaluations without a better score after which training stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(!skip_serializing_if)]

@@ -466,6 +466,7 @@ impl<T: TrainTask> Engine<'_, T> {
             ("epochs", config.epochs),
             ("accumulate", config.accumulate),
             ("evaluate_every", config.evaluate_every),
+            ("keep_checkpoints", config.keep_checkpoints.unwrap_or(1)),
             ("log_every", config.log_every),
         ];
         if let Some((field, _)) = fields.into_iter().find(|(_, value)| *value == 0) {
@@ -487,6 +488,21 @@ impl<T: TrainTask> Engine<'_, T> {
     fn total_iterations(&self) -> usize {
         let all = self.steps_per_epoch() * self.config.epochs;
         self.config.max_iterations.map_or(all, |max| max.min(all))
+    }
+
+    /// Returns whether the weights of the evaluation at an iteration are kept: of the planned evaluations at most
+    /// `keep_checkpoints`, at equal distances from the last one, which is among them.
+    fn is_kept(&self, iteration: usize) -> bool {
+        let Some(count) = self.config.keep_checkpoints else {
+            return false;
+        };
+        let total = self.total_iterations();
+        let every = self.steps_per_epoch() * self.config.evaluate_every;
+        // A limit of time leads to evaluations between those.
+        let is_planned = iteration == total || iteration.is_multiple_of(every);
+        let planned = total.div_ceil(every);
+        let later = planned.saturating_sub(iteration.div_ceil(every));
+        is_planned && later.is_multiple_of(planned.div_ceil(count.max(1)))
     }
 
     fn run(
@@ -924,8 +940,8 @@ impl<T: TrainTask> Engine<'_, T> {
     }
 
     /// Evaluates (the EMA weights if there are any) and saves the weights if they are the best so
-    /// far, which the returned flag indicates. A NaN score is never the best. Returns `None` if it
-    /// was stopped; the state is then unchanged.
+    /// far, which the returned flag indicates, or kept. A NaN score is never the best. Returns `None`
+    /// if it was stopped; the state is then unchanged.
     fn evaluate(
         &self,
         state: &mut State<T::Model>,
@@ -955,7 +971,9 @@ impl<T: TrainTask> Engine<'_, T> {
         if is_best {
             state.progress.best_score = Some(evaluation.score);
         }
-        if is_best && self.ranks.is_first() {
+        let iteration = state.progress.iteration;
+        let is_kept = self.is_kept(iteration);
+        if (is_best || is_kept) && self.ranks.is_first() {
             let epochs = state.progress.epoch as f64
                 + state.progress.batch as f64 / self.task.batches_per_epoch().max(1) as f64;
             let finite = |value: f64| value.is_finite().then_some(value);
@@ -972,14 +990,23 @@ impl<T: TrainTask> Engine<'_, T> {
                 }),
                 ..self.task.spec().clone()
             };
-            let best = Checkpoint {
+            let evaluated = Checkpoint {
                 spec,
                 progress: None,
                 weights: named_tensors(&model),
                 optimizer: Default::default(),
                 ema: Default::default(),
             };
-            best.save(&self.run.best_checkpoint(), Precision::Full)?;
+            if is_best {
+                evaluated.save(&self.run.best_checkpoint(), Precision::Full)?;
+            }
+            match (is_kept, is_best) {
+                (true, true) => self.run.keep_best_checkpoint(iteration)?,
+                (true, false) => {
+                    evaluated.save(&self.run.kept_checkpoint(iteration), Precision::Full)?;
+                }
+                (false, _) => {}
+            }
         }
         Ok(Some((evaluation, is_best)))
     }

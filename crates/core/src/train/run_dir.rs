@@ -97,8 +97,14 @@ pub struct RunDir {
     is_of_another: bool,
 }
 
+/// The directory of the weights of a run.
+const CHECKPOINTS: &str = "checkpoints";
+
 /// The subdirectories of a run.
-const SUBDIRECTORIES: [&str; 2] = ["checkpoints", "results"];
+const SUBDIRECTORIES: [&str; 2] = [CHECKPOINTS, "results"];
+
+/// The beginning of the names of weights that evaluations keep.
+const KEPT: &str = "iteration-";
 
 /// The file that a process locks.
 const LOCK: &str = "lock";
@@ -363,6 +369,38 @@ impl RunDir {
     /// Returns the path of the best weights so far.
     pub fn best_checkpoint(&self) -> PathBuf {
         self.path.join(BEST_CHECKPOINT)
+    }
+
+    /// Keeps the best weights as those of the evaluation at an iteration: one file with two names, where the file
+    /// system has that.
+    ///
+    /// # Errors
+    /// The system error, with the path.
+    pub(crate) fn keep_best_checkpoint(&self, iteration: usize) -> Result<(), RunDirError> {
+        let path = self.kept_checkpoint(iteration);
+        keep_as(&self.best_checkpoint(), &path).map_err(|source| RunDirError::Io { path, source })
+    }
+
+    /// Returns the path of the weights that the evaluation at an iteration keeps.
+    pub fn kept_checkpoint(&self, iteration: usize) -> PathBuf {
+        // Names are in the order of the iterations.
+        let name = format!("{KEPT}{iteration:08}.safetensors");
+        self.path.join(CHECKPOINTS).join(name)
+    }
+
+    /// Returns the weights that evaluations have kept, with their iterations, ascending.
+    pub fn kept_checkpoints(&self) -> Vec<(usize, PathBuf)> {
+        let entries = fs::read_dir(self.path.join(CHECKPOINTS));
+        let entries = entries.into_iter().flatten().flatten();
+        let kept = entries.filter_map(|entry| {
+            let name = entry.file_name();
+            let name = name.to_str()?.strip_prefix(KEPT)?;
+            let iteration = name.strip_suffix(".safetensors")?.parse().ok()?;
+            Some((iteration, entry.path()))
+        });
+        let mut kept: Vec<_> = kept.collect();
+        kept.sort_unstable();
+        kept
     }
 
     /// Returns the directory for detections, metrics and images of evaluations.

@@ -3,4 +3,5 @@
 pub mod bottom_bar;
 pub mod help;
 pub mod notices;
+pub mod run_bar;
 pub mod top_bar;

@@ -420,6 +420,7 @@ fn precision_recall(ui: &mut Ui, state: &mut ViewerState, curves: &PrecisionReca
         height: 300.0,
         include: &[[0.0, 0.0], [1.0, 1.0]],
         lines,
+        ..LineChart::default()
     };
     if let Some(at) = chart.show(ui)
         && at.x > 0.0

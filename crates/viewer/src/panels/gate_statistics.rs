@@ -306,6 +306,7 @@ fn curves(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
         height: 260.0,
         include: if shows_difference { &[[0.0, 0.0]] } else { &[] },
         lines,
+        ..LineChart::default()
     };
     if let Some(at) = chart.show(ui) {
         // The channel that is drawn nearest to the click.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use egui::{Color32, Id, PopupAnchor, RichText, Tooltip, Ui};
-use egui_plot::{FilledArea, Line, Plot, PlotPoint, PlotPoints};
+use egui_plot::{FilledArea, GridInput, GridMark, Line, Plot, PlotPoint, PlotPoints, VLine};
+
+use crate::style::{count, hint};
 
 /// The maximum number of values in a tooltip.
 const MAX_VALUES: usize = 24;
@@ -23,6 +25,7 @@ pub(crate) struct ChartLine {
 }
 
 /// A line chart.
+#[derive(Default)]
 pub(crate) struct LineChart<'a> {
     /// Identifies the chart, also for screen readers.
     pub name: &'a str,
@@ -34,6 +37,10 @@ pub(crate) struct LineChart<'a> {
     pub height: f32,
     /// Values that the axes contain in any case.
     pub include: &'static [[f64; 2]],
+    /// Whether the axes of x and y are logarithmic. Values that are not above 0 are then left out, and counted.
+    pub log: [bool; 2],
+    /// The x of a vertical line.
+    pub marker: Option<f64>,
     /// The lines, the first below the others.
     pub lines: Vec<ChartLine>,
 }
@@ -50,19 +57,93 @@ impl ChartLine {
     }
 }
 
+/// Returns whether a logarithmic axis has a place for a point.
+pub(crate) fn is_on_axes(log: [bool; 2], [x, y]: [f64; 2]) -> bool {
+    (!log[0] || x > 0.0) && (!log[1] || y > 0.0)
+}
+
+/// Returns the place of a value on an axis.
+fn on_axis(log: bool, value: f64) -> f64 {
+    if log { value.log10() } else { value }
+}
+
+/// Returns the value at a place on an axis.
+fn value_at(log: bool, place: f64) -> f64 {
+    if log { 10f64.powf(place) } else { place }
+}
+
+/// Returns the marks of a logarithmic axis, whose places are powers of ten: 1, 2 and 5 of each decade, or whole
+/// decades where they are close together.
+fn log_marks(input: GridInput) -> Vec<GridMark> {
+    let (low, high) = input.bounds;
+    let (low, high) = (low.floor().max(-300.0), high.ceil().min(300.0));
+    if !(low.is_finite() && high.is_finite()) {
+        return Vec::new();
+    }
+    let between: &[f64] = if high - low > 4.0 {
+        &[1.0]
+    } else {
+        &[1.0, 2.0, 5.0]
+    };
+    let decades = low as i32..=high as i32;
+    let marks = decades.flat_map(|decade| {
+        between.iter().map(move |digit| GridMark {
+            value: f64::from(decade) + digit.log10(),
+            step_size: if *digit == 1.0 { 1.0 } else { 0.3 },
+        })
+    });
+    marks.collect()
+}
+
+/// Returns the names of the lines of a chart that its legend hides.
+pub(crate) fn hidden_lines(ui: &Ui, chart: &str) -> BTreeSet<String> {
+    let known = ui.data(|data| data.get_temp::<BTreeSet<String>>(memory(chart)));
+    known.unwrap_or_default()
+}
+
+fn memory(chart: &str) -> Id {
+    Id::unique(("hidden lines", chart))
+}
+
 impl LineChart<'_> {
     /// Draws the chart and returns the position of a click in it.
     pub fn show(self, ui: &mut Ui) -> Option<PlotPoint> {
         let hidden = self.legend(ui);
+        let log = self.log;
+        let left_out = self.lines.iter().flat_map(|line| &line.points);
+        let left_out = left_out.filter(|point| !is_on_axes(log, **point)).count();
+        if left_out > 0 {
+            hint(
+                ui,
+                format!(
+                    "{} at or below 0 not on the logarithmic axis",
+                    count(left_out, "value")
+                ),
+            );
+        }
+        let place = |[x, y]: [f64; 2]| [on_axis(log[0], x), on_axis(log[1], y)];
         let mut plot = Plot::new(self.name)
             .height(self.height)
             .allow_scroll(false)
             .x_axis_label(self.x)
             .y_axis_label(self.y)
             .label_formatter(|_| None);
-        for [x, y] in self.include {
-            plot = plot.include_x(*x).include_y(*y);
+        for point in self.include.iter().filter(|point| is_on_axes(log, **point)) {
+            let [x, y] = place(*point);
+            plot = plot.include_x(x).include_y(y);
         }
+        if log[0] {
+            plot = plot
+                .x_grid_spacer(log_marks)
+                .x_axis_formatter(|mark, _| number(value_at(true, mark.value)));
+        }
+        if log[1] {
+            plot = plot
+                .y_grid_spacer(log_marks)
+                .y_axis_formatter(|mark, _| number(value_at(true, mark.value)));
+        }
+        let marker = self.marker.filter(|x| !log[0] || *x > 0.0);
+        let marker_color = ui.visuals().text_color();
         let response = plot.show(ui, |plot| {
             for line in self
                 .lines
@@ -78,10 +159,19 @@ impl LineChart<'_> {
                     let fill = line.color.gamma_multiply(0.2);
                     plot.add(FilledArea::new("", &xs, &edge(-1.0), &edge(1.0)).fill_color(fill));
                 }
-                let points = PlotPoints::from(line.points.clone());
+                let points = line.points.iter().copied();
+                let points = points.filter(|point| is_on_axes(log, *point)).map(place);
+                let points = PlotPoints::from(points.collect::<Vec<_>>());
                 plot.line(Line::new("", points).color(line.color).width(line.width));
             }
-            plot.pointer_coordinate()
+            if let Some(x) = marker {
+                plot.vline(VLine::new("", on_axis(log[0], x)).color(marker_color));
+            }
+            let pointer = plot.pointer_coordinate()?;
+            Some(PlotPoint::new(
+                value_at(log[0], pointer.x),
+                value_at(log[1], pointer.y),
+            ))
         });
         let pointer = response
             .inner
@@ -101,9 +191,7 @@ impl LineChart<'_> {
 
     /// Draws the names of the lines, which show and hide them, and returns the hidden ones.
     fn legend(&self, ui: &mut Ui) -> BTreeSet<String> {
-        let memory = Id::unique(("hidden lines", self.name));
-        let known = ui.data(|data| data.get_temp::<BTreeSet<String>>(memory));
-        let mut hidden = known.unwrap_or_default();
+        let mut hidden = hidden_lines(ui, self.name);
         ui.horizontal_wrapped(|ui| {
             for line in &self.lines {
                 let is_hidden = hidden.contains(&line.name);
@@ -121,7 +209,7 @@ impl LineChart<'_> {
                         hidden.insert(line.name.clone());
                     }
                     let changed = hidden.clone();
-                    ui.data_mut(|data| data.insert_temp(memory, changed));
+                    ui.data_mut(|data| data.insert_temp(memory(self.name), changed));
                 }
             }
         });
@@ -155,7 +243,7 @@ impl LineChart<'_> {
 }
 
 /// Formats a value with four significant digits, and whole numbers exactly.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e9 {
         return format!("{value:.0}");
     }
@@ -191,6 +279,33 @@ mod tests {
             assert_eq!(line(&points).nearest(x).unwrap()[0], expected);
         }
         assert_eq!(line(&[]).nearest(1.0), None);
+    }
+
+    #[test]
+    fn a_logarithmic_axis_has_marks_at_whole_numbers_of_each_decade() {
+        let marks = |low, high| {
+            let input = GridInput {
+                bounds: (low, high),
+                base_step_size: 0.1,
+            };
+            let marks = log_marks(input).into_iter();
+            marks.map(|mark| number(value_at(true, mark.value)))
+        };
+        let few: Vec<String> = marks(-0.5, 0.9).collect();
+        assert_eq!(
+            few,
+            [
+                "0.1000", "0.2000", "0.5000", "1", "2", "5", "10", "20", "50"
+            ]
+        );
+        let many: Vec<String> = marks(-3.0, 3.0).collect();
+        assert_eq!(
+            many,
+            ["1.000e-3", "0.0100", "0.1000", "1", "10", "100", "1000"]
+        );
+        assert_eq!(marks(f64::NEG_INFINITY, 1.0).count(), 302);
+        assert!(is_on_axes([false, false], [0.0, -1.0]));
+        assert!(!is_on_axes([false, true], [1.0, 0.0]));
     }
 
     #[test]

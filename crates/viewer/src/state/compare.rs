@@ -1,6 +1,6 @@
 //! Comparison of two images or two networks.
 
-use super::{NetworkInfo, Predictions, ViewerState};
+use super::{BoxRef, NetworkInfo, Predictions, ViewerState};
 
 /// The content of the second pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,12 +74,7 @@ impl ViewerState {
         if pane == Pane::First {
             self.maps = None;
             self.explanation.class = None;
-            if is_later {
-                self.notify(format!(
-                    "the run has written a checkpoint; boxes, gates and counts are now of {}",
-                    network.title
-                ));
-            } else {
+            if !is_later {
                 self.gates.block = network.blocks.len().saturating_sub(1);
                 self.gates.channel = None;
                 self.model = None;
@@ -91,6 +86,13 @@ impl ViewerState {
             self.evaluations[at] = None;
         }
         self.inference[at] = None;
+        // The index of a selected detection is that of another box in other predictions.
+        if let Some(BoxRef::Detection(_)) = self.selected
+            && self.network_in_focus() == pane
+            && !(pane == Pane::First && self.from_results)
+        {
+            self.selected = None;
+        }
         if pane == Pane::Second {
             self.compare = Compare::Network;
         }

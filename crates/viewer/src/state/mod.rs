@@ -11,6 +11,7 @@ pub(crate) mod export;
 mod filter;
 mod gallery;
 mod gates;
+mod kept_weights;
 mod model_table;
 mod predictions;
 mod run_log;
@@ -41,6 +42,7 @@ pub use gates::{
 pub(crate) use gates::{cells_in_image, sorted_channels, top_channels};
 pub use model_table::ModelTable;
 pub use predictions::{Detections, Predictions};
+pub(crate) use run_log::run_name;
 pub use run_log::{Curves, RunLog, smoothed};
 pub use settings::Settings;
 pub use tally::{Unmatched, tally};
@@ -129,6 +131,10 @@ pub enum Request {
     OpenFiles(Vec<PathBuf>),
     /// Load the second network of a comparison from this path.
     OpenSecond(String),
+    /// Draw the curves of another run, too.
+    CompareRun(PathBuf),
+    /// Draw the curves of another run no longer.
+    ForgetRun(PathBuf),
     /// Run the detector on every image.
     DetectAll(Pane),
     /// Measure the gates over every image, or over this many.
@@ -214,6 +220,12 @@ pub struct ViewerState {
     pub explanation: ExplanationChoice,
     /// The training run that is followed.
     pub run: Option<RunLog>,
+    /// Other runs, whose curves are drawn beside those of the run.
+    pub compared_runs: Vec<RunLog>,
+    /// The iteration of the run whose kept weights are shown; otherwise the best ones, also when they change.
+    pub kept_iteration: Option<usize>,
+    /// The lines that are hidden in the charts of the Training page: chart and line.
+    pub hidden_curves: BTreeSet<(String, String)>,
     /// Whether the run has written a checkpoint since the open one, which waits for a task to end.
     pub is_outdated: bool,
     /// The layers of the network.

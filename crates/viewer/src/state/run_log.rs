@@ -1,9 +1,10 @@
 //! The curves of a training run, read from its growing `events.jsonl`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sedet_core::train::events::{EVENTS, Event, EventKind};
+use sedet_core::train::run_dir::RunDir;
 use sedet_data::csv::to_csv;
 
 /// `[iteration, value]` points by name.
@@ -18,6 +19,10 @@ pub struct RunLog {
     pub train: Curves,
     /// Metrics on the validation split.
     pub eval: Curves,
+    /// The weights that evaluations have kept, with their iterations, ascending.
+    pub checkpoints: Vec<(usize, PathBuf)>,
+    /// The runs in the directories beside that of the run, by name.
+    pub neighbors: Vec<PathBuf>,
     /// The number of lines that are not events.
     pub bad_lines: usize,
     /// The size of the part of the file that has been read.
@@ -28,14 +33,40 @@ impl RunLog {
     /// Creates a log of which nothing has been read yet.
     pub fn new(directory: PathBuf) -> Self {
         Self {
+            neighbors: neighbors(&directory),
             directory,
             ..Self::default()
         }
     }
 
-    /// Reads the lines appended since the last call and returns whether there were any. An incomplete last
-    /// line is left for the next call. A file that became shorter is read from its beginning: a resumed
-    /// run truncates what a crash left.
+    /// Returns the name of the directory.
+    pub(crate) fn name(&self) -> String {
+        run_name(&self.directory)
+    }
+
+    /// Returns the metric by which weights are the best, with the iteration and the value of its first maximum.
+    pub(crate) fn best(&self) -> Option<(&str, usize, f64)> {
+        let scores = ["AP", "top1"].into_iter();
+        let mut curves = scores.filter_map(|name| self.eval.get_key_value(name));
+        let (name, points) = curves.next()?;
+        let best = points.iter().copied();
+        let [iteration, value] =
+            best.reduce(|best, next| if next[1] > best[1] { next } else { best })?;
+        Some((name, iteration as usize, value))
+    }
+
+    /// Returns the metrics of the evaluation at an iteration.
+    pub(crate) fn metrics_at(&self, iteration: usize) -> impl Iterator<Item = (&str, f64)> {
+        let at = iteration as f64;
+        self.eval.iter().filter_map(move |(name, points)| {
+            let found = points.iter().find(|point| point[0] == at)?;
+            Some((name.as_str(), found[1]))
+        })
+    }
+
+    /// Reads the lines appended since the last call and returns whether there were any, or whether weights have
+    /// been kept. An incomplete last line is left for the next call. A file that became shorter is read from
+    /// its beginning: a resumed run truncates what a crash left.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -57,7 +88,10 @@ impl RunLog {
         for line in String::from_utf8_lossy(&bytes[..whole]).lines() {
             self.add_line(line);
         }
-        Ok(whole > 0)
+        let checkpoints = RunDir::at(&self.directory).kept_checkpoints();
+        let has_kept = checkpoints != self.checkpoints;
+        self.checkpoints = checkpoints;
+        Ok(whole > 0 || has_kept)
     }
 
     fn add_line(&mut self, line: &str) {
@@ -84,20 +118,48 @@ impl RunLog {
         }
     }
 
-    /// Returns every point as CSV: event, name, iteration, value.
-    pub fn to_csv(&self) -> String {
-        let mut rows = vec![["event", "name", "iteration", "value"].map(String::from)];
-        for (event, curves) in [("train", &self.train), ("eval", &self.eval)] {
-            for (name, points) in curves {
-                for [iteration, value] in points {
-                    let numbers = [iteration.to_string(), value.to_string()];
-                    let [iteration, value] = numbers;
-                    rows.push([event.to_owned(), name.clone(), iteration, value]);
+    /// Returns every point of runs as CSV: run, event, name, iteration, value.
+    pub fn to_csv(runs: &[&Self]) -> String {
+        let mut rows = vec![["run", "event", "name", "iteration", "value"].map(String::from)];
+        for run in runs {
+            for (event, curves) in [("train", &run.train), ("eval", &run.eval)] {
+                for (name, points) in curves {
+                    rows.extend(points.iter().map(|[iteration, value]| {
+                        [
+                            run.name(),
+                            event.to_owned(),
+                            name.clone(),
+                            iteration.to_string(),
+                            value.to_string(),
+                        ]
+                    }));
                 }
             }
         }
         to_csv(rows)
     }
+}
+
+/// Returns the name of a run's directory.
+pub(crate) fn run_name(directory: &Path) -> String {
+    let name = directory.file_name().unwrap_or(directory.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// Returns the other runs in the directory that contains a run.
+fn neighbors(directory: &Path) -> Vec<PathBuf> {
+    let within = match directory.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Vec::new(),
+    };
+    let entries = std::fs::read_dir(within).into_iter().flatten().flatten();
+    let own = directory.file_name();
+    let others = entries.filter(|entry| Some(entry.file_name().as_os_str()) != own);
+    let paths = others.map(|entry| directory.with_file_name(entry.file_name()));
+    let mut runs: Vec<PathBuf> = paths.filter(|path| RunDir::is_run(path)).collect();
+    runs.sort_unstable();
+    runs
 }
 
 /// Returns the exponential moving average of a curve; a weight of 0 leaves it unchanged.
@@ -147,7 +209,7 @@ mod tests {
         .unwrap();
         run.update().unwrap();
         assert_eq!(run.train["loss"], [[5.0, 4.0]]);
-        assert!(run.to_csv().ends_with("train,loss,5,4\n"));
+        assert!(RunLog::to_csv(&[&run]).ends_with(",train,loss,5,4\n"));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Settings {
     pub thumbnails: bool,
     /// Smoothing factor of training curves, 0 to 1. The default 0 shows the logged values.
     pub smoothing: f64,
+    /// Whether the axes of the training curves, iteration and value, are logarithmic.
+    pub log_axes: [bool; 2],
     /// The directory that exports are written to.
     pub export_directory: PathBuf,
 }
@@ -29,6 +31,7 @@ impl Default for Settings {
             dark: true,
             thumbnails: true,
             smoothing: 0.0,
+            log_axes: [false, false],
             export_directory: PathBuf::from("sedet-exports"),
         }
     }

@@ -29,6 +29,8 @@ pub(super) enum Message {
     Collection(Arc<Collection>),
     /// A network was loaded.
     Network(Pane, Box<NetworkInfo>),
+    /// A network cannot be loaded, with the reason.
+    NotLoaded(Pane, String),
     /// The layers of the first network.
     Model(Arc<ModelTable>),
     /// A results file was read.
@@ -37,6 +39,8 @@ pub(super) enum Message {
     Statistics(Arc<Excitation>, StatisticsSource),
     /// A training run was opened or has written events.
     Run(RunLog),
+    /// A run whose curves are drawn beside others, when it was opened or has written events.
+    ComparedRun(RunLog),
     /// The run that is followed has written this checkpoint.
     RunCheckpoint(PathBuf),
     /// A result for the collection of this generation.
@@ -196,9 +200,24 @@ impl Workers {
             }
             Message::Network(pane, network) => {
                 state.classes.merge(&network.categories);
+                if pane == Pane::First {
+                    self.requested.loads_weights = false;
+                    if std::mem::take(&mut self.is_reload) {
+                        state.notify(format!(
+                            "the run has written a checkpoint; boxes, gates and counts are now of {}",
+                            network.title
+                        ));
+                    }
+                }
                 state.open_network(pane, *network);
                 self.requested.inferences[pane.index()] = None;
                 self.requested.maps = None;
+            }
+            Message::NotLoaded(pane, error) => {
+                if pane == Pane::First {
+                    (self.requested.loads_weights, self.is_reload) = (false, false);
+                }
+                state.report_error(error);
             }
             Message::Model(model) => {
                 let network = state.networks[0].as_ref();
@@ -212,8 +231,19 @@ impl Workers {
                 let known = state.run.as_ref();
                 if known.is_none_or(|known| known.directory != run.directory) {
                     state.tab = PanelId::TRAINING;
+                    state.kept_iteration = None;
                 }
                 state.run = Some(run);
+            }
+            Message::ComparedRun(run) => {
+                // It may have been removed from the comparison since.
+                if self.compared().contains(&run.directory) {
+                    let mut known = state.compared_runs.iter_mut();
+                    match known.find(|known| known.directory == run.directory) {
+                        Some(known) => *known = run,
+                        None => state.compared_runs.push(run),
+                    }
+                }
             }
             Message::RunCheckpoint(path) => self.written = Some(path),
             // Results for a closed collection are dropped.

@@ -10,10 +10,11 @@ mod messages;
 mod network;
 mod opening;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use messages::TextureUpdate;
 pub use opening::{Content, Opening};
@@ -29,6 +30,7 @@ use network::{ExplanationTask, LongWork, NetworkThread};
 use sedet_core::device::Execution;
 use sedet_core::excitation::Excitation;
 use sedet_core::model::ReplacedGate;
+use sedet_core::train::run_dir::RunDir;
 use sedet_data::loading::decode::has_image_extension;
 
 /// All worker threads.
@@ -42,8 +44,12 @@ pub(crate) struct Workers {
     generation: Arc<AtomicU64>,
     /// Identifies the training run that is followed; a new number stops following the previous one.
     watch: Arc<AtomicU64>,
+    /// The runs whose curves are drawn beside those of the run that is followed.
+    compared: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// A checkpoint of the run that is followed, written since it was loaded.
     written: Option<PathBuf>,
+    /// Whether the network that is being loaded is a checkpoint that the run has written.
+    is_reload: bool,
     requested: Requested,
 }
 
@@ -56,6 +62,10 @@ struct Requested {
     without: Option<(ExplainedScore, Vec<ReplacedGate>)>,
     counted: Option<CountingJob>,
     pixels: [Option<(u64, usize)>; 2],
+    /// The weights of a run that are being loaded, or that could not be.
+    weights: Option<PathBuf>,
+    /// Whether they are being loaded.
+    loads_weights: bool,
 }
 
 impl Workers {
@@ -72,7 +82,9 @@ impl Workers {
             messages,
             generation,
             watch: Arc::default(),
+            compared: Arc::default(),
             written: None,
+            is_reload: false,
             requested: Requested::default(),
         }
     }
@@ -114,6 +126,7 @@ impl Workers {
             self.handle(request, state);
         }
         self.reload_checkpoint(state);
+        self.load_kept_weights(state);
         let Some(collection) = state.collection.clone().filter(|c| !c.is_empty()) else {
             return;
         };
@@ -154,8 +167,34 @@ impl Workers {
         let is_of_run = |path: &Path| run.is_some_and(|run| path.starts_with(&run.directory));
         // Another network that was opened since then is kept.
         let network = state.networks[0].as_ref();
-        if is_of_run(&written) && network.is_none_or(|network| is_of_run(&network.path)) {
+        // The best weights are loaded when the user leaves the kept ones.
+        if state.kept_iteration.is_none()
+            && is_of_run(&written)
+            && network.is_none_or(|network| is_of_run(&network.path))
+        {
+            self.is_reload = true;
             self.network.load(Pane::First, written);
+        }
+    }
+
+    /// Loads the weights of the run that are chosen. Those that a slider has left meanwhile are passed over.
+    fn load_kept_weights(&mut self, state: &ViewerState) {
+        if self.requested.loads_weights || !state.progress.is_empty() {
+            return;
+        }
+        let wanted = state.weights_to_open(|run| {
+            let run = RunDir::at(run);
+            let best = Some(run.best_checkpoint()).filter(|best| best.is_file());
+            best.unwrap_or_else(|| run.last_checkpoint())
+        });
+        let Some(wanted) = wanted else {
+            self.requested.weights = None;
+            return;
+        };
+        if self.requested.weights.as_ref() != Some(&wanted) {
+            self.requested.loads_weights = true;
+            self.requested.weights = Some(wanted.clone());
+            self.network.load(Pane::First, wanted);
         }
     }
 
@@ -268,6 +307,16 @@ impl Workers {
                 self.open_images(images);
             }
             Request::OpenSecond(text) => self.network.load(Pane::Second, PathBuf::from(text)),
+            Request::CompareRun(directory) => {
+                if self.compared().insert(directory.clone()) {
+                    opening::follow_compared(directory, &self.mailbox, &self.compared);
+                }
+            }
+            Request::ForgetRun(directory) => {
+                self.compared().remove(&directory);
+                let runs = &mut state.compared_runs;
+                runs.retain(|run| run.directory != directory);
+            }
             Request::Cancel => self.network.cancel(),
             Request::DetectAll(pane) => self.detect_all(pane, state),
             Request::MeasureGates(limit) => self.measure_gates(limit, state),
@@ -288,6 +337,10 @@ impl Workers {
                 });
             }
         }
+    }
+
+    fn compared(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lists image files together.

@@ -346,7 +346,9 @@ impl Owner {
                     self.list_layers(described, crop.unwrap_or(TABLE_SIDE));
                 }
             }
-            Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
+            Err(error) => self
+                .mailbox
+                .send(Message::NotLoaded(pane, error.to_string())),
         }
     }
 

@@ -1,10 +1,11 @@
 //! Opening of a path or a dataset.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::network::NetworkThread;
@@ -329,30 +330,14 @@ impl Opener {
     /// until another run is opened.
     fn watch(&self, directory: &Path, mut known: Option<WrittenCheckpoint>) {
         let ticket = self.watch.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut run = RunLog::new(directory.to_path_buf());
-        let mut last_error = None;
-        let mut update = move |mailbox: &Mailbox, first: bool| match run.update() {
-            Ok(grew) => {
-                last_error = None;
-                if grew || first {
-                    mailbox.send(Message::Run(run.clone()));
-                }
-            }
-            Err(error) => {
-                let error = format!("{}: {error}", run.directory.join(EVENTS).display());
-                if last_error.as_ref() != Some(&error) {
-                    mailbox.send(Message::Failed(error.clone()));
-                    last_error = Some(error);
-                }
-            }
-        };
-        update(&self.mailbox, true);
+        let mut log = FollowedLog::of(directory.to_path_buf());
+        log.update(&self.mailbox, true, Message::Run);
         let (mailbox, watch) = (self.mailbox.clone(), self.watch.clone());
         let run = RunDir::at(directory);
         std::thread::spawn(move || {
             while watch.load(Ordering::SeqCst) == ticket {
                 std::thread::sleep(WATCH_INTERVAL);
-                update(&mailbox, false);
+                log.update(&mailbox, false, Message::Run);
                 if let Some(known) = &mut known
                     && let Some(path) = known.update(&run)
                 {
@@ -360,6 +345,64 @@ impl Opener {
                 }
             }
         });
+    }
+}
+
+/// Sends the curves of a run now and whenever they grow, as long as it is among the compared ones.
+pub(super) fn follow_compared(
+    directory: PathBuf,
+    mailbox: &Mailbox,
+    compared: &Arc<Mutex<BTreeSet<PathBuf>>>,
+) {
+    let (mailbox, compared) = (mailbox.clone(), compared.clone());
+    let busy = mailbox.begin();
+    std::thread::spawn(move || {
+        let is_compared = |directory: &Path| {
+            let compared = compared.lock().unwrap_or_else(PoisonError::into_inner);
+            compared.contains(directory)
+        };
+        let mut log = FollowedLog::of(directory.clone());
+        log.update(&mailbox, true, Message::ComparedRun);
+        drop(busy);
+        while is_compared(&directory) {
+            std::thread::sleep(WATCH_INTERVAL);
+            log.update(&mailbox, false, Message::ComparedRun);
+        }
+    });
+}
+
+/// The log of a run that is read again and again.
+struct FollowedLog {
+    run: RunLog,
+    last_error: Option<String>,
+}
+
+impl FollowedLog {
+    fn of(directory: PathBuf) -> Self {
+        Self {
+            run: RunLog::new(directory),
+            last_error: None,
+        }
+    }
+
+    /// Sends the log if it has grown, or in any case at the `first` time; the same error is sent once.
+    fn update(&mut self, mailbox: &Mailbox, first: bool, message: fn(RunLog) -> Message) {
+        match self.run.update() {
+            Ok(grew) => {
+                self.last_error = None;
+                if grew || first {
+                    mailbox.send(message(self.run.clone()));
+                }
+            }
+            Err(error) => {
+                let path = self.run.directory.join(EVENTS);
+                let error = format!("{}: {error}", path.display());
+                if self.last_error.as_ref() != Some(&error) {
+                    self.last_error = Some(error.clone());
+                    mailbox.send(Message::Failed(error));
+                }
+            }
+        }
     }
 }
 

@@ -188,6 +188,7 @@ impl Figure for ReliabilityFigure<'_> {
             y_name: "share",
             x: 0.0..1.0,
             y: 0.0..1.02,
+            ..Axes::default()
         };
         page.panel(bounds, &axes, &lines)?;
         let legend = Bounds {

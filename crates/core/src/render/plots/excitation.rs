@@ -219,6 +219,7 @@ fn panel<B: DrawingBackend>(
         y_name: "gate",
         x: 0.0..(channels.len().max(2) - 1) as f64,
         y: shown_range(gate, lines),
+        ..Axes::default()
     };
     page.panel(bounds, &axes, lines)
 }

@@ -20,7 +20,7 @@ pub use bars::{Bars, save_bars};
 pub(crate) use classification::{save_confusion, save_reliability};
 pub use excitation::{MAX_PANELS, save_excitation_figures, save_gates};
 pub use precision_recall::save_precision_recall;
-pub use training::{Series, TrainingCurves, save_training_curves};
+pub use training::{Series, TrainingChart, TrainingCurves, save_training_curves};
 
 use super::save::{
     IMAGES_AND_SVG, RenderError, is_image_extension, lower_extension, save_image, save_svg,

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::sync::Once;
 
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
@@ -46,12 +48,17 @@ pub(super) struct Line {
 }
 
 /// Title and axes of a panel.
+#[derive(Default)]
 pub(super) struct Axes<'a> {
     pub title: &'a str,
     pub x_name: &'a str,
     pub y_name: &'a str,
     pub x: std::ops::Range<f64>,
     pub y: std::ops::Range<f64>,
+    /// Whether the coordinates of x and y are decimal logarithms; the labels are then their powers of ten.
+    pub log: [bool; 2],
+    /// The x of a vertical line.
+    pub marker: Option<f64>,
 }
 
 /// A line of a legend.
@@ -109,7 +116,10 @@ impl<B: DrawingBackend> Page<'_, B> {
             .y_label_area_size(52 * s)
             .margin_right(14 * s)
             .margin_top(6 * s)
-            .build_cartesian_2d(axes.x.clone(), axes.y.clone())?;
+            .build_cartesian_2d(
+                Axis::new(axes.x.clone(), axes.log[0]),
+                Axis::new(axes.y.clone(), axes.log[1]),
+            )?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -118,13 +128,16 @@ impl<B: DrawingBackend> Page<'_, B> {
             .set_all_tick_mark_size(4 * s)
             .x_labels(6)
             .y_labels(6)
-            .x_label_formatter(&|value| tick(*value))
-            .y_label_formatter(&|value| tick(*value))
             .label_style(self.font(12, FAINT_INK))
             .axis_desc_style(self.font(13, INK))
             .x_desc(axes.x_name)
             .y_desc(axes.y_name)
             .draw()?;
+        if let Some(x) = axes.marker {
+            let ends = vec![(x, axes.y.start), (x, axes.y.end)];
+            let style = FAINT_INK.stroke_width(s as u32);
+            chart.draw_series([PathElement::new(ends, style)])?;
+        }
         for line in lines {
             let style = line
                 .color
@@ -208,7 +221,59 @@ pub(super) fn line_color(class_index: usize) -> RGBColor {
     RGBColor(r, g, b)
 }
 
-/// Formats an axis label: `0`, `0.25`, `1.5`, `12k`, `2.5M`.
+/// An axis. The coordinates of a logarithmic one are decimal logarithms, and its labels their powers of ten.
+struct Axis {
+    linear: RangedCoordf64,
+    log: bool,
+}
+
+impl Axis {
+    fn new(range: std::ops::Range<f64>, log: bool) -> Self {
+        Self {
+            linear: range.into(),
+            log,
+        }
+    }
+}
+
+impl Ranged for Axis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        self.linear.map(value, limit)
+    }
+
+    /// Of a logarithmic axis, these are 1, 2 and 5 of each decade, or whole decades where they are close together.
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if !self.log {
+            return self.linear.key_points(hint);
+        }
+        let range = self.range();
+        let decades = range.start.floor() as i32..=range.end.ceil() as i32;
+        let digits: &[f64] = match range.end - range.start {
+            span if span <= 2.0 => &[1.0, 2.0, 5.0],
+            _ => &[1.0],
+        };
+        let places = decades.flat_map(|decade| {
+            let digits = digits.iter();
+            digits.map(move |digit| f64::from(decade) + digit.log10())
+        });
+        places.filter(|place| range.contains(place)).collect()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.linear.range()
+    }
+}
+
+impl ValueFormatter<f64> for Axis {
+    fn format_ext(&self, place: &f64) -> String {
+        tick(if self.log { 10f64.powf(*place) } else { *place })
+    }
+}
+
+/// Formats an axis label: `0`, `0.25`, `1.5`, `12k`, `2.5M`, `2e-5`.
 pub(super) fn tick(value: f64) -> String {
     let short = |value: f64, unit: &str| {
         let text = format!("{value:.4}");
@@ -218,6 +283,10 @@ pub(super) fn tick(value: f64) -> String {
     match value.abs() {
         size if size >= 1e6 => short(value / 1e6, "M"),
         size if size >= 1e4 => short(value / 1e3, "k"),
+        size if size > 0.0 && size < 1e-3 => {
+            let text = format!("{value:.1e}");
+            text.replace(".0e", "e")
+        }
         _ => short(value, ""),
     }
 }
@@ -250,6 +319,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_logarithmic_axis_is_labeled_with_whole_numbers() {
+        let labels = |range| -> Vec<String> {
+            let axis = Axis::new(range, true);
+            let places = axis.key_points(6).into_iter();
+            places.map(|place| axis.format_ext(&place)).collect()
+        };
+        assert_eq!(labels(-1.2..0.4), ["0.1", "0.2", "0.5", "1", "2"]);
+        assert_eq!(labels(-5.0..-1.5), ["1e-5", "1e-4", "0.001", "0.01"]);
+    }
+
+    #[test]
     fn ticks_are_short() {
         let cases = [
             (0.0, "0"),
@@ -258,6 +338,8 @@ mod tests {
             (2500.0, "2500"),
             (90_000.0, "90k"),
             (2_500_000.0, "2.5M"),
+            (0.00002, "2e-5"),
+            (-0.000_25, "-2.5e-4"),
         ];
         for (value, text) in cases {
             assert_eq!(tick(value), text);

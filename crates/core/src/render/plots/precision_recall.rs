@@ -67,6 +67,7 @@ impl Figure for PrecisionRecallFigure<'_> {
             x: 0.0..1.0,
             // Slightly more than 1, so that a perfect curve is not on the frame.
             y: 0.0..1.02,
+            ..Axes::default()
         };
         let metrics = &self.evaluation.metrics;
         let of_all = [
