@@ -762,6 +762,163 @@ fn an_exported_image_is_what_the_window_shows() {
 }
 
 #[test]
+fn an_exported_or_copied_image_has_the_chosen_scale() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(scenes.opening());
+    click(&mut viewer, "Export");
+    click(&mut viewer, "3x");
+    click(&mut viewer, "Image with boxes (PNG)");
+    click(&mut viewer, "Export");
+    click(&mut viewer, "1x");
+    click(&mut viewer, "Image with boxes (PNG)");
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Gates of this image (PNG, SVG)");
+    viewer.state_mut().state_mut().settings.export_scale = Some(2);
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Gates of this image (PNG, SVG)");
+    let stem = exported_stem(&viewer);
+    let image = |name: &str| {
+        let bytes = scenes.exported(&format!("{stem}{name}.png"));
+        image::load_from_memory(&bytes).unwrap().into_rgb8()
+    };
+    let (large, small) = (image(""), image("-2"));
+    for (large, small) in [
+        (large.width(), small.width()),
+        (large.height(), small.height()),
+    ] {
+        assert!(large.abs_diff(3 * small) <= 3, "{large} {small}");
+    }
+    let (plain, double) = (image("-gates"), image("-gates-2"));
+    assert_eq!(double.width(), 2 * plain.width());
+    // Ctrl+C copies the view, at the scale of exports.
+    viewer.state_mut().state_mut().settings.export_scale = Some(1);
+    viewer.event(egui::Event::Copy);
+    let mut copied = None;
+    let start = Instant::now();
+    while copied.is_none() {
+        assert!(start.elapsed() < Duration::from_secs(20), "never copied");
+        viewer.step();
+        let commands = viewer.output().platform_output.commands.iter();
+        copied = commands
+            .filter_map(|command| match command {
+                egui::OutputCommand::CopyImage(image) => Some(image.clone()),
+                _ => None,
+            })
+            .next();
+    }
+    let copied = copied.unwrap();
+    let pixels = copied
+        .pixels
+        .iter()
+        .flat_map(|pixel| [pixel.r(), pixel.g(), pixel.b()]);
+    assert_eq!(
+        copied.size,
+        [small.width() as usize, small.height() as usize]
+    );
+    assert!(pixels.eq(small.into_raw()));
+    // The Model page has no image.
+    press(&mut viewer, Key::F5);
+    viewer.event(egui::Event::Copy);
+    settle(&mut viewer);
+    assert_eq!(errors(&viewer), ["this page has no image to copy"]);
+}
+
+/// Returns the stem of the files that the image page exports.
+fn exported_stem(viewer: &Viewer) -> String {
+    let state = viewer.state().state();
+    let title = state
+        .collection
+        .as_ref()
+        .unwrap()
+        .image_title(state.current);
+    let stem = Path::new(&title).file_stem().unwrap();
+    stem.to_string_lossy().into_owned()
+}
+
+#[test]
+fn exports_without_a_window_are_those_of_the_window() {
+    use sedet::viewer::headless::{PageExport, export};
+    let scenes = Scenes::new();
+    let page = |page: &str, image: Option<&str>| {
+        let wanted = PageExport {
+            page: page.into(),
+            image: image.map(Into::into),
+            settings: Settings {
+                export_directory: scenes.at("headless"),
+                ..Settings::default()
+            },
+        };
+        let mut seen = 0;
+        let mut progress = |progress: &TaskProgress| seen = seen.max(progress.total);
+        let exported = export(
+            scenes.opening(),
+            Device::flex().into(),
+            &wanted,
+            &mut progress,
+        );
+        (exported.map_err(|error| error.to_string()), seen)
+    };
+    let (exported, seen) = page("data", None);
+    let exported = exported.unwrap();
+    assert_eq!((exported.errors.len(), seen), (0, 6));
+
+    let mut viewer = scenes.open(scenes.opening());
+    press(&mut viewer, Key::D);
+    press(&mut viewer, Key::F3);
+    click(&mut viewer, "Evaluate");
+    for name in [
+        "Histograms and confusion matrix (CSV)",
+        "Metrics (JSON, PNG, SVG)",
+    ] {
+        click(&mut viewer, "Export");
+        click(&mut viewer, name);
+    }
+    for name in ["confusion.csv", "metrics.json", "precision-recall.png"] {
+        let path = scenes.at("headless").join(name);
+        assert!(exported.files.contains(&path), "{name}");
+        assert!(
+            std::fs::read(path).unwrap() == scenes.exported(name),
+            "{name}"
+        );
+    }
+    let state = viewer.state().state();
+    let title = state.collection.as_ref().unwrap().image_title(2);
+    let (exported, _) = page("Image", Some(&title));
+    let stem = Path::new(&title)
+        .file_stem()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let exported = exported.unwrap();
+    let csv = scenes.at("headless").join(format!("{stem}-boxes.csv"));
+    assert!(exported.files.contains(&csv));
+    viewer.state_mut().state_mut().tab = PanelId::IMAGE;
+    press(&mut viewer, Key::Home);
+    press(&mut viewer, Key::ArrowRight);
+    press(&mut viewer, Key::ArrowRight);
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Boxes and verdicts (CSV)");
+    let of_window = scenes.exported(&format!("{stem}-boxes.csv"));
+    assert!(std::fs::read(csv).unwrap() == of_window);
+    // What has nothing to write says so.
+    assert!(
+        exported
+            .notes
+            .iter()
+            .any(|note| note.starts_with("Effects of the explanation (CSV): "))
+    );
+    let (nothing, _) = page("training", None);
+    let nothing = nothing.unwrap_err();
+    assert!(nothing.contains("no training run is open"), "{nothing}");
+    let (unknown, _) = page("image", Some("nowhere.jpg"));
+    let unknown = unknown.unwrap_err();
+    assert!(
+        unknown.starts_with("no image is called \"nowhere.jpg\"; the first is "),
+        "{unknown}"
+    );
+}
+
+#[test]
 fn the_right_half_of_a_comparison_answers_for_its_own_boxes() {
     let scenes = Scenes::new();
     let mut viewer = scenes.open(Opening {
@@ -1940,18 +2097,44 @@ fn the_screenshots_of_the_guides_are_renewed() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn without_a_display_the_error_has_a_hint() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
-        .args(["view", "--device", "cpu"])
-        .env_remove("DISPLAY")
-        .env_remove("WAYLAND_DISPLAY")
-        .env_remove("WAYLAND_SOCKET")
-        .output()
-        .unwrap();
+fn without_a_display_the_error_has_a_hint_that_works() {
+    let run = |arguments: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
+            .args(["view", "--device", "cpu"])
+            .args(arguments)
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
+            .env_remove("WAYLAND_SOCKET")
+            .output()
+            .unwrap()
+    };
+    let output = run(&[]);
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     let lines: Vec<&str> = stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{stderr}");
     assert!(lines[0].starts_with("error: no display"), "{stderr}");
-    assert!(lines[1].starts_with("hint: sedet predict"), "{stderr}");
+    assert!(lines[1].contains("--export DIR"), "{stderr}");
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().display().to_string();
+    let output = run(&["--export", &directory, "--page", "model"]);
+    assert!(output.status.success(), "{output:?}");
+    let written = String::from_utf8(output.stdout).unwrap();
+    let table = std::fs::read_to_string(written.trim_end()).unwrap();
+    assert!(table.contains("conv1"), "{table}");
+    for (arguments, expected) in [
+        (
+            ["--export", &directory, "--page", "errata"],
+            "hint: pages are image, ",
+        ),
+        (
+            ["--export", &directory, "--score", "1.5"],
+            "--score 1.5: a value from 0 to 1",
+        ),
+    ] {
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(expected), "{stderr}");
+    }
 }

@@ -5,24 +5,29 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 
-use super::hints::{advise, usage_with_hint};
+use super::console::problem;
+use super::hints::{advise, usage, usage_with_hint};
 use super::model::PrecisionArgs;
 use super::named::path_or_named;
+use super::progress::{Meter, Unit};
 use super::train::check_data_dir_of_run;
-use super::{DeviceArgs, check_data_dir};
+use super::{DeviceArgs, check_data_dir, number, print_out, status};
 use sedet_core::device::Execution;
 use sedet_core::weights::load::check_weights;
 use sedet_core::weights::named::NamedWeights;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::text::printable;
+use sedet_viewer::headless::{PageExport, export, pages};
+use sedet_viewer::state::{Settings, TaskProgress};
 use sedet_viewer::{Content, Opening, RendererChoice, RendererError};
 
 const EXAMPLES: &str = "\
 Examples:
   sedet view
   sedet view runs/shapes
-  sedet view --dataset photos/ --checkpoint best.safetensors";
+  sedet view --dataset photos/ --checkpoint best.safetensors
+  sedet view runs/shapes --export figures/ --page data";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -52,9 +57,74 @@ pub(super) struct ViewArgs {
     #[arg(long, default_value_t, value_parser = renderer)]
     renderer: RendererChoice,
     #[command(flatten)]
+    export: ExportArgs,
+    #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Export without a window")]
+struct ExportArgs {
+    /// Write the exports of a page to this directory and print their paths; no display is required
+    #[arg(long, value_name = "DIR")]
+    export: Option<PathBuf>,
+    /// Page: image, gates, data, training or model [default: image]
+    #[arg(long, requires = "export")]
+    page: Option<String>,
+    /// Image that the page shows, by name or the end of its path [default: the first]
+    #[arg(long, value_name = "NAME", requires = "export")]
+    image: Option<String>,
+    /// Scale of PNG files, 1 to 4 [default: that of the image; 1 for figures]
+    #[arg(long, value_name = "N", requires = "export", value_parser = clap::value_parser!(u32).range(1..=4))]
+    scale: Option<u32>,
+    /// Minimum score of the boxes
+    #[arg(long, requires = "export", value_parser = number::<f32>, allow_negative_numbers = true)]
+    score: Option<f32>,
+    /// IoU at which a box matches an annotation
+    #[arg(long, requires = "export", value_parser = number::<f32>, allow_negative_numbers = true)]
+    iou: Option<f32>,
+}
+
+impl ExportArgs {
+    /// Returns what is exported; `None` if a window opens.
+    fn wanted(self) -> anyhow::Result<Option<PageExport>> {
+        let Some(directory) = self.export else {
+            return Ok(None);
+        };
+        let mut settings = Settings {
+            export_directory: directory,
+            export_scale: self.scale,
+            ..Settings::default()
+        };
+        let thresholds = [
+            ("--score", self.score, &mut settings.filter.score),
+            ("--iou", self.iou, &mut settings.filter.iou),
+        ];
+        for (option, given, threshold) in thresholds {
+            let Some(value) = given else { continue };
+            if !(0.0..=1.0).contains(&value) {
+                return Err(usage(format!(
+                    "{option} {value}: a value from 0 to 1 is required"
+                )));
+            }
+            *threshold = value;
+        }
+        let page = self.page.unwrap_or_else(|| "image".to_owned());
+        if !pages().any(|known| known.eq_ignore_ascii_case(&page)) {
+            let known: Vec<String> = pages().collect();
+            return Err(usage_with_hint(
+                format!("--page {page}: there is no such page"),
+                format!("pages are {}", known.join(", ")),
+            ));
+        }
+        Ok(Some(PageExport {
+            page,
+            image: self.image,
+            settings,
+        }))
+    }
 }
 
 /// Parses the name of a renderer.
@@ -94,16 +164,50 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
         check_weights(&checkpoint)?;
     }
     check_combination(&opening)?;
-    check_display()?;
+    let wanted = args.export.wanted()?;
+    if wanted.is_none() {
+        check_display()?;
+    }
     let device = args.device.resolve()?;
     let execution = Execution {
         precision: args.precision.resolve(&device)?,
         device: device.device,
     };
+    if let Some(wanted) = wanted {
+        return export_page(opening, execution, &wanted);
+    }
     sedet_viewer::run(opening, execution, args.renderer).map_err(|error| {
         let reason = without_source_location(&error.to_string());
         anyhow!("the viewer's window cannot be opened: {reason}")
     })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the exports of a page, and prints their paths.
+fn export_page(
+    opening: Opening,
+    execution: Execution,
+    wanted: &PageExport,
+) -> anyhow::Result<ExitCode> {
+    let mut meter: Option<Meter> = None;
+    let exported = export(opening, execution, wanted, &mut |progress| {
+        let TaskProgress { label, done, total } = progress;
+        let (done, total) = (*done as u64, *total as u64);
+        let meter = meter.get_or_insert_with(|| Meter::new(label, Unit::Images));
+        meter.begin(label, Unit::Images, done);
+        meter.show(done, (total > 0).then_some(total));
+    });
+    drop(meter);
+    let exported = exported?;
+    for error in &exported.errors {
+        problem!("warning: {error}");
+    }
+    for note in &exported.notes {
+        status!("note: {note}");
+    }
+    let paths = exported.files.iter();
+    let paths: String = paths.map(|path| format!("{}\n", path.display())).collect();
+    print_out(&paths)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -127,7 +231,8 @@ fn check_display() -> anyhow::Result<()> {
     {
         return Err(advise(
             "no display for the viewer's window (DISPLAY and WAYLAND_DISPLAY are not set)",
-            "sedet predict, eval and excite write the same figures without a display",
+            "without a display, add --export DIR to write the exports of a page; sedet predict, eval and excite \
+             write similar files",
         ));
     }
     Ok(())

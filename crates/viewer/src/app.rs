@@ -117,6 +117,9 @@ impl ViewerApp {
             self.requests_cleared = Instant::now();
             self.textures.forget_requests();
         }
+        if let Some(image) = self.state.copied.take() {
+            context.copy_image(Arc::unwrap_or_clone(image));
+        }
         let dropped = context.input(|input| input.raw.dropped_files.clone());
         let dropped: Vec<_> = dropped
             .iter()

@@ -5,12 +5,14 @@
 //! - `panels`: trait `Panel` and the list of panels. A panel draws the state, changes it, and brings its
 //!   keyboard shortcuts and exports.
 //! - `drawing`: images with boxes and labels, drawn in batches.
+//! - [`headless`]: the exports of a panel without a window.
 //! - `chrome`: bars, notices and help around the panels.
 //! - [`app`]: the eframe application.
 
 pub mod app;
 mod chrome;
 mod drawing;
+pub mod headless;
 mod panels;
 mod renderer;
 mod shortcuts;

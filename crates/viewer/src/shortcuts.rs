@@ -49,6 +49,11 @@ static GLOBAL: &[KeyShortcut] = &[
         bindings: &[],
     },
     KeyShortcut {
+        keys: "Ctrl+C",
+        action: "copy the first image of the page to the clipboard",
+        bindings: &[],
+    },
+    KeyShortcut {
         keys: "Esc",
         action: "close a menu or window, cancel a background task, clear the selection, hide the feature map",
         bindings: &[(Modifiers::NONE, Key::Escape, |input| {
@@ -118,6 +123,10 @@ pub fn handle(context: &Context, state: &mut ViewerState, cache: &FrameCache) {
     }
     let is_typing = context.egui_wants_keyboard_input();
     if !is_typing {
+        if input.asks_for_copy() {
+            let exports = panels::by_id(input.state.tab).exports();
+            input.state.requests.push(Request::Copy(exports));
+        }
         if input.asks_for_help() {
             input.state.show_help = !input.state.show_help;
         }
@@ -139,6 +148,12 @@ impl Input<'_> {
     fn pressed(&self, modifiers: Modifiers, key: Key) -> bool {
         let consume = |input: &mut egui::InputState| input.consume_key(modifiers, key);
         self.context.input_mut(consume)
+    }
+
+    /// The keys for copying differ between systems, which egui reports as an event of its own.
+    fn asks_for_copy(&self) -> bool {
+        let is_copy = |event: &Event| matches!(event, Event::Copy);
+        self.context.input(|input| input.events.iter().any(is_copy))
     }
 
     /// Some keyboard layouts report `?` as a key, others only as text.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use egui::{ColorImage, Context, TextureHandle, TextureOptions};
+use image::RgbImage;
 
 use super::drawing::layer::Layer;
 use super::state::{BlockMaps, Pane, ScoreExplanation};
@@ -242,4 +243,9 @@ pub(crate) fn map_image(map: &ChannelMap, [low, high]: [f32; 2]) -> ColorImage {
         egui::Color32::from_rgb(r, g, b)
     });
     ColorImage::new([map.width, map.height], pixels.collect())
+}
+/// Converts an image to the pixels of egui.
+pub(crate) fn color_image(image: &RgbImage) -> ColorImage {
+    let size = [image.width() as usize, image.height() as usize];
+    ColorImage::from_rgb(size, image.as_raw())
 }

@@ -231,7 +231,7 @@ fn write_results(
     ] {
         write_text(&output.join(name), &text)?;
     }
-    save_excitation_figures(excitation, selection, output)?;
+    save_excitation_figures(excitation, selection, output, 1)?;
     if selection.classes.is_empty() {
         status!("note: none of the images has a class, so class-std is not written");
     }

@@ -11,6 +11,15 @@ use crate::style::{hint, named_text};
 /// Width in points of the buttons beside the path field.
 const BUTTONS: f32 = 330.0;
 
+/// The scales of exported PNG images, with their names.
+const SCALES: [(Option<u32>, &str); 5] = [
+    (None, "auto"),
+    (Some(1), "1x"),
+    (Some(2), "2x"),
+    (Some(3), "3x"),
+    (Some(4), "4x"),
+];
+
 /// Draws the bar.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {
     ui.horizontal(|ui| {
@@ -62,6 +71,13 @@ fn export_menu(ui: &mut Ui, state: &mut ViewerState) {
             ui.close();
         }
     }
+    let exports = panels::by_id(state.tab).exports();
+    let copy = ui.button("Copy image (Ctrl+C)");
+    let copy = copy.on_hover_text("the first image of the page, to the clipboard");
+    if copy.clicked() {
+        state.requests.push(Request::Copy(exports));
+        ui.close();
+    }
     ui.separator();
     ui.label("Directory");
     let mut directory = state.settings.export_directory.display().to_string();
@@ -70,6 +86,15 @@ fn export_menu(ui: &mut Ui, state: &mut ViewerState) {
     if field.changed() {
         state.settings.export_directory = directory.into();
     }
+    let scale = &mut state.settings.export_scale;
+    ui.horizontal(|ui| {
+        ui.label("Scale of PNG");
+        for (choice, name) in SCALES {
+            if ui.selectable_label(*scale == choice, name).clicked() {
+                *scale = choice;
+            }
+        }
+    });
 }
 
 fn compare_menu(ui: &mut Ui, state: &mut ViewerState) {

@@ -6,7 +6,7 @@ use egui_extras::{Column, TableBuilder};
 use super::line_chart::{ChartLine, LineChart};
 use super::{Panel, PanelContext};
 use crate::state::export::{Export, ExportFiles};
-use crate::state::{Chart, GalleryQuery, PanelId, Request, SortBy, ViewerState};
+use crate::state::{Chart, GalleryQuery, Pane, PanelId, Request, SortBy, ViewerState};
 use crate::style::{
     CORRECT, WRONG, class_on, class_text, count, empty_page, hint, ink_on, mixed, number,
     pane_choice,
@@ -31,6 +31,22 @@ impl Panel for DataPanel {
 
     fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>) {
         show(ui, context.state);
+    }
+
+    fn before_export(&self, state: &ViewerState) -> Vec<Request> {
+        let mut requests = Vec::new();
+        if state.networks[0].is_some() && !state.from_results {
+            requests.push(Request::DetectAll(Pane::First));
+        }
+        if state
+            .collection
+            .as_ref()
+            .is_some_and(|images| images.has_boxes())
+            && state.finds_boxes()
+        {
+            requests.push(Request::Evaluate);
+        }
+        requests
     }
 
     fn exports(&self) -> &'static [Export] {

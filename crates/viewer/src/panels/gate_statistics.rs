@@ -8,7 +8,7 @@ use super::heat_map::HeatMap;
 use super::line_chart::{ChartLine, LineChart};
 use super::{Panel, PanelContext};
 use crate::state::export::{Export, ExportFiles};
-use crate::state::{PanelId, Request, StatisticsSource, ViewerState};
+use crate::state::{NetworkInfo, PanelId, Request, StatisticsSource, ViewerState};
 use crate::style::{class_on, count, empty_page, hint, named_number, number};
 use crate::textures::Textures;
 use sedet_core::excitation::blocks::default_blocks;
@@ -31,6 +31,16 @@ impl Panel for GateStatisticsPanel {
 
     fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>) {
         show(ui, context.state, context.textures);
+    }
+
+    fn before_export(&self, state: &ViewerState) -> Vec<Request> {
+        let has_units = |network: &NetworkInfo| !network.blocks.is_empty();
+        let measures =
+            state.statistics.is_none() && state.networks[0].as_ref().is_some_and(has_units);
+        measures
+            .then_some(Request::MeasureGates(None))
+            .into_iter()
+            .collect()
     }
 
     fn exports(&self) -> &'static [Export] {
@@ -65,7 +75,7 @@ fn export_statistics(state: &ViewerState, files: &mut ExportFiles) -> Result<(),
     };
     const FILES: [&str; 2] = ["excitation.safetensors", "class-activations.svg"];
     let directory = files.directory_for("gate-statistics", &FILES)?;
-    let figures = save_excitation_figures(excitation, &selection, &directory);
+    let figures = save_excitation_figures(excitation, &selection, &directory, files.figure_scale());
     files.add(figures.map_err(|e| e.to_string())?);
     files.text("statistics.csv", &excitation.to_csv())?;
     let path = directory.join(FILES[0]);

@@ -12,7 +12,7 @@ mod training;
 
 use egui::{Color32, Frame, Style, Ui};
 
-use super::state::{PanelId, ViewerState};
+use super::state::{PanelId, Request, ViewerState};
 use super::textures::Textures;
 use crate::state::export::Export;
 
@@ -34,6 +34,11 @@ pub(crate) trait Panel: Sync {
     /// Returns the entries of the export menu.
     fn exports(&self) -> &'static [Export] {
         &[]
+    }
+
+    /// Returns what is requested, in this order, before the command line exports the panel.
+    fn before_export(&self, _state: &ViewerState) -> Vec<Request> {
+        Vec::new()
     }
 
     /// Returns the keyboard shortcuts, which the help lists.

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use image::RgbImage;
+
 use super::ViewerState;
-use sedet_core::render::RenderError;
+use sedet_core::render::{FigureFile, RenderError};
 use sedet_data::atomic::write_atomically;
 use sedet_data::directory::create_directory;
 
@@ -23,10 +25,29 @@ impl Export {
         // Two exports at the same time would choose the same free names.
         static EXPORTS: Mutex<()> = Mutex::new(());
         let _one = EXPORTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = &state.settings.export_directory;
+        self.run_in(&state.settings.export_directory, state)
+    }
+
+    /// Returns the first of these exports that writes images of pixels, as an image.
+    pub(crate) fn first_image(exports: &[Self], state: &ViewerState) -> Result<RgbImage, String> {
+        let mut images = exports.iter().filter(|export| export.name.contains("PNG"));
+        let export = images.next().ok_or("this page has no image to copy")?;
+        let directory = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+        let paths = export.run_in(directory.path(), state)?;
+        let is_image = |path: &&PathBuf| path.extension().is_some_and(|name| name == "png");
+        let path = paths
+            .iter()
+            .find(is_image)
+            .ok_or("there is no image to copy")?;
+        let image = image::open(path).map_err(|e| format!("{}: {e}", export.name))?;
+        Ok(image.into_rgb8())
+    }
+
+    fn run_in(&self, directory: &Path, state: &ViewerState) -> Result<Vec<PathBuf>, String> {
         create_directory(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
         let mut files = ExportFiles {
-            directory: directory.clone(),
+            directory: directory.to_path_buf(),
+            scale: state.settings.export_scale,
             paths: Vec::new(),
         };
         (self.write)(state, &mut files)?;
@@ -38,6 +59,7 @@ impl Export {
 #[derive(Debug)]
 pub struct ExportFiles {
     directory: PathBuf,
+    scale: Option<u32>,
     paths: Vec<PathBuf>,
 }
 
@@ -88,12 +110,19 @@ impl ExportFiles {
     pub(crate) fn figure(
         &mut self,
         stem: &str,
-        save: impl Fn(&Path) -> Result<(), RenderError>,
+        save: impl Fn(FigureFile<'_>) -> Result<(), RenderError>,
     ) -> Result<(), String> {
+        let scale = self.figure_scale();
         for extension in ["png", "svg"] {
-            self.image(&format!("{stem}.{extension}"), &save)?;
+            let name = format!("{stem}.{extension}");
+            self.image(&name, |path| save(FigureFile { path, scale }))?;
         }
         Ok(())
+    }
+
+    /// Returns the scale of figures as PNG.
+    pub(crate) fn figure_scale(&self) -> u32 {
+        self.scale.unwrap_or(1)
     }
 
     /// Writes a text file.
@@ -115,6 +144,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut files = ExportFiles {
             directory: directory.path().into(),
+            scale: None,
             paths: Vec::new(),
         };
         for text in ["first", "second", "third"] {

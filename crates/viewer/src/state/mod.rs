@@ -153,6 +153,8 @@ pub enum Request {
     Cancel,
     /// Write the files of an export.
     Export(&'static Export),
+    /// Copy the first image that these exports write to the clipboard.
+    Copy(&'static [Export]),
 }
 
 /// The whole state.
@@ -230,6 +232,8 @@ pub struct ViewerState {
     pub is_outdated: bool,
     /// The layers of the network.
     pub model: Option<Arc<ModelTable>>,
+    /// An image on its way to the clipboard.
+    pub copied: Option<Arc<egui::ColorImage>>,
     /// The visible panel.
     pub tab: PanelId,
     /// Messages for the user, oldest first.

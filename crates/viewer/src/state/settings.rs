@@ -22,6 +22,9 @@ pub struct Settings {
     pub log_axes: [bool; 2],
     /// The directory that exports are written to.
     pub export_directory: PathBuf,
+    /// The number of pixels per point of exported images, and the scale of exported figures; otherwise the image
+    /// decides.
+    pub export_scale: Option<u32>,
 }
 
 impl Default for Settings {
@@ -33,6 +36,7 @@ impl Default for Settings {
             smoothing: 0.0,
             log_axes: [false, false],
             export_directory: PathBuf::from("sedet-exports"),
+            export_scale: None,
         }
     }
 }

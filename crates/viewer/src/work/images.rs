@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use egui::ColorImage;
 use image::RgbImage;
 
 use super::{Busy, CollectionMessage, Mailbox};
 use crate::state::{Collection, Pane};
+use crate::textures::color_image;
 
 /// The maximum number of decoding threads. A second one continues while the first decodes a large file. With
 /// software rendering on two cores, a second thread made the slowest frames while paging a quarter slower,
@@ -163,12 +163,6 @@ fn shrunk(image: &RgbImage, side: u32) -> Option<RgbImage> {
         };
         image::imageops::thumbnail(image, scaled(image.width()), scaled(image.height()))
     })
-}
-
-/// Converts an image to pixels of a texture.
-fn color_image(image: &RgbImage) -> ColorImage {
-    let size = [image.width() as usize, image.height() as usize];
-    ColorImage::from_rgb(size, image.as_raw())
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub(super) enum Message {
     RunCheckpoint(PathBuf),
     /// A result for the collection of this generation.
     OfCollection(u64, CollectionMessage),
+    /// An image for the clipboard.
+    Copied(Arc<ColorImage>),
     /// A background task has made progress.
     Progress(TaskProgress),
     /// The background task with this label has ended.
@@ -258,6 +260,11 @@ impl Workers {
                     Some(known) => *known = progress,
                     None => state.progress.push(progress),
                 }
+            }
+            Message::Copied(image) => {
+                let [width, height] = image.size;
+                state.notify(format!("copied an image of {width}x{height} pixels"));
+                state.copied = Some(image);
             }
             Message::Finished(label) => state.progress.retain(|p| p.label != label),
             Message::Done(text) => state.notify(text),

@@ -19,10 +19,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use messages::TextureUpdate;
 pub use opening::{Content, Opening};
 
+use super::state::export::Export;
 use super::state::{
     Collection, Compare, ExplainedScore, Pane, PanelId, Request, ShownImages, ViewerState, is_same,
     score_at_recall, top_channels,
 };
+use super::textures::color_image;
 use counting::{Counter, CountingJob};
 use images::ImageThreads;
 use messages::{Busy, CollectionMessage, Mailbox, Message, Wake};
@@ -335,6 +337,14 @@ impl Workers {
                     }
                     Err(error) => Message::Failed(error),
                 });
+            }
+            Request::Copy(exports) => {
+                let state = state.clone();
+                self.mailbox
+                    .spawn(move || match Export::first_image(exports, &state) {
+                        Ok(image) => Message::Copied(Arc::new(color_image(&image))),
+                        Err(error) => Message::Failed(error),
+                    });
             }
         }
     }

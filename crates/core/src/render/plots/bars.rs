@@ -1,12 +1,10 @@
 //! Bar charts of counts.
 
-use std::path::Path;
-
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::page::{Drawn, FAINT_INK, INK, Page, line_color};
-use super::{Figure, save};
+use super::{Figure, FigureFile, save};
 use crate::render::RenderError;
 
 /// A bar chart: names with counts, from top to bottom.
@@ -23,11 +21,15 @@ pub struct Bars {
 /// # Errors
 /// There are no counts; the extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot
 /// be written.
-pub fn save_bars(title: &str, charts: &[Bars], path: &Path) -> Result<(), RenderError> {
+pub fn save_bars<'a>(
+    title: &str,
+    charts: &[Bars],
+    file: impl Into<FigureFile<'a>>,
+) -> Result<(), RenderError> {
     if charts.iter().all(|chart| chart.bars.is_empty()) {
         return Err(RenderError::Nothing("there are no counts".into()));
     }
-    save(&BarsFigure { title, charts }, path)
+    save(&BarsFigure { title, charts }, file)
 }
 
 struct BarsFigure<'a> {

@@ -8,7 +8,7 @@ use plotters::style::text_anchor::HPos;
 use super::page::{
     Axes, BEHIND, Bounds, Drawn, Entry, FAINT_INK, INK, Line, Page, line_color, tick,
 };
-use super::{Figure, save};
+use super::{Figure, FigureFile, save};
 use crate::excitation::selection::{short_name, spread};
 use crate::excitation::statistics::gate_range;
 use crate::excitation::{BlockStatistics, Excitation, Selection};
@@ -39,17 +39,17 @@ const CELLS: usize = 512;
 /// # Errors
 /// No block is selected, or too many; the extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the
 /// file cannot be written.
-pub(crate) fn save_class_activations(
+pub(crate) fn save_class_activations<'a>(
     excitation: &Excitation,
     selection: &Selection,
-    path: &Path,
+    file: impl Into<FigureFile<'a>>,
 ) -> Result<(), RenderError> {
     check_panels(selection.blocks.len())?;
     let figure = ActivationFigure {
         excitation,
         selection,
     };
-    save(&figure, path)
+    save(&figure, file)
 }
 
 /// Plots for each block and class the mean gate plus and minus one standard deviation over the images of the class:
@@ -58,17 +58,17 @@ pub(crate) fn save_class_activations(
 /// # Errors
 /// No block or no class is selected, or too many; the extension is not `.svg`, `.png`, `.jpg` or
 /// `.jpeg`; the file cannot be written.
-pub(crate) fn save_class_std(
+pub(crate) fn save_class_std<'a>(
     excitation: &Excitation,
     selection: &Selection,
-    path: &Path,
+    file: impl Into<FigureFile<'a>>,
 ) -> Result<(), RenderError> {
     check_panels(selection.blocks.len() * selection.classes.len())?;
     let figure = StdFigure {
         excitation,
         selection,
     };
-    save(&figure, path)
+    save(&figure, file)
 }
 
 /// Plots the mean gate over all images as a heat map: a row for each block, a cell for each channel. In a block of more
@@ -76,7 +76,10 @@ pub(crate) fn save_class_std(
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
-pub(crate) fn save_mean_gates(excitation: &Excitation, path: &Path) -> Result<(), RenderError> {
+pub(crate) fn save_mean_gates<'a>(
+    excitation: &Excitation,
+    file: impl Into<FigureFile<'a>>,
+) -> Result<(), RenderError> {
     let rows = excitation.blocks.iter();
     let figure = HeatMapFigure {
         title: "Mean gate",
@@ -85,11 +88,11 @@ pub(crate) fn save_mean_gates(excitation: &Excitation, path: &Path) -> Result<()
             .collect(),
         range: mean_range(excitation),
     };
-    save(&figure, path)
+    save(&figure, file)
 }
 
 /// Saves all figures of gate statistics as PNG and as SVG and returns their paths: `class-activations`, `class-std` (if
-/// classes are selected) and `mean-gates`.
+/// classes are selected) and `mean-gates`. `scale` is that of the PNG files.
 ///
 /// # Errors
 /// No block or too many blocks or classes are selected; a file cannot be written.
@@ -97,18 +100,29 @@ pub fn save_excitation_figures(
     excitation: &Excitation,
     selection: &Selection,
     directory: &Path,
+    scale: u32,
 ) -> Result<Vec<PathBuf>, RenderError> {
     let mut paths = Vec::new();
     for extension in ["png", "svg"] {
         let path = |stem: &str| directory.join(stem).with_extension(extension);
         let [activations, std, mean] = ["class-activations", "class-std", "mean-gates"].map(path);
-        save_class_activations(excitation, selection, &activations)?;
-        save_mean_gates(excitation, &mean)?;
-        paths.extend([activations, mean]);
+        let file = FigureFile {
+            path: &activations,
+            scale,
+        };
+        save_class_activations(excitation, selection, file)?;
+        save_mean_gates(
+            excitation,
+            FigureFile {
+                path: &mean,
+                ..file
+            },
+        )?;
         if !selection.classes.is_empty() {
-            save_class_std(excitation, selection, &std)?;
+            save_class_std(excitation, selection, FigureFile { path: &std, ..file })?;
             paths.push(std);
         }
+        paths.extend([activations, mean]);
     }
     Ok(paths)
 }
@@ -118,7 +132,10 @@ pub fn save_excitation_figures(
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
-pub fn save_gates(rows: &[(String, Vec<f32>)], path: &Path) -> Result<(), RenderError> {
+pub fn save_gates<'a>(
+    rows: &[(String, Vec<f32>)],
+    file: impl Into<FigureFile<'a>>,
+) -> Result<(), RenderError> {
     let gates = rows.iter().flat_map(|(_, gates)| gates);
     let (least, largest) = gates.fold((0.0f32, 1.0f32), |(least, largest), &gate| {
         (least.min(gate), largest.max(gate))
@@ -131,7 +148,7 @@ pub fn save_gates(rows: &[(String, Vec<f32>)], path: &Path) -> Result<(), Render
             .collect(),
         range: [if least < 0.0 { -1.0 } else { 0.0 }, largest],
     };
-    save(&figure, path)
+    save(&figure, file)
 }
 
 /// Returns the color range of mean gates: the range of the gate function, for ReLU up to the largest mean.

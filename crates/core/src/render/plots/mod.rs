@@ -31,6 +31,24 @@ use page::{Drawn, Page, register_fonts};
 /// The factor by which pixel images are enlarged while drawing.
 const SUPERSAMPLING: u32 = 2;
 
+/// The file of a figure.
+#[derive(Debug, Clone, Copy)]
+pub struct FigureFile<'a> {
+    /// The path, whose extension is the format.
+    pub path: &'a Path,
+    /// The number of pixels for each unit of length, at least 1. A vector graphic has no pixels.
+    pub scale: u32,
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for FigureFile<'a> {
+    fn from(path: &'a P) -> Self {
+        Self {
+            path: path.as_ref(),
+            scale: 1,
+        }
+    }
+}
+
 /// A figure that can be drawn at any scale on any backend.
 trait Figure {
     /// Returns width and height in pixels at scale 1.
@@ -40,12 +58,13 @@ trait Figure {
     fn draw<B: DrawingBackend>(&self, page: &Page<'_, B>) -> Drawn<B>;
 }
 
-fn save(figure: &impl Figure, path: &Path) -> Result<(), RenderError> {
+fn save<'a>(figure: &impl Figure, file: impl Into<FigureFile<'a>>) -> Result<(), RenderError> {
+    let FigureFile { path, scale } = file.into();
     let extension = lower_extension(path);
     if extension == "svg" {
         save_svg(&vectorize(figure)?, path)
     } else if is_image_extension(&extension) {
-        save_image(&rasterize(figure)?, path)
+        save_image(&rasterize(figure, scale.max(1))?, path)
     } else {
         Err(wrong_extension(path, IMAGES_AND_SVG))
     }
@@ -57,14 +76,15 @@ fn vectorize(figure: &impl Figure) -> Result<String, RenderError> {
     Ok(text)
 }
 
-fn rasterize(figure: &impl Figure) -> Result<RgbImage, RenderError> {
+fn rasterize(figure: &impl Figure, scale: u32) -> Result<RgbImage, RenderError> {
     let (width, height) = figure.size();
+    let (width, height) = (width * scale, height * scale);
     let size = (width * SUPERSAMPLING, height * SUPERSAMPLING);
     let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
     draw_on(
         BitMapBackend::with_buffer(&mut pixels, size),
         figure,
-        SUPERSAMPLING,
+        SUPERSAMPLING * scale,
     )?;
     let row = size.0 as usize * 3;
     Ok(RgbImage::from_fn(width, height, |x, y| {

@@ -1,11 +1,9 @@
 //! Precision-recall curves.
 
-use std::path::Path;
-
 use plotters::prelude::*;
 
 use super::page::{Axes, BEHIND, Bounds, Drawn, Entry, Line, Page, entry, line_color};
-use super::{Figure, save};
+use super::{Figure, FigureFile, save};
 use crate::render::RenderError;
 use sedet_data::eval::coco::{ClassMetrics, CocoEvaluation, PrecisionRecall};
 
@@ -18,8 +16,11 @@ const NAMED_CLASSES: usize = 12;
 /// # Errors
 /// No class has objects; the extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be
 /// written.
-pub fn save_precision_recall(evaluation: &CocoEvaluation, path: &Path) -> Result<(), RenderError> {
-    save(&PrecisionRecallFigure::new(evaluation)?, path)
+pub fn save_precision_recall<'a>(
+    evaluation: &CocoEvaluation,
+    file: impl Into<FigureFile<'a>>,
+) -> Result<(), RenderError> {
+    save(&PrecisionRecallFigure::new(evaluation)?, file)
 }
 
 struct PrecisionRecallFigure<'a> {
@@ -191,6 +192,8 @@ fn split_classes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
     use crate::render::plots::{rasterize, vectorize};
     use image::RgbImage;
     use sedet_data::eval::coco::evaluate;
@@ -198,7 +201,7 @@ mod tests {
     use sedet_data::eval::results::ResultRow;
 
     fn draw_precision_recall(evaluation: &CocoEvaluation) -> Result<RgbImage, RenderError> {
-        rasterize(&PrecisionRecallFigure::new(evaluation)?)
+        rasterize(&PrecisionRecallFigure::new(evaluation)?, 1)
     }
 
     /// Evaluates an image with an object of each class, of which every second one is detected.

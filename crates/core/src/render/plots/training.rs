@@ -1,11 +1,9 @@
 //! Training curves.
 
-use std::path::Path;
-
 use plotters::prelude::*;
 
 use super::page::{Axes, Bounds, Drawn, Entry, Line, Page, entry, line_color};
-use super::{Figure, save};
+use super::{Figure, FigureFile, save};
 use crate::render::RenderError;
 
 /// The maximum length of a series whose points are marked.
@@ -49,8 +47,11 @@ pub struct TrainingCurves {
 /// # Errors
 /// No series has a value to plot; the extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file
 /// cannot be written.
-pub fn save_training_curves(curves: &TrainingCurves, path: &Path) -> Result<(), RenderError> {
-    save(&TrainingFigure::new(curves)?, path)
+pub fn save_training_curves<'a>(
+    curves: &TrainingCurves,
+    file: impl Into<FigureFile<'a>>,
+) -> Result<(), RenderError> {
+    save(&TrainingFigure::new(curves)?, file)
 }
 
 struct TrainingFigure<'a> {
@@ -213,7 +214,7 @@ mod tests {
     use image::RgbImage;
 
     fn draw_training_curves(curves: &TrainingCurves) -> Result<RgbImage, RenderError> {
-        rasterize(&TrainingFigure::new(curves)?)
+        rasterize(&TrainingFigure::new(curves)?, 1)
     }
 
     fn chart(title: &str, lines: &[(&str, &[(f64, f64)])]) -> TrainingChart {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use egui::{Rect, pos2};
 
-use super::rendered_view::{color_image, compose, rgb_image};
+use super::rendered_view::{compose, rgb_image};
 use crate::drawing::layer::{Layer, Overlay};
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{Compare, Inference, MapStage, Pane, ViewerState, top_channels};
-use crate::textures::map_image;
+use crate::textures::{color_image, map_image};
 use sedet_core::explanation::effects_csv;
 use sedet_core::model::gates_csv;
 use sedet_core::render::feature_maps::{Tile, grid, tile_sized};

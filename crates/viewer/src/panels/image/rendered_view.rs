@@ -11,7 +11,7 @@ use crate::drawing::layer::{Background, Layer, Overlay};
 use crate::panels::FrameCache;
 use crate::state::{Compare, ViewerState};
 use crate::style::{HIGHLIGHT, add_fonts};
-use crate::textures::map_image;
+use crate::textures::{color_image, map_image};
 use sedet_core::render::DrawnShape;
 use sedet_data::boxes::BoxXyxy;
 
@@ -66,8 +66,12 @@ pub(super) fn compose(state: &ViewerState, as_shapes: bool) -> Result<RenderedVi
     rendered
 }
 
-/// Returns the pixels per point at which no pixel of the image is lost, within [`DENSITIES`].
+/// Returns the pixels per point of the settings, or those at which no pixel of the image is lost, within
+/// [`DENSITIES`].
 fn density(state: &ViewerState, whole: Rect) -> f32 {
+    if let Some(scale) = state.settings.export_scale {
+        return scale as f32;
+    }
     let view = View::new(whole, state);
     let frame = view.panes(state).first().map(|pane| pane.frame);
     let image = state.pixels[0].as_ref();
@@ -246,12 +250,6 @@ fn paste(into: &mut RgbImage, from: &ColorImage, [left, top]: [u32; 2]) {
             into.put_pixel(x, y, image::Rgb(rgb(*pixel)));
         }
     }
-}
-
-/// Converts an image to the pixels of egui.
-pub(super) fn color_image(image: &RgbImage) -> ColorImage {
-    let size = [image.width() as usize, image.height() as usize];
-    ColorImage::from_rgb(size, image.as_raw())
 }
 
 /// Converts pixels of egui to an image.
