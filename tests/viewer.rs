@@ -1914,6 +1914,215 @@ fn errors_are_shown_as_notices_and_do_not_stop_the_viewer() {
 }
 
 #[test]
+fn a_line_says_what_is_shown_and_switches_the_split() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(scenes.opening());
+    let line = |viewer: &Viewer, parts: &[&str]| {
+        let labels = viewer.get_all_by_role(Role::Label);
+        let labels: Vec<String> = labels.filter_map(|node| node.value()).collect();
+        let found = labels
+            .iter()
+            .find(|label| parts.iter().all(|part| label.contains(part)));
+        assert!(found.is_some(), "{parts:?} in {labels:?}");
+    };
+    line(
+        &viewer,
+        &[
+            "scenes val",
+            "boxes of shapes-se-resnet18",
+            "score from 0.50, IoU from 0.50",
+            "1 of 6 images",
+        ],
+    );
+    viewer.get_by_role_and_label(Role::Button, "train").click();
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().image_count(), 1);
+    line(&viewer, &["scenes train", "1 of 1 image processed"]);
+    // A split that is not there says so, and nothing is closed.
+    viewer.get_by_role_and_label(Role::Button, "test").click();
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().image_count(), 1);
+    assert!(errors(&viewer)[0].contains("test"), "{:?}", errors(&viewer));
+    // The error is over the content until it is closed.
+    let error = errors(&viewer)[0].clone();
+    viewer.get_by_label(&error);
+    assert!(
+        viewer
+            .state()
+            .state()
+            .notices
+            .iter()
+            .any(|notice| notice.is_error)
+    );
+    press(&mut viewer, Key::Escape);
+    assert!(viewer.query_by_label("Close the error").is_none());
+    // It comes again when it happens again.
+    viewer.get_by_role_and_label(Role::Button, "test").click();
+    settle(&mut viewer);
+    click(&mut viewer, "Close the error");
+    assert!(viewer.query_by_label("Close the error").is_none());
+    // A results file without its network says where its boxes are from.
+    let opening = Opening {
+        checkpoint: None,
+        results: Some(scenes.results_of_one_object()),
+        ..scenes.opening()
+    };
+    line(&scenes.open(opening), &["boxes of ", "results.json"]);
+}
+
+#[test]
+fn thresholds_are_undone_and_pages_and_images_gone_back_to() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(scenes.opening());
+    let wait = |viewer: &mut Viewer| {
+        // Changes that follow at once are one step.
+        for _ in 0..8 {
+            viewer.step();
+        }
+    };
+    let score = |viewer: &Viewer| viewer.state().state().settings.filter.score;
+    let first = score(&viewer);
+    wait(&mut viewer);
+    press(&mut viewer, Key::CloseBracket);
+    let second = score(&viewer);
+    assert!(second > first);
+    wait(&mut viewer);
+    press(&mut viewer, Key::G);
+    wait(&mut viewer);
+    let undo = |viewer: &mut Viewer, modifiers: Modifiers| {
+        viewer.key_press_modifiers(modifiers, Key::Z);
+        wait(viewer);
+    };
+    undo(&mut viewer, Modifiers::COMMAND);
+    assert!(viewer.state().state().settings.filter.show_annotations);
+    assert_eq!(score(&viewer), second);
+    undo(&mut viewer, Modifiers::COMMAND);
+    assert_eq!(score(&viewer), first);
+    undo(&mut viewer, Modifiers::COMMAND | Modifiers::SHIFT);
+    assert_eq!(score(&viewer), second);
+
+    press(&mut viewer, Key::End);
+    wait(&mut viewer);
+    press(&mut viewer, Key::F3);
+    wait(&mut viewer);
+    let place = |viewer: &Viewer| {
+        let state = viewer.state().state();
+        (state.tab.0, state.current)
+    };
+    click(&mut viewer, "Back");
+    assert_eq!(place(&viewer), ("Image", 5));
+    viewer.key_press_modifiers(Modifiers::ALT, Key::ArrowLeft);
+    wait(&mut viewer);
+    assert_eq!(place(&viewer), ("Image", 0));
+    for _ in 0..2 {
+        viewer.key_press_modifiers(Modifiers::ALT, Key::ArrowRight);
+        wait(&mut viewer);
+    }
+    assert_eq!(place(&viewer), ("Data", 5));
+    // Of another dataset there is nothing to go back to.
+    let request = Request::Open(scenes.text("scenes"));
+    viewer.state_mut().state_mut().requests.push(request);
+    settle(&mut viewer);
+    viewer.key_press_modifiers(Modifiers::ALT, Key::ArrowLeft);
+    wait(&mut viewer);
+    assert_eq!(place(&viewer), ("Image", 0));
+}
+
+#[test]
+fn what_was_opened_is_offered_again_and_empty_pages_have_ways_to_open_something() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(Opening::of("/nowhere.jpg"));
+    viewer.get_by_label("Nothing is open");
+    viewer.get_by_role_and_label(Role::Button, "Open files …");
+    viewer.get_by_role_and_label(Role::Button, "Open a directory …");
+    let request = Request::Open(scenes.text("scenes"));
+    viewer.state_mut().state_mut().requests.push(request);
+    settle(&mut viewer);
+    let recent = viewer.state().state().settings.recent.clone();
+    assert_eq!(recent, [scenes.text("scenes")]);
+    press(&mut viewer, Key::Escape);
+    press(&mut viewer, Key::F5);
+    viewer.get_by_label("No network is open");
+    press(&mut viewer, Key::F4);
+    click(&mut viewer, "Recent files and dialogs");
+    let directory = scenes.at("scenes");
+    let parent = directory
+        .parent()
+        .unwrap()
+        .file_name()
+        .unwrap()
+        .to_string_lossy();
+    click(&mut viewer, &format!("{parent}/scenes"));
+    assert_eq!(viewer.state().state().tab, PanelId::IMAGE);
+    // The shipped detector, from an empty viewer.
+    let mut viewer = scenes.open(Opening::of("/nowhere.jpg"));
+    press(&mut viewer, Key::Escape);
+    click(&mut viewer, "Show the shipped detector on generated scenes");
+    assert!(viewer.state().state().networks[0].is_some());
+}
+
+#[test]
+fn the_image_has_room_in_windows_of_any_size_and_scale() {
+    let scenes = Scenes::new();
+    for (size, pixels_per_point) in [
+        ([800.0f32, 600.0], 1.0),
+        ([1280.0, 720.0], 1.0),
+        ([1920.0, 1080.0], 2.0),
+        ([3840.0, 2160.0], 3.0),
+        ([3840.0, 2160.0], 1.0),
+    ] {
+        let mut viewer = viewer_of_size(size, Settings::default(), scenes.opening());
+        viewer.set_pixels_per_point(pixels_per_point);
+        let size = size.map(|side| side / pixels_per_point);
+        settle(&mut viewer);
+        let room = |viewer: &Viewer| viewer.state().state().view_size;
+        let [width, height] = room(&viewer);
+        assert!(
+            width >= size[0] * 0.3 && height >= size[1] * 0.6,
+            "{size:?}: {width}x{height}"
+        );
+        // The image is beside the panels, not under them.
+        let image = viewer
+            .get_by_role_and_label(Role::Image, "image with boxes")
+            .rect();
+        let gates = viewer
+            .get_by_role_and_label(Role::Image, "gates of all blocks")
+            .rect();
+        assert!(
+            image.right() <= gates.left(),
+            "{size:?}: {image:?} {gates:?}"
+        );
+        assert!(gates.right() <= size[0], "{size:?}: {gates:?}");
+        // Every control is in the window.
+        for key in [Key::F1, Key::F2, Key::F3, Key::F4, Key::F5] {
+            press(&mut viewer, key);
+            for (role, name, rect) in controls(&viewer, "any") {
+                let is_right = rect.left() >= 0.0 && rect.left() < size[0];
+                assert!(is_right, "{size:?} {key:?}: {role:?} {name:?} at {rect:?}");
+            }
+        }
+        press(&mut viewer, Key::F1);
+        click(&mut viewer, "Tables");
+        let [without_tables, _] = room(&viewer);
+        assert!(
+            without_tables > width + 200.0,
+            "{size:?}: {without_tables} {width}"
+        );
+        click(&mut viewer, "Gallery");
+        let [without_both, _] = room(&viewer);
+        assert!(without_both > without_tables + 150.0);
+        press(&mut viewer, Key::F11);
+        let [full_width, full_height] = room(&viewer);
+        assert!(
+            full_width > size[0] - 20.0 && full_height > height + 40.0,
+            "{full_width}x{full_height}"
+        );
+        press(&mut viewer, Key::Escape);
+        viewer.get_by_label("Export");
+    }
+}
+
+#[test]
 fn a_dropped_file_is_opened() {
     #[derive(Debug)]
     struct Dropped(PathBuf);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use egui::{Color32, Context, Ui};
 
 use super::panels::{self, FrameCache, PanelContext};
-use super::state::{Request, Settings, ViewerState};
+use super::state::{PanelId, Request, Settings, ViewerState};
 use super::textures::Textures;
 use super::work::{Opening, Workers};
 use super::{chrome, shortcuts, style};
@@ -128,6 +128,7 @@ impl ViewerApp {
         if !dropped.is_empty() {
             self.state.requests.push(Request::OpenFiles(dropped));
         }
+        self.state.observe(context.input(|input| input.time));
         self.cache.update(&self.state);
         shortcuts::handle(context, &mut self.state, &self.cache);
         self.cache.update(&self.state);
@@ -149,17 +150,25 @@ impl ViewerApp {
     fn draw_panels(&mut self, ui: &mut Ui) {
         let state = &mut self.state;
         let bar = egui::Frame::side_top_panel(ui.style()).fill(Color32::TRANSPARENT);
-        egui::Panel::top("top bar")
-            .frame(bar)
-            .show(ui, |ui| chrome::top_bar::show(ui, state));
-        if state.run_with_kept_weights().is_some() {
+        let is_full = state.full_image && state.tab == PanelId::IMAGE;
+        if !is_full {
+            egui::Panel::top("top bar")
+                .frame(bar)
+                .show(ui, |ui| chrome::top_bar::show(ui, state));
+            egui::Panel::top("status line")
+                .frame(bar)
+                .show(ui, |ui| chrome::status_line::show(ui, state));
+        }
+        if !is_full && state.run_with_kept_weights().is_some() {
             egui::Panel::top("run bar")
                 .frame(bar)
                 .show(ui, |ui| chrome::run_bar::show(ui, state));
         }
-        egui::Panel::bottom("bottom bar")
-            .frame(bar)
-            .show(ui, |ui| chrome::bottom_bar::show(ui, state));
+        if !is_full {
+            egui::Panel::bottom("bottom bar")
+                .frame(bar)
+                .show(ui, |ui| chrome::bottom_bar::show(ui, state));
+        }
         if state.show_notices {
             egui::Panel::bottom("notices")
                 .frame(bar)
@@ -177,7 +186,10 @@ impl ViewerApp {
         };
         egui::CentralPanel::default()
             .frame(panel.frame(ui.style()))
-            .show(ui, |ui| panel.show(ui, &mut context));
+            .show(ui, |ui| {
+                chrome::toast::show(ui, context.state);
+                panel.show(ui, &mut context);
+            });
         // Workers process the last request first, so that the list is filled from the top.
         for index in missing_thumbnails.into_iter().rev() {
             self.workers.request_thumbnail(&self.state, index);

@@ -3,7 +3,7 @@
 use egui::{Context, Event, Id, Key, Modifiers, Popup};
 
 use super::panels::{self, FrameCache, Input, KeyShortcut, PANELS};
-use super::state::{Request, ViewerState};
+use super::state::{PanelId, Request, ViewerState};
 
 /// The id of the path field, so that a shortcut can focus it.
 pub(crate) const PATH_FIELD: &str = "path field";
@@ -49,6 +49,36 @@ static GLOBAL: &[KeyShortcut] = &[
         bindings: &[],
     },
     KeyShortcut {
+        keys: "Alt+← →",
+        action: "back to the page and image before, forward",
+        bindings: &[
+            (Modifiers::ALT, Key::ArrowLeft, |input| {
+                input.state.go_back(false)
+            }),
+            (Modifiers::ALT, Key::ArrowRight, |input| {
+                input.state.go_back(true)
+            }),
+        ],
+    },
+    KeyShortcut {
+        keys: "Ctrl+Z, Ctrl+Shift+Z",
+        action: "undo, redo a change of thresholds and of what is drawn",
+        bindings: &[
+            (Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::Z, |input| {
+                input.state.undo(true)
+            }),
+            (Modifiers::COMMAND, Key::Z, |input| input.state.undo(false)),
+        ],
+    },
+    KeyShortcut {
+        keys: "F11",
+        action: "nothing but the image, on, off",
+        bindings: &[(Modifiers::NONE, Key::F11, |input| {
+            input.state.full_image = !input.state.full_image;
+            input.state.tab = PanelId::IMAGE;
+        })],
+    },
+    KeyShortcut {
         keys: "Ctrl+C",
         action: "copy the first image of the page to the clipboard",
         bindings: &[],
@@ -59,10 +89,14 @@ static GLOBAL: &[KeyShortcut] = &[
         bindings: &[(Modifiers::NONE, Key::Escape, |input| {
             let state = &mut *input.state;
             // The shortcut takes the key, so menus and lists do not see it.
-            if Popup::is_any_open(input.context) {
+            if state.shows_error() {
+                state.close_error();
+            } else if Popup::is_any_open(input.context) {
                 Popup::close_all(input.context);
             } else if state.show_help {
                 state.show_help = false;
+            } else if state.full_image {
+                state.full_image = false;
             } else if state.show_notices {
                 state.show_notices = false;
             } else if !state.progress.is_empty() {

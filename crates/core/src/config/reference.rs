@@ -648,7 +648,7 @@ mod tests {
         let train = of_table("train");
         assert_eq!(train[..3], ["epochs", "max_iterations", "max_minutes"]);
         let patience = train.iter().position(|name| name == "patience").unwrap();
-        assert_eq!(train[patience - 1], "evaluate_every", "{train:?}");
+        assert_eq!(train[patience - 2], "evaluate_every", "{train:?}");
         assert_eq!(train.last().unwrap(), "check_memory", "{train:?}");
         let input = of_table("input");
         let place = |name: &str| input.iter().position(|key| key == name).unwrap();

@@ -28,12 +28,13 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
             }
         } else if let Some(last) = state.notices.last() {
             let text = RichText::new(&last.text).size(11.0);
-            let text = if last.is_error {
-                text.color(verdict_text(ui, WRONG))
-            } else {
-                text.weak()
-            };
-            ui.add(egui::Label::new(text).truncate());
+            // An error is over the content until it is closed.
+            if !last.is_error {
+                ui.add(egui::Label::new(text.weak()).truncate());
+            } else if !state.shows_error() {
+                let text = text.color(verdict_text(ui, WRONG));
+                ui.add(egui::Label::new(text).truncate());
+            }
         }
     });
 }

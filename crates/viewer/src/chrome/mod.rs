@@ -3,5 +3,8 @@
 pub mod bottom_bar;
 pub mod help;
 pub mod notices;
+pub mod open_menu;
 pub mod run_bar;
+pub mod status_line;
+pub mod toast;
 pub mod top_bar;

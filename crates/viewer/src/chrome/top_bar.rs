@@ -3,13 +3,14 @@
 use egui::containers::menu::{MenuButton, MenuConfig};
 use egui::{Id, Key, PopupCloseBehavior, TextEdit, Ui};
 
+use super::open_menu;
 use crate::panels::{self, PANELS};
 use crate::shortcuts::PATH_FIELD;
 use crate::state::{Compare, Pane, Request, ViewerState, typed_path};
 use crate::style::{hint, named_text};
 
 /// Width in points of the buttons beside the path field.
-const BUTTONS: f32 = 330.0;
+const BUTTONS: f32 = 360.0;
 
 /// The scales of exported PNG images, with their names.
 const SCALES: [(Option<u32>, &str); 5] = [
@@ -28,8 +29,8 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
         }
         ui.separator();
         path_field(ui, state);
-        menu(ui, "Export", |ui| export_menu(ui, state));
-        menu(ui, "Compare", |ui| compare_menu(ui, state));
+        menu(ui, "Export", "Export", |ui| export_menu(ui, state));
+        menu(ui, "Compare", "Compare", |ui| compare_menu(ui, state));
         let theme = if state.settings.dark { "Light" } else { "Dark" };
         let button = ui.button(theme).on_hover_text("switch the theme");
         if button.clicked() {
@@ -44,9 +45,10 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
 
 /// Draws a button with a menu that has text fields: a click inside leaves it open, and entries that act
 /// close it themselves.
-fn menu(ui: &mut Ui, label: &str, content: impl FnOnce(&mut Ui)) {
+fn menu(ui: &mut Ui, label: &str, name: &str, content: impl FnOnce(&mut Ui)) {
     let config = MenuConfig::new().close_behavior(PopupCloseBehavior::CloseOnClickOutside);
-    MenuButton::new(label).config(config).ui(ui, content);
+    let (button, _) = MenuButton::new(label).config(config).ui(ui, content);
+    button.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, name));
 }
 
 fn path_field(ui: &mut Ui, state: &mut ViewerState) {
@@ -58,6 +60,9 @@ fn path_field(ui: &mut Ui, state: &mut ViewerState) {
     let field = ui.add(field);
     field.widget_info(|| named_text("Path"));
     let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+    menu(ui, "▾", "Recent files and dialogs", |ui| {
+        open_menu::show(ui, state)
+    });
     let open = ui.button("Open").clicked() || entered;
     if open && !state.path.trim().is_empty() {
         state.requests.push(Request::Open(typed_path(&state.path)));

@@ -7,9 +7,10 @@ use egui_plot::{Bar, BarChart, HoverPosition, Plot};
 use super::heat_map::HeatMap;
 use super::line_chart::{ChartLine, LineChart};
 use super::{Panel, PanelContext};
+use crate::chrome::open_menu::start_page;
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{NetworkInfo, PanelId, Request, StatisticsSource, ViewerState};
-use crate::style::{class_on, count, empty_page, hint, named_number, number};
+use crate::style::{class_on, count, hint, named_number, number};
 use crate::textures::Textures;
 use sedet_core::excitation::blocks::default_blocks;
 use sedet_core::excitation::selection::{default_classes, short_name, spread};
@@ -87,8 +88,9 @@ fn export_statistics(state: &ViewerState, files: &mut ExportFiles) -> Result<(),
 fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
     measure(ui, state);
     let Some(excitation) = state.statistics.clone() else {
-        empty_page(
+        start_page(
             ui,
+            state,
             "No gate statistics are open",
             "Open an excitation file, or open a network with SE blocks and a dataset and measure its gates here.",
         );

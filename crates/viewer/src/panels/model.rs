@@ -4,9 +4,10 @@ use egui::Ui;
 use egui_extras::{Column, TableBuilder};
 
 use super::{Panel, PanelContext};
+use crate::chrome::open_menu::start_page;
 use crate::state::export::Export;
 use crate::state::{PanelId, ViewerState};
-use crate::style::{CORRECT, count, empty_page, hint, verdict_text};
+use crate::style::{CORRECT, count, hint, verdict_text};
 use sedet_core::backbones::summary::LayerKind;
 
 /// The layers of the network.
@@ -34,10 +35,11 @@ static EXPORTS: &[Export] = &[Export {
     },
 }];
 
-fn show(ui: &mut Ui, state: &ViewerState) {
-    let Some(model) = &state.model else {
-        empty_page(
+fn show(ui: &mut Ui, state: &mut ViewerState) {
+    let Some(model) = state.model.clone() else {
+        start_page(
             ui,
+            state,
             "No network is open",
             "Open a checkpoint to see its layers.",
         );

@@ -8,9 +8,10 @@ use egui::{Id, Key, PopupCloseBehavior, ScrollArea, Slider, TextEdit, Ui};
 
 use super::line_chart::{ChartLine, LineChart, hidden_lines};
 use super::{Panel, PanelContext};
+use crate::chrome::open_menu::start_page;
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{PanelId, Request, RunLog, ViewerState, run_name, smoothed, typed_path};
-use crate::style::{class_on, count, empty_page, hint, named_text};
+use crate::style::{class_on, count, hint, named_text};
 use sedet_core::render::{Series, TrainingChart, TrainingCurves, save_training_curves};
 use sedet_core::train::run_dir::RunDir;
 
@@ -197,8 +198,9 @@ fn marker(state: &ViewerState) -> Option<f64> {
 
 fn show(ui: &mut Ui, state: &mut ViewerState) {
     let Some(run) = &state.run else {
-        empty_page(
+        start_page(
             ui,
+            state,
             "No training run is open",
             "Open the directory of a run; the curves of a run in progress are updated.",
         );

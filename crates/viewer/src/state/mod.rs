@@ -11,6 +11,7 @@ pub(crate) mod export;
 mod filter;
 mod gallery;
 mod gates;
+mod history;
 mod kept_weights;
 mod model_table;
 mod predictions;
@@ -40,6 +41,7 @@ pub use gates::{
     StatisticsSource,
 };
 pub(crate) use gates::{cells_in_image, sorted_channels, top_channels};
+pub use history::History;
 pub use model_table::ModelTable;
 pub use predictions::{Detections, Predictions};
 pub(crate) use run_log::run_name;
@@ -54,6 +56,7 @@ use export::Export;
 use sedet_core::excitation::Excitation;
 use sedet_core::model::NetworkConfig;
 use sedet_data::annotations::Category;
+use sedet_data::annotations::layout::Split;
 use sedet_data::eval::CocoEvaluation;
 use sedet_data::eval::confusion::Confusion;
 
@@ -129,6 +132,12 @@ pub enum Request {
     Open(String),
     /// Open files that were dropped together: images are listed together, other files opened one by one.
     OpenFiles(Vec<PathBuf>),
+    /// Choose what to open in a dialog of the system.
+    Browse(Browse),
+    /// Open the shipped detector on generated scenes.
+    OpenShipped,
+    /// Open another split of the dataset.
+    OpenSplit(Split),
     /// Load the second network of a comparison from this path.
     OpenSecond(String),
     /// Draw the curves of another run, too.
@@ -155,6 +164,15 @@ pub enum Request {
     Export(&'static Export),
     /// Copy the first image that these exports write to the clipboard.
     Copy(&'static [Export]),
+}
+
+/// What a dialog of the system chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Browse {
+    /// One or several files.
+    Files,
+    /// A directory.
+    Directory,
 }
 
 /// The whole state.
@@ -238,6 +256,12 @@ pub struct ViewerState {
     pub tab: PanelId,
     /// Messages for the user, oldest first.
     pub notices: Vec<ViewerNotice>,
+    /// The number of errors among the notices that the user has closed.
+    pub closed_errors: usize,
+    /// The pages, images and thresholds before.
+    pub history: History,
+    /// Whether nothing but the image is shown.
+    pub full_image: bool,
     /// The running background tasks.
     pub progress: Vec<TaskProgress>,
     /// Requests to the worker threads; handed over after each frame.
@@ -333,6 +357,10 @@ impl ViewerState {
             text: text.into(),
             is_error: true,
         };
+        // An error that is known already is shown again.
+        if self.notices.contains(&notice) {
+            self.closed_errors = self.closed_errors.saturating_sub(1);
+        }
         self.notices.retain(|known| *known != notice);
         self.notices.push(notice);
     }
@@ -371,6 +399,19 @@ impl ViewerState {
         self.evaluations = [None, None];
         self.tab = PanelId::IMAGE;
         self.collection = Some(collection);
+        self.forget_history();
+    }
+
+    /// Closes the error that is shown over the content, and those before it.
+    pub(crate) fn close_error(&mut self) {
+        let errors = self.notices.iter().filter(|notice| notice.is_error);
+        self.closed_errors = errors.count();
+    }
+
+    /// Returns whether an error is shown over the content.
+    pub(crate) fn shows_error(&self) -> bool {
+        let errors = self.notices.iter().filter(|notice| notice.is_error);
+        errors.count() > self.closed_errors
     }
 
     /// Shows another image. An index out of range is ignored.

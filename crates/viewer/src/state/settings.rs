@@ -20,11 +20,33 @@ pub struct Settings {
     pub smoothing: f64,
     /// Whether the axes of the training curves, iteration and value, are logarithmic.
     pub log_axes: [bool; 2],
+    /// Whether the gallery is shown beside the image.
+    pub shows_gallery: bool,
+    /// Whether boxes and gates are shown beside the image.
+    pub shows_tables: bool,
+    /// What was opened last, the latest first.
+    pub recent: Vec<String>,
     /// The directory that exports are written to.
     pub export_directory: PathBuf,
     /// The number of pixels per point of exported images, and the scale of exported figures; otherwise the image
     /// decides.
     pub export_scale: Option<u32>,
+}
+
+impl Settings {
+    /// Adds what was opened to the recent ones.
+    pub(crate) fn add_recent(&mut self, opened: &str) {
+        const MOST: usize = 12;
+        // The viewer may be started in another directory next time.
+        let path = std::path::absolute(opened);
+        let opened = match path {
+            Ok(path) if path.exists() => path.display().to_string(),
+            _ => opened.to_owned(),
+        };
+        self.recent.retain(|known| *known != opened);
+        self.recent.insert(0, opened);
+        self.recent.truncate(MOST);
+    }
 }
 
 impl Default for Settings {
@@ -34,6 +56,9 @@ impl Default for Settings {
             dark: true,
             thumbnails: true,
             smoothing: 0.0,
+            shows_gallery: true,
+            shows_tables: true,
+            recent: Vec::new(),
             log_axes: [false, false],
             export_directory: PathBuf::from("sedet-exports"),
             export_scale: None,

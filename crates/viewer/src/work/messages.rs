@@ -11,7 +11,7 @@ use image::RgbImage;
 use super::{Requested, Workers};
 use crate::state::{
     BlockMaps, Chart, Collection, ExplainedScore, GalleryQuery, Inference, ModelTable, NetworkInfo,
-    Pane, PanelId, Predictions, RunLog, ScoreExplanation, ScoreWithout, StatisticsChoice,
+    Pane, PanelId, Predictions, Request, RunLog, ScoreExplanation, ScoreWithout, StatisticsChoice,
     StatisticsSource, TaskProgress, Unmatched, ViewerState, charts,
 };
 use sedet_core::excitation::{Excitation, selection::default_classes};
@@ -45,6 +45,8 @@ pub(super) enum Message {
     RunCheckpoint(PathBuf),
     /// A result for the collection of this generation.
     OfCollection(u64, CollectionMessage),
+    /// The files or the directory that were chosen in a dialog.
+    Chosen(Vec<PathBuf>),
     /// An image for the clipboard.
     Copied(Arc<ColorImage>),
     /// A background task has made progress.
@@ -261,6 +263,10 @@ impl Workers {
                     None => state.progress.push(progress),
                 }
             }
+            Message::Chosen(paths) => state.requests.push(match paths.as_slice() {
+                [path] => Request::Open(path.display().to_string()),
+                _ => Request::OpenFiles(paths),
+            }),
             Message::Copied(image) => {
                 let [width, height] = image.size;
                 state.notify(format!("copied an image of {width}x{height} pixels"));

@@ -15,14 +15,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 pub(crate) use messages::TextureUpdate;
 pub use opening::{Content, Opening};
 
 use super::state::export::Export;
 use super::state::{
-    Collection, Compare, ExplainedScore, Pane, PanelId, Request, ShownImages, ViewerState, is_same,
-    score_at_recall, top_channels,
+    Browse, Collection, Compare, ExplainedScore, Pane, PanelId, Request, ShownImages, ViewerState,
+    is_same, score_at_recall, top_channels,
 };
 use super::textures::color_image;
 use counting::{Counter, CountingJob};
@@ -35,6 +36,12 @@ use sedet_core::model::ReplacedGate;
 use sedet_core::train::run_dir::RunDir;
 use sedet_data::loading::decode::has_image_extension;
 
+/// A dialog that returns faster was not shown: nobody closes one so fast.
+const NO_DIALOG: Duration = Duration::from_millis(400);
+
+/// The name of a dataset, and the directory of the named ones.
+type OpenedDataset = Arc<Mutex<Option<(String, Option<PathBuf>)>>>;
+
 /// All worker threads.
 pub(crate) struct Workers {
     mailbox: Mailbox,
@@ -46,6 +53,8 @@ pub(crate) struct Workers {
     generation: Arc<AtomicU64>,
     /// Identifies the training run that is followed; a new number stops following the previous one.
     watch: Arc<AtomicU64>,
+    /// The name of the dataset that was opened last, and the directory of the named ones.
+    dataset: OpenedDataset,
     /// The runs whose curves are drawn beside those of the run that is followed.
     compared: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// A checkpoint of the run that is followed, written since it was loaded.
@@ -84,6 +93,7 @@ impl Workers {
             messages,
             generation,
             watch: Arc::default(),
+            dataset: Arc::default(),
             compared: Arc::default(),
             written: None,
             is_reload: false,
@@ -103,7 +113,13 @@ impl Workers {
 
     /// Opens a dataset, run, checkpoint or other file.
     pub fn open(&self, opening: Opening) {
-        opening::open(opening, &self.mailbox, &self.network, &self.watch);
+        opening::open(
+            opening,
+            &self.mailbox,
+            &self.network,
+            &self.watch,
+            &self.dataset,
+        );
     }
 
     /// Requests a thumbnail with low priority.
@@ -298,7 +314,21 @@ impl Workers {
 
     fn handle(&self, request: Request, state: &mut ViewerState) {
         match request {
-            Request::Open(text) => self.open(Opening::of(&text)),
+            Request::Open(text) => {
+                state.settings.add_recent(&text);
+                self.open(Opening::of(&text));
+            }
+            Request::Browse(what) => self.browse(what),
+            Request::OpenShipped => self.open(Opening::default()),
+            Request::OpenSplit(split) => match self.dataset() {
+                Some((dataset, data_dir)) => self.open(Opening {
+                    dataset: Some(dataset),
+                    data_dir,
+                    split: Some(split),
+                    ..Opening::default()
+                }),
+                None => state.report_error("no dataset with splits is open"),
+            },
             Request::OpenFiles(files) => {
                 let (images, others): (Vec<_>, Vec<_>) = files
                     .into_iter()
@@ -347,6 +377,40 @@ impl Workers {
                     });
             }
         }
+    }
+
+    fn dataset(&self) -> Option<(String, Option<PathBuf>)> {
+        let dataset = self.dataset.lock();
+        dataset.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows a dialog of the system, and opens what is chosen in it.
+    fn browse(&self, what: Browse) {
+        // Some systems want a dialog to begin on the thread of the window.
+        let dialog = rfd::AsyncFileDialog::new();
+        let files = (what == Browse::Files).then(|| dialog.clone().pick_files());
+        let directory = (what == Browse::Directory).then(|| dialog.pick_folder());
+        let begun = Instant::now();
+        let busy = self.mailbox.begin();
+        let mailbox = self.mailbox.clone();
+        std::thread::spawn(move || {
+            let chosen = match (files, directory) {
+                (Some(files), _) => pollster::block_on(files).unwrap_or_default(),
+                (None, Some(directory)) => pollster::block_on(directory).into_iter().collect(),
+                (None, None) => Vec::new(),
+            };
+            if !chosen.is_empty() {
+                let paths = chosen.iter().map(|file| file.path().to_path_buf());
+                mailbox.send(Message::Chosen(paths.collect()));
+            } else if begun.elapsed() < NO_DIALOG {
+                mailbox.send(Message::Failed(
+                    "the system has no dialog for files (install xdg-desktop-portal or zenity); enter the path \
+                     above or drop the files here"
+                        .to_owned(),
+                ));
+            }
+            drop(busy);
+        });
     }
 
     fn compared(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {

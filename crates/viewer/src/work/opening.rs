@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::network::NetworkThread;
-use super::{Mailbox, Message};
+use super::{Mailbox, Message, OpenedDataset};
 use crate::state::{Collection, Pane, RunLog, ShownImages, StatisticsSource};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
@@ -137,11 +137,13 @@ pub(super) fn open(
     mailbox: &Mailbox,
     network: &NetworkThread,
     watch: &Arc<AtomicU64>,
+    dataset: &OpenedDataset,
 ) {
     let opener = Opener {
         mailbox: mailbox.clone(),
         network: network.clone(),
         watch: watch.clone(),
+        dataset: dataset.clone(),
     };
     let busy = mailbox.begin();
     std::thread::spawn(move || {
@@ -156,6 +158,7 @@ struct Opener {
     mailbox: Mailbox,
     network: NetworkThread,
     watch: Arc<AtomicU64>,
+    dataset: OpenedDataset,
 }
 
 /// The kind of a path.
@@ -268,6 +271,9 @@ impl Opener {
             Dataset::Detection(split) => ShownImages::Boxes(split.dataset),
             Dataset::Classification(dataset) => ShownImages::Labeled(dataset),
         };
+        let mut last = self.dataset.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((name.to_owned(), opening.data_dir.clone()));
+        drop(last);
         self.show(name.to_owned(), Some(split), images);
         Ok(())
     }

@@ -79,11 +79,6 @@ fn controls(ui: &mut Ui, state: &mut ViewerState, inference: &Inference) {
         for stage in [MapStage::Before, MapStage::After] {
             ui.selectable_value(&mut gates.stage, stage, stage.name());
         }
-        ui.add(
-            Slider::new(&mut gates.opacity, 0.0..=1.0)
-                .show_value(false)
-                .text("opacity"),
-        );
         ui.checkbox(&mut gates.show_grid, "most active");
         if gates.show_grid {
             ui.add(egui::DragValue::new(&mut gates.top).range(1..=32))
@@ -93,6 +88,12 @@ fn controls(ui: &mut Ui, state: &mut ViewerState, inference: &Inference) {
             gates.channel = None;
         }
     });
+    // In a row of its own: a slider and its label are not wrapped, and would widen a narrow panel.
+    ui.add(
+        Slider::new(&mut gates.opacity, 0.0..=1.0)
+            .show_value(false)
+            .text("opacity"),
+    );
 }
 
 /// Returns the gates to compare with and their name: those of the second pane, or the mean of this network

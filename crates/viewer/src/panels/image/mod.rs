@@ -48,9 +48,14 @@ impl Panel for ImagePanel {
     fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>) {
         let side_panel = Frame::side_top_panel(ui.style()).fill(Color32::TRANSPARENT);
         // The image stays in sight, whatever the panels contain.
-        let widest = (ui.available_width() * 0.4).max(240.0);
+        let widest = (ui.available_width() * 0.33).max(240.0);
         let state = &context.state;
-        if state.image_count() > 1 || state.query != GalleryQuery::default() {
+        let shows = |panel: bool| panel && !state.full_image;
+        let (gallery, tables) = (
+            shows(state.settings.shows_gallery),
+            shows(state.settings.shows_tables),
+        );
+        if gallery && (state.image_count() > 1 || state.query != GalleryQuery::default()) {
             egui::Panel::left("gallery")
                 .frame(side_panel)
                 .resizable(true)
@@ -59,7 +64,7 @@ impl Panel for ImagePanel {
                 .max_size(widest)
                 .show(ui, |ui| gallery::show(ui, context));
         }
-        if context.state.collection.is_some() {
+        if tables && context.state.collection.is_some() {
             egui::Panel::right("objects and gates")
                 .frame(side_panel)
                 .resizable(true)
@@ -67,9 +72,13 @@ impl Panel for ImagePanel {
                 .min_size(240.0)
                 .max_size(widest)
                 .show(ui, |ui| {
+                    // Content that is too wide is cut: it would widen the panel over the image.
+                    let place = ui.available_rect_before_wrap();
+                    let mut inner = ui.new_child(egui::UiBuilder::new().max_rect(place));
+                    ui.advance_cursor_after_rect(place);
                     ScrollArea::vertical()
                         .auto_shrink([false, false])
-                        .show(ui, |ui| {
+                        .show(&mut inner, |ui| {
                             objects::show(ui, context.state, context.cache);
                             explanation::show(ui, context.state);
                             ui.separator();

@@ -280,7 +280,7 @@ fn table(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
         .sense(egui::Sense::hover())
         .max_scroll_height(most)
         .min_scrolled_height(100.0)
-        .column(Column::remainder().at_least(90.0).clip(true))
+        .column(Column::remainder().at_least(44.0).clip(true))
         .column(Column::exact(44.0))
         .column(Column::exact(78.0))
         .column(Column::exact(44.0))

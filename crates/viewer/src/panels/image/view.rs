@@ -9,15 +9,14 @@ use egui::{
 use egui::{TextureId, pos2, vec2};
 
 use super::labels::LabelPlacer;
+use crate::chrome::open_menu::start_page;
 use crate::drawing::layer::Background;
 use crate::drawing::outlines::Outlines;
 use crate::panels::{FrameCache, PanelContext};
 use crate::state::{
     BlockMaps, BoxRef, Compare, MapStage, Pane, ScoreExplanation, ViewerState, cells_in_image,
 };
-use crate::style::{
-    HIGHLIGHT, WHOLE_TEXTURE, box_color, box_text, color, empty_page, hint, named_number,
-};
+use crate::style::{HIGHLIGHT, WHOLE_TEXTURE, box_color, box_text, color, hint, named_number};
 use crate::textures::Textures;
 use sedet_core::model::ChannelMap;
 use sedet_core::render::explanation::limit_text;
@@ -50,7 +49,7 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
                 "Enter a path above, drop a file here, or start with sedet view PATH.",
             )
         };
-        empty_page(ui, title, hint);
+        start_page(ui, state, title, hint);
         return;
     }
     headline(ui, state, context.cache);

@@ -1,0 +1,106 @@
+//! The line that says what is shown: dataset and split, network, source of the boxes, thresholds.
+
+use egui::{RichText, Ui};
+
+use crate::state::{PanelId, Request, ViewerState};
+use crate::style::count;
+use sedet_data::annotations::layout::Split;
+
+/// Draws the line.
+pub fn show(ui: &mut Ui, state: &mut ViewerState) {
+    ui.horizontal(|ui| {
+        let [back, forward] = state.history.has_places();
+        for (label, name, is_possible, is_forward, keys) in [
+            ("◀", "Back", back, false, "Alt+←"),
+            ("▶", "Forward", forward, true, "Alt+→"),
+        ] {
+            let button = ui.add_enabled(is_possible, egui::Button::new(label).small());
+            button.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, is_possible, name));
+            if button.on_hover_text(format!("{name} ({keys})")).clicked() {
+                state.go_back(is_forward);
+            }
+        }
+        if state.tab == PanelId::IMAGE {
+            panels(ui, state);
+        }
+        splits(ui, state);
+        let line = state.shown();
+        let text = RichText::new(&line);
+        ui.add(egui::Label::new(text).truncate())
+            .on_hover_text(line);
+    });
+}
+
+/// Draws the switches of the panels beside the image.
+fn panels(ui: &mut Ui, state: &mut ViewerState) {
+    let settings = &mut state.settings;
+    for (shown, label) in [
+        (&mut settings.shows_gallery, "Gallery"),
+        (&mut settings.shows_tables, "Tables"),
+    ] {
+        let toggle = ui.selectable_label(*shown, label);
+        if toggle
+            .on_hover_text("show or hide this panel; F11 hides everything but the image")
+            .clicked()
+        {
+            *shown = !*shown;
+        }
+    }
+    ui.separator();
+}
+
+/// Draws the splits of the dataset, if it has any.
+fn splits(ui: &mut Ui, state: &mut ViewerState) {
+    let split = state.collection.as_ref().and_then(|images| images.split);
+    let Some(open) = split else { return };
+    for split in Split::ALL {
+        let choice = ui.selectable_label(split == open, split.to_string());
+        if choice
+            .on_hover_text("show this split of the dataset")
+            .clicked()
+            && split != open
+        {
+            state.requests.push(Request::OpenSplit(split));
+        }
+    }
+    ui.separator();
+}
+
+impl ViewerState {
+    /// Returns what is shown, in one line.
+    pub(crate) fn shown(&self) -> String {
+        let Some(collection) = self.collection.as_ref() else {
+            return match &self.networks[0] {
+                Some(network) => network.title.clone(),
+                None => "nothing is open".to_owned(),
+            };
+        };
+        let mut parts = vec![collection.title()];
+        let at = self.network_in_focus();
+        let network = self.networks[at.index()].as_ref();
+        if self.finds_boxes() {
+            let predictions = &self.predictions[at.index()];
+            parts.push(if predictions.source.is_empty() {
+                "no detections".to_owned()
+            } else {
+                format!("boxes of {}", predictions.source)
+            });
+            if let Some(network) = network.filter(|network| network.title != predictions.source) {
+                parts.push(format!("gates of {}", network.title));
+            }
+            let filter = self.filter();
+            let thresholds = format!("score from {:.2}, IoU from {:.2}", filter.score, filter.iou);
+            parts.push(thresholds);
+            let (done, all) = (predictions.image_count(), self.image_count());
+            parts.push(format!("{done} of {} processed", count(all, "image")));
+        } else if let Some(network) = network {
+            parts.push(network.title.clone());
+        } else {
+            parts.push(format!(
+                "no network, {}",
+                count(self.image_count(), "image")
+            ));
+        }
+        parts.join("  ·  ")
+    }
+}
