@@ -1,5 +1,5 @@
-//! Frame times of the viewer: an image with 1,000 detections and 100 annotations and a gallery of 100,000
-//! images. `xvfb-run -s "-screen 0 1440x900x24" cargo bench --bench viewer`.
+//! Frame times of the viewer: an image with 1,000 detections and 100 annotations, a gallery of 100,000
+//! images, and a page of 10,000 crops. `xvfb-run -s "-screen 0 1440x900x24" cargo bench --bench viewer`.
 //!
 //! The benchmark opens a window as `sedet view` does, once for each renderer. A frame is the time between two
 //! images on the screen while frames follow each other without a pause: input, layout, matching if an input has
@@ -39,7 +39,7 @@ mod viewer {
     use sedet::datasets::detection::DetectionDataset;
     use sedet::eval::matching::FoundBox;
     use sedet::images::ImageSource;
-    use sedet::viewer::state::{Collection, Settings, ShownImages};
+    use sedet::viewer::state::{Collection, PanelId, Settings, ShownImages};
     use sedet::viewer::{Opening, RendererChoice, ViewerApp};
 
     const IMAGES: usize = 100_000;
@@ -47,6 +47,8 @@ mod viewer {
     const ANNOTATIONS: usize = 100;
     const SIZE: ImageSize = ImageSize::new(720, 1280);
     const CLASSES: usize = 80;
+    /// Images without detections: each has three missed objects.
+    const MISSED_IMAGES: usize = 3_000;
     const FRAMES: usize = 60;
     /// The number of successive frames with idle worker threads after which measuring begins.
     const QUIET: usize = 20;
@@ -100,6 +102,7 @@ mod viewer {
             name: "painted".into(),
             split: None,
             images: ShownImages::Boxes(Arc::new(DetectionDataset::new(store, Painted))),
+            annotation_file: Err("painted images have none".into()),
         }
     }
 
@@ -118,6 +121,10 @@ mod viewer {
         Scoring,
         /// A key is pressed in every frame.
         Paging,
+        /// The errors are listed.
+        Listing,
+        /// The wheel turns over the crops of the errors.
+        Scrolling,
         Done,
     }
 
@@ -130,7 +137,9 @@ mod viewer {
                 Self::Resting => (None, Self::Pointing),
                 Self::Pointing => (Some("pointing at boxes"), Self::Scoring),
                 Self::Scoring => (Some("moving the score"), Self::Paging),
-                Self::Paging => (Some("paging through 100,000"), Self::Done),
+                Self::Paging => (Some("paging through 100,000"), Self::Listing),
+                Self::Listing => (None, Self::Scrolling),
+                Self::Scrolling => (Some("scrolling 10,000 crops"), Self::Done),
                 Self::Done => (None, Self::Done),
             }
         }
@@ -196,6 +205,18 @@ mod viewer {
                         });
                     }
                 }
+                Phase::Scrolling => {
+                    input
+                        .events
+                        .push(Event::PointerMoved(egui::pos2(700.0, 500.0)));
+                    input.events.push(Event::MouseWheel {
+                        unit: egui::MouseWheelUnit::Point,
+                        delta: egui::vec2(0.0, -60.0),
+                        phase: egui::TouchPhase::Move,
+                        source: egui::MouseWheelSource::Unknown,
+                        modifiers: Modifiers::NONE,
+                    });
+                }
                 _ => {}
             }
         }
@@ -237,6 +258,25 @@ mod viewer {
                     score: 0.5 + (n % 500) as f32 / 1000.0,
                 });
                 state.predictions[0].set(0, found.collect());
+            }
+            if self.phase == Phase::Paging {
+                let state = self.viewer.state_mut();
+                state.settings.filter.score = 0.5;
+                state.tab = PanelId::ERRORS;
+                state.from_results = true;
+                for image in 1..=MISSED_IMAGES {
+                    state.predictions[0].set(image, Vec::new());
+                }
+            }
+            if self.phase == Phase::Listing {
+                let listed = self
+                    .viewer
+                    .state()
+                    .errors
+                    .list()
+                    .map_or(0, |l| l.items.len());
+                let line = format!("  {listed} errors are listed");
+                self.lines.borrow_mut().push(line);
             }
             self.phase = next;
             (self.frames, self.quiet, self.start) = (0, 0, None);

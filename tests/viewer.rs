@@ -2,6 +2,11 @@
 //! the tests fail without a Vulkan device.
 #![cfg(feature = "viewer")]
 
+#[path = "viewer/corrections.rs"]
+mod corrections;
+#[path = "viewer/errors.rs"]
+mod errors_page;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -416,8 +421,8 @@ fn every_control_has_a_name_and_an_action_and_fields_take_clicks() {
     let open = Request::Open(run.display().to_string());
     viewer.state_mut().state_mut().requests.push(open);
     settle(&mut viewer);
-    let pages = [Key::F1, Key::F2, Key::F3, Key::F4, Key::F5];
-    for (page, key) in ["Image", "Gates", "Data", "Training", "Model"]
+    let pages = [Key::F1, Key::F2, Key::F3, Key::F4, Key::F5, Key::F6];
+    for (page, key) in ["Image", "Gates", "Data", "Training", "Model", "Errors"]
         .into_iter()
         .zip(pages)
     {
@@ -955,11 +960,14 @@ fn the_right_half_of_a_comparison_answers_for_its_own_boxes() {
     assert_eq!((state.focused(), state.selected), (Pane::Second, Some(of)));
     press(&mut viewer, Key::Tab);
     assert_eq!(viewer.state().state().focused(), Pane::Second);
-    // The table has the class names of the second network.
+    // The table has the class names of the second network, and the selected box is in sight.
     let boxes = viewer.state().state().boxes(Pane::Second);
-    let first = boxes.detections.as_ref().unwrap()[0].class;
-    let name = viewer.state().state().classes.name(first).to_owned();
-    viewer.get_by_label_contains(&format!("detection 1: {name}"));
+    let Some(selected @ BoxRef::Detection(at)) = viewer.state().state().selected else {
+        panic!("no detection is selected");
+    };
+    let class = boxes.class_of(selected).unwrap();
+    let name = viewer.state().state().classes.name(class).to_owned();
+    viewer.get_by_label_contains(&format!("detection {}: {name}", at + 1));
     click(&mut viewer, "left network");
     assert_eq!(viewer.state().state().focused(), Pane::First);
     assert_eq!(viewer.state().state().selected, None);

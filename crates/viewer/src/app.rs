@@ -178,11 +178,14 @@ impl ViewerApp {
         }
         let panel = panels::by_id(state.tab);
         let mut missing_thumbnails = Vec::new();
+        let (mut missing_crops, mut crops_in_sight) = (Vec::new(), Vec::new());
         let mut context = PanelContext {
             state,
             cache: &mut self.cache,
             textures: &mut self.textures,
             missing_thumbnails: &mut missing_thumbnails,
+            missing_crops: &mut missing_crops,
+            crops_in_sight: &mut crops_in_sight,
         };
         egui::CentralPanel::default()
             .frame(panel.frame(ui.style()))
@@ -194,7 +197,12 @@ impl ViewerApp {
         for index in missing_thumbnails.into_iter().rev() {
             self.workers.request_thumbnail(&self.state, index);
         }
+        let dropped = self
+            .workers
+            .request_crops(&self.state, &missing_crops, &crops_in_sight);
+        self.textures.forget_crops(&dropped);
         chrome::help::show(ui.ctx(), &mut self.state);
+        chrome::corrections::show(ui.ctx(), &mut self.state);
     }
 }
 

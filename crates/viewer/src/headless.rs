@@ -116,7 +116,10 @@ pub fn export(
     let mut reasons = Vec::new();
     for export in panels::by_id(panel.id()).exports() {
         match export.run(&state) {
-            Ok(files) => exported.files.extend(files),
+            Ok(files) => {
+                exported.files.extend(files.paths);
+                exported.notes.extend(files.notes);
+            }
             Err(reason) => reasons.push(format!("{}: {reason}", export.name)),
         }
     }

@@ -97,6 +97,10 @@ static GLOBAL: &[KeyShortcut] = &[
                 state.show_help = false;
             } else if state.full_image {
                 state.full_image = false;
+            } else if state.show_corrections {
+                state.show_corrections = false;
+            } else if state.redraws.take().is_some() {
+                // The box stays as it is.
             } else if state.show_notices {
                 state.show_notices = false;
             } else if !state.progress.is_empty() {

@@ -17,6 +17,8 @@ pub(crate) const WRONG: Color32 = Color32::from_rgb(213, 94, 0);
 pub(crate) const MISSED: Color32 = Color32::from_rgb(86, 180, 233);
 /// Annotations before inference, and crowd regions.
 pub(crate) const ANNOTATION: Color32 = Color32::from_rgb(240, 228, 66);
+/// Corrections of labels; the reddish purple.
+pub(crate) const CORRECTED: Color32 = Color32::from_rgb(204, 121, 167);
 /// Hovered and selected boxes.
 pub(crate) const HIGHLIGHT: Color32 = Color32::WHITE;
 

@@ -1,24 +1,28 @@
 //! Images on the GPU: the most recent ones are kept.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use egui::{ColorImage, Context, TextureHandle, TextureOptions};
 use image::RgbImage;
 
 use super::drawing::layer::Layer;
-use super::state::{BlockMaps, Pane, ScoreExplanation};
-use super::work::TextureUpdate;
+use super::state::{BlockMaps, Crop, Pane, ScoreExplanation};
+use super::work::{CroppedImage, TextureUpdate};
 use sedet_core::model::ChannelMap;
 use sedet_core::render::palette::viridis;
+use sedet_data::boxes::BoxXyxy;
 
 /// The maximum number of images: those of both panes and their neighbors.
 const MAX_IMAGES: usize = 6;
 /// The maximum number of thumbnails, about 36 KiB each.
 const MAX_THUMBNAILS: usize = 1024;
+/// The maximum number of crops, about 100 KiB each: more than a large screen shows.
+const MAX_CROPS: usize = 512;
 
-/// A thumbnail of the gallery.
-pub(crate) enum Thumbnail {
+/// A small texture that worker threads deliver on request.
+pub(crate) enum Delivered<T> {
     /// Not requested yet.
     Missing,
     /// Requested.
@@ -26,7 +30,49 @@ pub(crate) enum Thumbnail {
     /// The image cannot be read.
     Unreadable,
     /// Available.
-    Ready(TextureHandle),
+    Ready(T),
+}
+
+/// The textures that worker threads deliver on request; the oldest are dropped.
+struct Deliveries<K, T, const MOST: usize> {
+    /// `None` for images that cannot be read.
+    known: HashMap<K, Option<T>>,
+    /// In the order of insertion.
+    age: VecDeque<K>,
+    requested: HashSet<K>,
+}
+
+impl<K, T, const MOST: usize> Default for Deliveries<K, T, MOST> {
+    fn default() -> Self {
+        Self {
+            known: HashMap::new(),
+            age: VecDeque::new(),
+            requested: HashSet::new(),
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash, T: Clone, const MOST: usize> Deliveries<K, T, MOST> {
+    fn insert(&mut self, key: K, texture: Option<T>) {
+        self.requested.remove(&key);
+        if self.known.insert(key, texture).is_none() {
+            self.age.push_back(key);
+        }
+        if self.age.len() > MOST
+            && let Some(oldest) = self.age.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn get(&mut self, key: K, may_request: bool) -> Delivered<T> {
+        match self.known.get(&key) {
+            Some(Some(texture)) => Delivered::Ready(texture.clone()),
+            Some(None) => Delivered::Unreadable,
+            None if may_request && self.requested.insert(key) => Delivered::Missing,
+            None => Delivered::Requested,
+        }
+    }
 }
 
 /// An image at full size.
@@ -43,11 +89,9 @@ struct Image {
 pub(crate) struct Textures {
     images: VecDeque<Image>,
     bad: HashSet<usize>,
-    /// `None` for images that cannot be read.
-    thumbnails: HashMap<usize, Option<TextureHandle>>,
-    /// Thumbnails in the order of insertion.
-    thumbnail_age: VecDeque<usize>,
-    requested: HashSet<usize>,
+    thumbnails: Deliveries<usize, TextureHandle, MAX_THUMBNAILS>,
+    /// Parts of images, with their places in pixels of the image.
+    crops: Deliveries<Crop, (TextureHandle, BoxXyxy), MAX_CROPS>,
     /// Feature maps before and after scaling, by channel.
     maps: BTreeMap<usize, [TextureHandle; 2]>,
     /// Image, block and address of the values that the feature maps are of.
@@ -92,17 +136,16 @@ impl Textures {
                 }
             }
             TextureUpdate::Thumbnail(index, image) => {
-                self.requested.remove(&index);
                 let texture = image
                     .map(|image| context.load_texture("thumbnail", image, TextureOptions::LINEAR));
-                if self.thumbnails.insert(index, texture).is_none() {
-                    self.thumbnail_age.push_back(index);
-                }
-                if self.thumbnail_age.len() > MAX_THUMBNAILS
-                    && let Some(oldest) = self.thumbnail_age.pop_front()
-                {
-                    self.thumbnails.remove(&oldest);
-                }
+                self.thumbnails.insert(index, texture);
+            }
+            TextureUpdate::Crop(crop, image) => {
+                let texture = image.map(|CroppedImage { region, pixels }| {
+                    let options = TextureOptions::LINEAR;
+                    (context.load_texture("crop", pixels, options), region)
+                });
+                self.crops.insert(crop, texture);
             }
         }
     }
@@ -144,20 +187,31 @@ impl Textures {
         self.bad.contains(&index)
     }
 
-    /// Returns a thumbnail. The caller has to request one that is [`Thumbnail::Missing`]; afterwards it
+    /// Returns a thumbnail. The caller has to request one that is [`Delivered::Missing`]; afterwards it
     /// counts as requested. Without `may_request` none is reported as missing.
-    pub fn thumbnail(&mut self, index: usize, may_request: bool) -> Thumbnail {
-        match self.thumbnails.get(&index) {
-            Some(Some(texture)) => Thumbnail::Ready(texture.clone()),
-            Some(None) => Thumbnail::Unreadable,
-            None if may_request && self.requested.insert(index) => Thumbnail::Missing,
-            None => Thumbnail::Requested,
+    pub fn thumbnail(&mut self, index: usize, may_request: bool) -> Delivered<TextureHandle> {
+        self.thumbnails.get(index, may_request)
+    }
+
+    /// Returns a part of an image and its place in pixels of the image, as [`thumbnail`](Self::thumbnail) does.
+    pub(crate) fn crop(
+        &mut self,
+        crop: Crop,
+        may_request: bool,
+    ) -> Delivered<(TextureHandle, BoxXyxy)> {
+        self.crops.get(crop, may_request)
+    }
+
+    /// Allows crops whose requests were dropped to be requested again.
+    pub(crate) fn forget_crops(&mut self, dropped: &[Crop]) {
+        for crop in dropped {
+            self.crops.requested.remove(crop);
         }
     }
 
     /// Allows all missing thumbnails to be requested again: the queue drops the oldest requests.
     pub(crate) fn forget_requests(&mut self) {
-        self.requested.clear();
+        self.thumbnails.requested.clear();
     }
 
     /// Returns the feature map of a channel before and after scaling.

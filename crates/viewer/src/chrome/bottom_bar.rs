@@ -17,6 +17,7 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
         if ui.selectable_label(state.show_notices, text).clicked() {
             state.show_notices = !state.show_notices;
         }
+        super::corrections::chip(ui, state);
         for progress in &state.progress {
             let share = progress.done as f32 / progress.total.max(1) as f32;
             let text = format!("{} {} of {}", progress.label, progress.done, progress.total);

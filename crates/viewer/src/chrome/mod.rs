@@ -1,6 +1,7 @@
-//! The parts of the window around the panels: bars, notices, keyboard shortcuts.
+//! The parts of the window around the panels: bars, notices, keyboard shortcuts, corrected labels.
 
 pub mod bottom_bar;
+pub mod corrections;
 pub mod help;
 pub mod notices;
 pub mod open_menu;

@@ -10,10 +10,10 @@ const WIDTH: f32 = 640.0;
 
 /// Draws the last error that has not been closed.
 pub fn show(ui: &Ui, state: &mut ViewerState) {
-    let errors = state.notices.iter().filter(|notice| notice.is_error);
+    let mut errors = state.notices.iter().filter(|notice| notice.is_error);
     let open = errors.clone().count();
     state.closed_errors = state.closed_errors.min(open);
-    let Some(error) = errors.last().filter(|_| open > state.closed_errors) else {
+    let Some(error) = errors.next_back().filter(|_| open > state.closed_errors) else {
         return;
     };
     let text = error.text.clone();

@@ -6,7 +6,7 @@ use egui_extras::{Column, TableBuilder};
 use super::line_chart::{ChartLine, LineChart};
 use super::{Panel, PanelContext};
 use crate::state::export::{Export, ExportFiles};
-use crate::state::{Chart, GalleryQuery, Pane, PanelId, Request, SortBy, ViewerState};
+use crate::state::{Chart, ErrorChoice, GalleryQuery, Pane, PanelId, Request, SortBy, ViewerState};
 use crate::style::{
     CORRECT, WRONG, class_on, class_text, count, empty_page, hint, ink_on, mixed, number,
     pane_choice,
@@ -192,7 +192,28 @@ enum Entry {
     Unmatched(usize, ErrorType),
 }
 
+/// What a click on an entry shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shows {
+    /// The images, in the gallery.
+    Images,
+    /// The boxes, on the Errors page.
+    Boxes,
+}
+
 impl Entry {
+    fn errors(self) -> ErrorChoice {
+        match self {
+            Self::Cell(cell) => ErrorChoice::Cell(cell),
+            Self::Unmatched(class, error) => ErrorChoice::Found(class, error),
+        }
+    }
+
+    /// Returns whether its boxes are errors.
+    fn is_wrong(self) -> bool {
+        !matches!(self, Self::Cell((truth, found)) if truth == found)
+    }
+
     fn name(self, state: &ViewerState) -> String {
         let (class, error) = match self {
             Self::Cell(cell) => return cell_name(state, cell),
@@ -222,7 +243,8 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
         format!(
             "score {:.2}, IoU {:.2}: precision {}, recall {}, F1 {}; rows: annotated class, columns: \
              predicted class, last column: missed, last row: detections that match no annotation (on \
-             background, badly located or a duplicate); click a cell to list its images",
+             background, badly located or a duplicate); click a cell to list its images, or with the right \
+             button to see its boxes",
             state.filter().score,
             state.filter().iou,
             counts[0],
@@ -244,7 +266,8 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
     let mut clicked = None;
     ui.horizontal_top(|ui| {
         if state.classes.len() <= MATRIX_CLASSES {
-            clicked = matrix(ui, state, tally).map(Entry::Cell);
+            let cell = matrix(ui, state, tally);
+            clicked = cell.map(|(cell, shows)| (Entry::Cell(cell), shows));
         }
         ui.vertical(|ui| {
             let height = ui.spacing().interact_size.y;
@@ -254,15 +277,31 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
                 .auto_shrink([false, true])
                 .show_rows(ui, height, wrong.len(), |ui, rows| {
                     for (entry, count) in wrong.get(rows).unwrap_or_default() {
-                        let text = format!("{}: {count}", entry.name(state));
-                        if ui.button(text).clicked() {
-                            clicked = Some(*entry);
-                        }
+                        let name = entry.name(state);
+                        ui.horizontal(|ui| {
+                            if ui.button(format!("{name}: {count}")).clicked() {
+                                clicked = Some((*entry, Shows::Images));
+                            }
+                            let boxes = ui.button("boxes").on_hover_text("on the Errors page");
+                            boxes.widget_info(|| {
+                                let label = format!("boxes: {name}");
+                                egui::WidgetInfo::labeled(egui::Role::Button, true, label)
+                            });
+                            if boxes.clicked() {
+                                clicked = Some((*entry, Shows::Boxes));
+                            }
+                        });
                     }
                 });
         });
     });
-    let Some(entry) = clicked else { return };
+    let Some((entry, shows)) = clicked else {
+        return;
+    };
+    if shows == Shows::Boxes && entry.is_wrong() {
+        state.show_errors(entry.errors());
+        return;
+    }
     let images = match entry {
         Entry::Cell(cell) => tally.cells.get(&cell),
         Entry::Unmatched(class, error) => unmatched.get(&(class, error)),
@@ -272,7 +311,7 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
     }
 }
 
-fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
+fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<(Cell, Shows)> {
     let classes = state.classes.len();
     let sides = classes + 1;
     let cell = (280.0 / sides as f32).clamp(4.0, 40.0);
@@ -311,11 +350,15 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
         class_at(pointer.x - rect.left()),
     );
     let images = tally.cells.get(&hovered).map_or(0, |(count, _)| *count);
-    let clicked = response.clicked();
+    let clicked = if response.clicked() {
+        Some(Shows::Images)
+    } else {
+        response.secondary_clicked().then_some(Shows::Boxes)
+    };
     if hovered != (None, None) {
         response.on_hover_text(format!("{}: {images}", cell_name(state, hovered)));
     }
-    clicked.then_some(hovered)
+    clicked.map(|shows| (hovered, shows))
 }
 
 /// Draws the COCO metrics of the processed images.

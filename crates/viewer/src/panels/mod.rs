@@ -1,6 +1,8 @@
 //! The panels of the viewer, one file or directory each, and their list.
 
+pub(crate) mod corrections;
 mod data;
+mod errors;
 mod frame_cache;
 mod gate_statistics;
 mod heat_map;
@@ -12,7 +14,7 @@ mod training;
 
 use egui::{Color32, Frame, Style, Ui};
 
-use super::state::{PanelId, Request, ViewerState};
+use super::state::{Crop, PanelId, Request, ViewerState};
 use super::textures::Textures;
 use crate::state::export::Export;
 
@@ -63,6 +65,7 @@ pub(crate) static PANELS: &[&dyn Panel] = &[
     &data::DataPanel,
     &training::TrainingPanel,
     &model::ModelPanel,
+    &errors::ErrorsPanel,
 ];
 
 /// Returns a panel, or the first one if none has this id.
@@ -81,6 +84,10 @@ pub(crate) struct PanelContext<'a> {
     pub textures: &'a mut Textures,
     /// Receives the images whose thumbnails are missing.
     pub missing_thumbnails: &'a mut Vec<usize>,
+    /// Receives the crops that are missing.
+    pub missing_crops: &'a mut Vec<Crop>,
+    /// Receives all crops that the panel shows, missing or not.
+    pub crops_in_sight: &'a mut Vec<Crop>,
 }
 
 #[cfg(test)]

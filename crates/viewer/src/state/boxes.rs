@@ -121,8 +121,17 @@ impl ViewerState {
             return CurrentBoxes::default();
         };
         let index = self.image_of(pane).min(collection.len() - 1);
+        self.boxes_of(index, self.network_of(pane))
+    }
+
+    /// Returns the boxes of an image, with the detections of a network.
+    pub(crate) fn boxes_of(&self, index: usize, network: Pane) -> CurrentBoxes {
+        let is_inside = |collection: &&Collection| index < collection.len();
+        let Some(collection) = self.collection.as_deref().filter(is_inside) else {
+            return CurrentBoxes::default();
+        };
         let ground_truth = collection.ground_truth(index);
-        let detections = self.predictions[self.network_of(pane).index()].get(index);
+        let detections = self.predictions[network.index()].get(index);
         let detections = detections.map(|boxes| self.filter().above_threshold(boxes).to_vec());
         let matches = detections
             .as_ref()

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use image::RgbImage;
 
 use super::classes::ClassTable;
+use sedet_data::annotations::AnnotationStore;
+use sedet_data::annotations::format::SplitFiles;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::datasets::labeled::LabeledDataset;
@@ -32,6 +34,8 @@ pub struct Collection {
     pub split: Option<Split>,
     /// The images.
     pub images: ShownImages,
+    /// The annotation file, if its labels can be corrected; otherwise why not.
+    pub annotation_file: Result<SplitFiles, String>,
 }
 
 impl Collection {
@@ -109,6 +113,14 @@ impl Collection {
                 is_crowd: annotation.is_crowd,
             })
             .collect()
+    }
+
+    /// Returns the annotations of a detection dataset.
+    pub(crate) fn store(&self) -> Option<&AnnotationStore> {
+        match &self.images {
+            ShownImages::Boxes(dataset) => Some(dataset.store()),
+            ShownImages::Labeled(_) | ShownImages::Files(_) => None,
+        }
     }
 
     /// Returns the label of an image of a classification dataset.

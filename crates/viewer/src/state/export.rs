@@ -20,8 +20,8 @@ pub struct Export {
 }
 
 impl Export {
-    /// Writes the files into the export directory and returns their paths.
-    pub(crate) fn run(&self, state: &ViewerState) -> Result<Vec<PathBuf>, String> {
+    /// Writes the files into the export directory.
+    pub(crate) fn run(&self, state: &ViewerState) -> Result<ExportFiles, String> {
         // Two exports at the same time would choose the same free names.
         static EXPORTS: Mutex<()> = Mutex::new(());
         let _one = EXPORTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -33,7 +33,7 @@ impl Export {
         let mut images = exports.iter().filter(|export| export.name.contains("PNG"));
         let export = images.next().ok_or("this page has no image to copy")?;
         let directory = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
-        let paths = export.run_in(directory.path(), state)?;
+        let paths = export.run_in(directory.path(), state)?.paths;
         let is_image = |path: &&PathBuf| path.extension().is_some_and(|name| name == "png");
         let path = paths
             .iter()
@@ -43,15 +43,16 @@ impl Export {
         Ok(image.into_rgb8())
     }
 
-    fn run_in(&self, directory: &Path, state: &ViewerState) -> Result<Vec<PathBuf>, String> {
+    fn run_in(&self, directory: &Path, state: &ViewerState) -> Result<ExportFiles, String> {
         create_directory(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
         let mut files = ExportFiles {
             directory: directory.to_path_buf(),
             scale: state.settings.export_scale,
             paths: Vec::new(),
+            notes: Vec::new(),
         };
         (self.write)(state, &mut files)?;
-        Ok(files.paths)
+        Ok(files)
     }
 }
 
@@ -60,10 +61,19 @@ impl Export {
 pub struct ExportFiles {
     directory: PathBuf,
     scale: Option<u32>,
-    paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl ExportFiles {
+    /// Returns a message with the paths of the files.
+    pub(crate) fn message(&self) -> String {
+        let paths = self.paths.iter().map(|path| path.display().to_string());
+        let paths: Vec<String> = paths.collect();
+        let notes = self.notes.iter().map(|note| format!("; {note}"));
+        format!("wrote {}{}", paths.join(", "), notes.collect::<String>())
+    }
+
     /// Returns a directory for files with names of their own: that of the exports if it has none of them yet,
     /// otherwise a new one inside it.
     pub(crate) fn directory_for(&self, name: &str, files: &[&str]) -> Result<PathBuf, String> {
@@ -100,10 +110,24 @@ impl ExportFiles {
         name: &str,
         save: impl FnOnce(&Path) -> Result<(), RenderError>,
     ) -> Result<(), String> {
+        self.file(name, |path| save(path).map_err(|e| e.to_string()))
+    }
+
+    /// Writes a file.
+    pub(crate) fn file(
+        &mut self,
+        name: &str,
+        save: impl FnOnce(&Path) -> Result<(), String>,
+    ) -> Result<(), String> {
         let path = self.free(name);
-        save(&path).map_err(|e| e.to_string())?;
+        save(&path)?;
         self.paths.push(path);
         Ok(())
+    }
+
+    /// Adds a sentence to the message about the files.
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// Writes a figure as PNG and as SVG.
@@ -127,11 +151,10 @@ impl ExportFiles {
 
     /// Writes a text file.
     pub(crate) fn text(&mut self, name: &str, text: &str) -> Result<(), String> {
-        let path = self.free(name);
-        write_atomically(&path, |out| out.write_all(text.as_bytes()))
-            .map_err(|e| format!("{}: {e}", path.display()))?;
-        self.paths.push(path);
-        Ok(())
+        self.file(name, |path| {
+            write_atomically(path, |out| out.write_all(text.as_bytes()))
+                .map_err(|e| format!("{}: {e}", path.display()))
+        })
     }
 }
 
@@ -146,6 +169,7 @@ mod tests {
             directory: directory.path().into(),
             scale: None,
             paths: Vec::new(),
+            notes: Vec::new(),
         };
         for text in ["first", "second", "third"] {
             files.text("a.b.csv", text).unwrap();

@@ -6,6 +6,8 @@ mod charts;
 mod classes;
 mod collection;
 mod compare;
+mod corrections;
+mod errors;
 mod explanation;
 pub(crate) mod export;
 mod filter;
@@ -32,6 +34,11 @@ pub use charts::{Chart, ChartBar, charts};
 pub use classes::{ClassTable, ShownClass};
 pub use collection::{Collection, ShownImages};
 pub use compare::{Compare, Pane};
+pub use corrections::Redraw;
+pub(crate) use corrections::numbers;
+pub use errors::{
+    Crop, ErrorChoice, ErrorGroup, ErrorItem, ErrorKind, ErrorList, ErrorSubject, ErrorWall,
+};
 pub(crate) use explanation::is_same;
 pub use explanation::{ExplainedScore, ExplanationChoice, OffGate, ScoreExplanation, ScoreWithout};
 pub use filter::BoxFilter;
@@ -57,6 +64,7 @@ use sedet_core::excitation::Excitation;
 use sedet_core::model::NetworkConfig;
 use sedet_data::annotations::Category;
 use sedet_data::annotations::layout::Split;
+use sedet_data::boxes::BoxXyxy;
 use sedet_data::eval::CocoEvaluation;
 use sedet_data::eval::confusion::Confusion;
 
@@ -74,6 +82,8 @@ impl PanelId {
     pub const GATES: Self = Self("Gates");
     /// Dataset histograms, confusion matrix and metrics.
     pub(crate) const DATA: Self = Self("Data");
+    /// The boxes that are wrong.
+    pub const ERRORS: Self = Self("Errors");
     /// Curves of a training run.
     pub const TRAINING: Self = Self("Training");
     /// Layers with parameters and multiply-adds.
@@ -210,6 +220,8 @@ pub struct ViewerState {
     pub view_size: [f32; 2],
     /// Zoom and position of the image, shared by both panes.
     pub zoom: Zoom,
+    /// The box that the image is zoomed to once it has been decoded, in pixels of the image.
+    pub zoom_to: Option<BoxXyxy>,
     /// The comparison.
     pub compare: Compare,
     /// The position of the divider between two networks' panes, 0 to 1.
@@ -224,6 +236,8 @@ pub struct ViewerState {
     pub tallies: [Option<Arc<Confusion>>; 2],
     /// The detections of the network in focus that match no annotation; counted while the Data page is open.
     pub unmatched: Arc<Unmatched>,
+    /// The errors of the network in focus; listed while their page is open.
+    pub errors: ErrorWall,
     /// Histograms of the dataset.
     pub charts: Arc<Vec<Chart>>,
     /// COCO metrics of each network.
@@ -270,6 +284,10 @@ pub struct ViewerState {
     pub path: String,
     /// Whether the keyboard shortcuts are shown.
     pub show_help: bool,
+    /// Whether the list of corrected labels is shown.
+    pub show_corrections: bool,
+    /// The annotation whose box is drawn again.
+    pub redraws: Option<Redraw>,
     /// Whether the list of notices is shown.
     pub show_notices: bool,
     /// Settings that are kept between sessions.
@@ -381,6 +399,7 @@ impl ViewerState {
         self.maps = None;
         (self.selected, self.hovered) = (None, None);
         self.zoom.fit();
+        self.zoom_to = None;
         if let Compare::Image(_) = self.compare {
             self.compare = Compare::Off;
         }
@@ -395,11 +414,18 @@ impl ViewerState {
         self.order = Arc::new((0..images as u32).collect());
         self.tallies = [None, None];
         self.unmatched = Arc::default();
+        self.errors = ErrorWall::default();
         self.charts = Arc::default();
         self.evaluations = [None, None];
         self.tab = PanelId::IMAGE;
+        self.redraws = None;
         self.collection = Some(collection);
         self.forget_history();
+        let corrections = self.corrections().len();
+        if corrections > 0 {
+            let corrections = sedet_data::text::count(corrections, "correction");
+            self.notify(format!("{corrections} of labels from before"));
+        }
     }
 
     /// Closes the error that is shown over the content, and those before it.
@@ -421,6 +447,7 @@ impl ViewerState {
             (self.selected, self.hovered) = (None, None);
             self.maps = None;
             self.zoom.fit();
+            (self.zoom_to, self.redraws) = (None, None);
         }
     }
 
@@ -494,7 +521,7 @@ impl ViewerState {
 pub(crate) mod tests {
     use super::*;
     use sedet_data::annotations::{AnnotationStoreBuilder, NewAnnotation};
-    use sedet_data::boxes::{BoxXyxy, ImageSize};
+    use sedet_data::boxes::ImageSize;
     use sedet_data::datasets::detection::DetectionDataset;
     use sedet_data::eval::matching::FoundBox;
 
@@ -522,6 +549,7 @@ pub(crate) mod tests {
             name: "two".into(),
             split: None,
             images: ShownImages::Boxes(Arc::new(DetectionDataset::in_directory(store, "nowhere"))),
+            annotation_file: Err("a test".into()),
         }
     }
 

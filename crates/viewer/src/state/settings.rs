@@ -1,10 +1,12 @@
 //! Settings that are kept between sessions.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::BoxFilter;
+use sedet_data::curation::check::Correction;
 
 /// Settings that are kept between sessions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct Settings {
     /// The number of pixels per point of exported images, and the scale of exported figures; otherwise the image
     /// decides.
     pub export_scale: Option<u32>,
+    /// Corrections of labels, by the path of their annotation file.
+    pub corrections: BTreeMap<String, Vec<Correction>>,
 }
 
 impl Settings {
@@ -62,6 +66,7 @@ impl Default for Settings {
             log_axes: [false, false],
             export_directory: PathBuf::from("sedet-exports"),
             export_scale: None,
+            corrections: BTreeMap::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Zoom and position of an image on the screen.
 
+use sedet_data::boxes::BoxXyxy;
+
 /// Zoom and position of an image in its frame, in points of the screen. A frame is given as width and
 /// height; positions are relative to its top left corner.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,6 +23,11 @@ impl Default for Zoom {
 
 /// The smallest and the largest scale, in points per pixel.
 const SCALES: [f32; 2] = [0.02, 64.0];
+/// The share of the frame that a box takes when it is shown, and the largest scale for it: the surroundings of a small
+/// box say more than its pixels.
+const SHOWN_SHARE: f32 = 0.4;
+/// See [`SHOWN_SHARE`].
+const SHOWN_SCALE: f32 = 12.0;
 
 impl Zoom {
     /// Returns points per pixel in this frame.
@@ -63,6 +70,24 @@ impl Zoom {
             self.center[axis] -= by[axis] / scale / image[axis];
         }
         self.stay_inside();
+    }
+
+    /// Shows a box of the image, given in pixels, with its surroundings.
+    pub(crate) fn show_box(&mut self, of: BoxXyxy, frame: [f32; 2], image: [f32; 2]) {
+        self.fit();
+        let fit = self.scale_in(frame, image);
+        let sides = [of.width(), of.height()];
+        let scales = [0, 1].map(|axis| frame[axis] * SHOWN_SHARE / sides[axis].max(1.0));
+        let scale = scales[0].min(scales[1]).min(SHOWN_SCALE);
+        // A box that fills the image is shown with it.
+        if scale > fit {
+            self.scale = Some(scale);
+            self.center = [
+                (of.x1 + of.x2) / 2.0 / image[0],
+                (of.y1 + of.y2) / 2.0 / image[1],
+            ];
+            self.stay_inside();
+        }
     }
 
     /// Fits the image into the frame.
@@ -117,6 +142,19 @@ mod tests {
         let moved = pixel_at(&zoom, [90.0, 55.0]);
         assert!((before[0] - moved[0]).abs() < 1e-3 && (before[1] - moved[1]).abs() < 1e-3);
         zoom.fit();
+        assert_eq!(zoom, Zoom::default());
+    }
+
+    #[test]
+    fn a_box_is_shown_in_the_middle_with_its_surroundings() {
+        let mut zoom = Zoom::default();
+        zoom.show_box(BoxXyxy::new(100.0, 200.0, 180.0, 210.0), FRAME, IMAGE);
+        assert_eq!(zoom.scale, Some(1.0), "40 % of the width");
+        let middle = pixel_at(&zoom, [100.0, 50.0]);
+        assert!((middle[0] - 140.0).abs() < 1e-3 && (middle[1] - 205.0).abs() < 1e-3);
+        zoom.show_box(BoxXyxy::new(1.0, 1.0, 2.0, 2.0), FRAME, IMAGE);
+        assert_eq!(zoom.scale, Some(12.0));
+        zoom.show_box(BoxXyxy::new(0.0, 0.0, 400.0, 390.0), FRAME, IMAGE);
         assert_eq!(zoom, Zoom::default());
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Busy, CollectionMessage, Mailbox};
 use crate::state::{
-    BoxFilter, ClassTable, Collection, GalleryQuery, Pane, Predictions, ShownImages, Unmatched,
+    BoxFilter, ClassTable, Collection, ErrorList, GalleryQuery, Pane, Predictions, ShownImages,
     class_counts, order, tally, unmatched,
 };
 use sedet_data::eval::confusion::Confusion;
@@ -26,6 +26,8 @@ pub(super) struct CountingJob {
     pub iou: f32,
     /// The network whose unmatched detections are divided by the type of their error.
     pub divided: Option<Pane>,
+    /// The network whose errors are listed.
+    pub listed: Option<Pane>,
 }
 
 impl PartialEq for CountingJob {
@@ -37,6 +39,7 @@ impl PartialEq for CountingJob {
             && versions(self) == versions(other)
             && (self.score, self.iou) == (other.score, other.iou)
             && self.divided == other.divided
+            && self.listed == other.listed
     }
 }
 
@@ -61,7 +64,8 @@ impl Counter {
                 let (tallies, order) = count(&job);
                 let counted = CollectionMessage::Counted {
                     tallies,
-                    unmatched: divide(&job).map(Arc::new),
+                    unmatched: job.per_network(job.divided, unmatched).map(Arc::new),
+                    errors: job.per_network(job.listed, ErrorList::of).map(Arc::new),
                     query: job.query,
                     order,
                 };
@@ -97,13 +101,32 @@ impl Slot {
     }
 }
 
+impl CountingJob {
+    fn filter(&self) -> BoxFilter {
+        BoxFilter {
+            score: self.score,
+            iou: self.iou,
+            ..BoxFilter::default()
+        }
+    }
+
+    /// Computes what takes as long as counting, where the job asks for it: nothing without annotations or
+    /// detections.
+    fn per_network<T: Default>(
+        &self,
+        network: Option<Pane>,
+        compute: impl Fn(&Collection, &Predictions, &BoxFilter) -> T,
+    ) -> Option<T> {
+        let predictions = &self.predictions[network?.index()];
+        let is_countable = self.collection.has_boxes() && predictions.image_count() > 0;
+        let computed = || compute(&self.collection, predictions, &self.filter());
+        Some(is_countable.then(computed).unwrap_or_default())
+    }
+}
+
 /// Counts the matches of both networks and orders the gallery by those of the first.
 fn count(job: &CountingJob) -> ([Option<Arc<Confusion>>; 2], Vec<u32>) {
-    let filter = BoxFilter {
-        score: job.score,
-        iou: job.iou,
-        ..BoxFilter::default()
-    };
+    let filter = job.filter();
     let tallies = [0, 1].map(|at| {
         let predictions = &job.predictions[at];
         let countable = job.collection.has_boxes() && predictions.image_count() > 0;
@@ -116,18 +139,6 @@ fn count(job: &CountingJob) -> ([Option<Arc<Confusion>>; 2], Vec<u32>) {
     let all = tallies[0].as_ref().map(|tally| tally.images.as_slice());
     let order = order(&job.collection, &job.query, of_class.as_deref().or(all));
     (tallies, order)
-}
-
-/// Divides the unmatched detections, which takes as long as counting, where the job asks for it.
-fn divide(job: &CountingJob) -> Option<Unmatched> {
-    let predictions = &job.predictions[job.divided?.index()];
-    let filter = BoxFilter {
-        score: job.score,
-        iou: job.iou,
-        ..BoxFilter::default()
-    };
-    let is_countable = job.collection.has_boxes() && predictions.image_count() > 0;
-    is_countable.then(|| unmatched(&job.collection, predictions, &filter))
 }
 
 /// Computes COCO metrics over the processed images.

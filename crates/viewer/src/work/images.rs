@@ -1,14 +1,16 @@
-//! Decoding threads: visible images before thumbnails, the latest thumbnail first.
+//! Decoding threads: visible images before thumbnails, the latest thumbnail first, and crops last.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use image::RgbImage;
 
+use super::messages::CroppedImage;
 use super::{Busy, CollectionMessage, Mailbox};
-use crate::state::{Collection, Pane};
+use crate::state::{Collection, Crop, Pane};
 use crate::textures::color_image;
+use sedet_data::boxes::BoxXyxy;
 
 /// The maximum number of decoding threads. A second one continues while the first decodes a large file. With
 /// software rendering on two cores, a second thread made the slowest frames while paging a quarter slower,
@@ -19,14 +21,27 @@ const MAX_THREADS: usize = 2;
 const MAX_WAITING: usize = 64;
 /// Longer side of a thumbnail in pixels.
 const THUMBNAIL_SIDE: u32 = 96;
+/// Longer side of a crop in pixels, that of its place on the page.
+const CROP_SIDE: u32 = 160;
+
+/// What is decoded of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// All of it, for a pane.
+    Whole(Pane),
+    /// All of it, reduced.
+    Thumbnail,
+    /// A part of it, reduced.
+    Part(Crop),
+}
 
 struct Job {
     generation: u64,
     collection: Arc<Collection>,
     image: usize,
-    /// The pane that shows the image; `None` for a thumbnail.
-    pane: Option<Pane>,
-    busy: Busy,
+    wanted: Wanted,
+    /// Until the job is dropped.
+    _busy: Busy,
 }
 
 #[derive(Default)]
@@ -53,11 +68,12 @@ impl ImageThreads {
             let (generation, side) = (generation.clone(), max_texture_side.clone());
             std::thread::spawn(move || {
                 loop {
-                    let job = queue.next();
-                    if job.generation == generation.load(Ordering::SeqCst) {
-                        work(&job, side.load(Ordering::Relaxed), &mailbox);
+                    let jobs = queue.next();
+                    let is_open = |job: &Job| job.generation == generation.load(Ordering::SeqCst);
+                    if jobs.first().is_some_and(is_open) {
+                        work(&jobs, side.load(Ordering::Relaxed), &mailbox);
                     }
-                    drop(job.busy);
+                    drop(jobs);
                 }
             });
         }
@@ -80,51 +96,96 @@ impl ImageThreads {
         image: usize,
         pane: Pane,
     ) {
-        self.push(generation, of, image, Some(pane));
+        self.push(self.job(generation, of, image, Wanted::Whole(pane)));
     }
 
     pub(super) fn request_thumbnail(&self, generation: u64, of: &Arc<Collection>, image: usize) {
-        self.push(generation, of, image, None);
+        self.push(self.job(generation, of, image, Wanted::Thumbnail));
     }
 
-    fn push(&self, generation: u64, of: &Arc<Collection>, image: usize, pane: Option<Pane>) {
-        let job = Job {
+    /// Requests crops, the first one first, and drops waiting ones that are no longer in sight. Returns those that were
+    /// dropped.
+    pub(super) fn request_crops(
+        &self,
+        generation: u64,
+        of: &Arc<Collection>,
+        missing: &[Crop],
+        in_sight: &[Crop],
+    ) -> Vec<Crop> {
+        let mut dropped = Vec::new();
+        let mut jobs = self.waiting();
+        jobs.retain(|job| match job.wanted {
+            Wanted::Part(crop) if !in_sight.contains(&crop) => {
+                dropped.push(crop);
+                false
+            }
+            _ => true,
+        });
+        // All at once, so that those of an image are decoded together.
+        jobs.extend(missing.iter().map(|&crop| {
+            let wanted = Wanted::Part(crop);
+            self.job(generation, of, crop.image, wanted)
+        }));
+        self.queue.changed.notify_all();
+        dropped
+    }
+
+    fn job(&self, generation: u64, of: &Arc<Collection>, image: usize, wanted: Wanted) -> Job {
+        Job {
             generation,
             collection: of.clone(),
             image,
-            pane,
-            busy: self.mailbox.begin(),
-        };
-        let mut jobs = self
-            .queue
-            .jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+            wanted,
+            _busy: self.mailbox.begin(),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        let jobs = self.queue.jobs.lock();
+        jobs.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, job: Job) {
+        let mut jobs = self.waiting();
         // The front is next: images of panes, then the latest thumbnail.
-        match pane {
-            Some(_) => {
-                jobs.retain(|job| job.pane != pane);
+        match job.wanted {
+            Wanted::Whole(_) => {
+                jobs.retain(|known| known.wanted != job.wanted);
                 jobs.push_front(job);
             }
-            None => {
-                let first = jobs.iter().position(|job| job.pane.is_none());
+            Wanted::Thumbnail => {
+                let is_whole = |job: &Job| matches!(job.wanted, Wanted::Whole(_));
+                let first = jobs.iter().position(|job| !is_whole(job));
                 let at = first.unwrap_or(jobs.len());
                 jobs.insert(at, job);
                 if jobs.len() > MAX_WAITING {
                     jobs.pop_back();
                 }
             }
+            Wanted::Part(_) => jobs.push_back(job),
         }
         self.queue.changed.notify_one();
     }
 }
 
 impl Queue {
-    fn next(&self) -> Job {
+    /// Waits for the next job. With a crop come all others of the same image, which is then decoded once.
+    fn next(&self) -> Vec<Job> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(job) = jobs.pop_front() {
-                return job;
+                if !matches!(job.wanted, Wanted::Part(_)) {
+                    return vec![job];
+                }
+                let of_image = (job.generation, job.image);
+                let (same, others) = std::mem::take(&mut *jobs)
+                    .into_iter()
+                    .partition::<Vec<_>, _>(|other| {
+                        let is_crop = matches!(other.wanted, Wanted::Part(_));
+                        is_crop && (other.generation, other.image) == of_image
+                    });
+                jobs.extend(others);
+                return std::iter::once(job).chain(same).collect();
             }
             jobs = self
                 .changed
@@ -134,23 +195,42 @@ impl Queue {
     }
 }
 
-fn work(job: &Job, max_texture_side: usize, mailbox: &Mailbox) {
-    let image = job.collection.load(job.image);
-    let result = match (image, job.pane.is_none()) {
-        (Ok(image), true) => {
-            let small = shrunk(&image, THUMBNAIL_SIDE).unwrap_or(image);
-            CollectionMessage::Thumbnail(job.image, Some(color_image(&small)))
-        }
-        (Ok(image), false) => {
-            let small = shrunk(&image, max_texture_side as u32);
-            let texture = color_image(small.as_ref().unwrap_or(&image));
-            CollectionMessage::Pixels(job.image, Arc::new(image), Arc::new(texture))
-        }
-        // Only a visible image reports its error; the gallery marks broken files.
-        (Err(_), true) => CollectionMessage::Thumbnail(job.image, None),
-        (Err(error), false) => CollectionMessage::BadImage(job.image, error),
-    };
-    mailbox.send_result(job.generation, result);
+/// Decodes the image of the jobs and sends what they want of it.
+fn work(jobs: &[Job], max_texture_side: usize, mailbox: &Mailbox) {
+    let Some(first) = jobs.first() else { return };
+    let image = first.collection.load(first.image).map(Arc::new);
+    for job in jobs {
+        let result = match (&image, job.wanted) {
+            (Ok(image), Wanted::Thumbnail) => {
+                let small = shrunk(image, THUMBNAIL_SIDE);
+                let pixels = color_image(small.as_ref().unwrap_or(image));
+                CollectionMessage::Thumbnail(job.image, Some(pixels))
+            }
+            (Ok(image), Wanted::Whole(_)) => {
+                let small = shrunk(image, max_texture_side as u32);
+                let texture = color_image(small.as_ref().unwrap_or(image));
+                CollectionMessage::Pixels(job.image, image.clone(), Arc::new(texture))
+            }
+            (Ok(image), Wanted::Part(crop)) => {
+                CollectionMessage::Crop(crop, Some(cropped(image, &crop)))
+            }
+            // Only a visible image reports its error; the gallery and the crops mark broken files.
+            (Err(_), Wanted::Thumbnail) => CollectionMessage::Thumbnail(job.image, None),
+            (Err(error), Wanted::Whole(_)) => CollectionMessage::BadImage(job.image, error.clone()),
+            (Err(_), Wanted::Part(crop)) => CollectionMessage::Crop(crop, None),
+        };
+        mailbox.send_result(job.generation, result);
+    }
+}
+
+fn cropped(image: &RgbImage, crop: &Crop) -> CroppedImage {
+    let [left, top, width, height] = crop.inside([image.width(), image.height()]);
+    let part = image::imageops::crop_imm(image, left, top, width, height).to_image();
+    let small = shrunk(&part, CROP_SIDE);
+    CroppedImage {
+        region: BoxXyxy::from_xywh([left, top, width, height].map(|side| side as f32)),
+        pixels: color_image(small.as_ref().unwrap_or(&part)),
+    }
 }
 
 /// Returns a copy whose longer side has this length; `None` if the image is not larger.
@@ -168,6 +248,93 @@ fn shrunk(image: &RgbImage, side: u32) -> Option<RgbImage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::ShownImages;
+    use sedet_data::DataError;
+    use sedet_data::annotations::AnnotationStoreBuilder;
+    use sedet_data::boxes::ImageSize;
+    use sedet_data::datasets::detection::DetectionDataset;
+    use sedet_data::images::ImageSource;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::super::Message;
+
+    /// Counts the images that are decoded; each waits for a permit.
+    struct Counted {
+        loads: Arc<AtomicUsize>,
+        permits: Mutex<Receiver<()>>,
+    }
+
+    impl ImageSource for Counted {
+        fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+            self.loads.fetch_add(1, Ordering::SeqCst);
+            let permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
+            permits.recv().unwrap();
+            let shade = image::Rgb([index as u8; 3]);
+            Ok(RgbImage::from_pixel(400, 300, shade))
+        }
+
+        fn describe(&self, index: usize) -> String {
+            index.to_string()
+        }
+    }
+
+    #[test]
+    fn crops_of_an_image_are_decoded_at_once_and_those_out_of_sight_are_dropped() {
+        let (permit, permits) = channel();
+        let loads = Arc::new(AtomicUsize::new(0));
+        let source = Counted {
+            loads: loads.clone(),
+            permits: Mutex::new(permits),
+        };
+        let mut builder = AnnotationStoreBuilder::new();
+        builder.add_category(1, "round");
+        for id in 1..=8 {
+            builder.add_image(id, &format!("{id}.png"), ImageSize::new(300, 400));
+        }
+        let store = Arc::new(builder.build().unwrap());
+        let collection = Arc::new(Collection {
+            name: "counted".into(),
+            split: None,
+            images: ShownImages::Boxes(Arc::new(DetectionDataset::new(store, source))),
+            annotation_file: Err("a test".into()),
+        });
+        let (sender, messages) = channel();
+        let mailbox = Mailbox::new(sender, Arc::new(|| {}));
+        let threads = ImageThreads::start(mailbox.clone(), Arc::default());
+        let crop = |image, x| Crop::around(image, BoxXyxy::new(x, 0.0, x + 200.0, 100.0));
+        // Two crops for each of eight images: as many jobs as no number of threads takes at once.
+        let all: Vec<Crop> = (0..8)
+            .flat_map(|image| [crop(image, 0.0), crop(image, 100.0)])
+            .collect();
+        let dropped = threads.request_crops(0, &collection, &all, &all);
+        assert!(dropped.is_empty());
+        // The threads wait in the first images; the last one is no longer in sight.
+        let in_sight = &all[..14];
+        let dropped = threads.request_crops(0, &collection, &[], in_sight);
+        assert_eq!(dropped, all[14..]);
+        for _ in 0..7 {
+            permit.send(()).unwrap();
+        }
+        let mut delivered = Vec::new();
+        for _ in 0..14 {
+            let Ok(Message::OfCollection(0, CollectionMessage::Crop(crop, Some(part)))) =
+                messages.recv()
+            else {
+                panic!("not a crop");
+            };
+            let [left, top, width, height] = crop.inside([400, 300]).map(|side| side as f32);
+            let region = [left, top, left + width, top + height];
+            let BoxXyxy { x1, y1, x2, y2 } = part.region;
+            assert_eq!([x1, y1, x2, y2], region);
+            let longest = part.pixels.width().max(part.pixels.height());
+            assert_eq!(longest, CROP_SIDE as usize);
+            let shade = egui::Color32::from_gray(crop.image as u8);
+            assert!(part.pixels.pixels.iter().all(|pixel| *pixel == shade));
+            delivered.push(crop);
+        }
+        assert!(in_sight.iter().all(|crop| delivered.contains(crop)));
+        assert_eq!(loads.load(Ordering::SeqCst), 7, "each image once");
+    }
 
     #[test]
     fn large_images_are_reduced_to_the_maximum_side_and_small_ones_are_kept() {

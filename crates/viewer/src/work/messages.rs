@@ -10,12 +10,13 @@ use image::RgbImage;
 
 use super::{Requested, Workers};
 use crate::state::{
-    BlockMaps, Chart, Collection, ExplainedScore, GalleryQuery, Inference, ModelTable, NetworkInfo,
-    Pane, PanelId, Predictions, Request, RunLog, ScoreExplanation, ScoreWithout, StatisticsChoice,
-    StatisticsSource, TaskProgress, Unmatched, ViewerState, charts,
+    BlockMaps, Chart, Collection, Crop, ErrorList, ExplainedScore, GalleryQuery, Inference,
+    ModelTable, NetworkInfo, Pane, PanelId, Predictions, Request, RunLog, ScoreExplanation,
+    ScoreWithout, StatisticsChoice, StatisticsSource, TaskProgress, Unmatched, ViewerState, charts,
 };
 use sedet_core::excitation::{Excitation, selection::default_classes};
 use sedet_core::model::ImageDetection;
+use sedet_data::boxes::BoxXyxy;
 use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::matching::FoundBox;
 use sedet_data::eval::{CocoEvaluation, ResultRow};
@@ -69,6 +70,8 @@ pub(super) enum CollectionMessage {
     Skipped(usize),
     /// The thumbnail of an image; `None` if the image cannot be read.
     Thumbnail(usize, Option<ColorImage>),
+    /// A part of an image; `None` if the image cannot be read.
+    Crop(Crop, Option<CroppedImage>),
     /// The inference result of an image, by the network of this pane.
     Inference(Pane, Box<Inference>, Vec<ImageDetection>),
     /// Feature maps of some channels.
@@ -84,6 +87,8 @@ pub(super) enum CollectionMessage {
         tallies: [Option<Arc<Confusion>>; 2],
         /// While the Data page is open.
         unmatched: Option<Arc<Unmatched>>,
+        /// While the Errors page is open.
+        errors: Option<Arc<ErrorList>>,
         query: GalleryQuery,
         order: Vec<u32>,
     },
@@ -107,6 +112,15 @@ pub(crate) enum TextureUpdate {
     Bad(usize),
     /// A thumbnail was decoded; `None` if the image cannot be read.
     Thumbnail(usize, Option<ColorImage>),
+    /// A part of an image was decoded; `None` if the image cannot be read.
+    Crop(Crop, Option<CroppedImage>),
+}
+
+/// A part of an image, reduced.
+pub(crate) struct CroppedImage {
+    /// The part, in pixels of the image.
+    pub region: BoxXyxy,
+    pub pixels: ColorImage,
 }
 
 /// Sends the messages of a worker thread.
@@ -301,6 +315,7 @@ impl Workers {
             CollectionMessage::Thumbnail(index, thumbnail) => {
                 textures(TextureUpdate::Thumbnail(index, thumbnail));
             }
+            CollectionMessage::Crop(crop, pixels) => textures(TextureUpdate::Crop(crop, pixels)),
             CollectionMessage::Inference(pane, inference, detections) => {
                 show_inference(pane, &inference, &detections, state);
             }
@@ -325,11 +340,16 @@ impl Workers {
             CollectionMessage::Counted {
                 tallies,
                 unmatched,
+                errors,
                 query,
                 order,
             } => {
                 state.tallies = tallies;
                 state.unmatched = unmatched.unwrap_or_default();
+                // The list is kept while an image is looked at: the page shows it again at once.
+                if let Some(errors) = errors {
+                    state.errors.set_list(errors);
+                }
                 state.set_order(order, &query);
             }
             CollectionMessage::Evaluated(network, evaluation) => {

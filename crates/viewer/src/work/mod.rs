@@ -17,13 +17,14 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) use messages::TextureUpdate;
+pub(crate) use messages::{CroppedImage, TextureUpdate};
+use opening::NO_BOXES;
 pub use opening::{Content, Opening};
 
 use super::state::export::Export;
 use super::state::{
-    Browse, Collection, Compare, ExplainedScore, Pane, PanelId, Request, ShownImages, ViewerState,
-    is_same, score_at_recall, top_channels,
+    Browse, Collection, Compare, Crop, ExplainedScore, Pane, PanelId, Request, ShownImages,
+    ViewerState, is_same, score_at_recall, top_channels,
 };
 use super::textures::color_image;
 use counting::{Counter, CountingJob};
@@ -130,6 +131,21 @@ impl Workers {
         }
     }
 
+    /// Requests crops and drops waiting ones that are no longer in sight. Returns those that were dropped.
+    pub(crate) fn request_crops(
+        &self,
+        state: &ViewerState,
+        missing: &[Crop],
+        in_sight: &[Crop],
+    ) -> Vec<Crop> {
+        let collection = state.collection.as_ref();
+        collection.map_or_else(Vec::new, |collection| {
+            let generation = self.generation();
+            self.images
+                .request_crops(generation, collection, missing, in_sight)
+        })
+    }
+
     fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
@@ -164,6 +180,7 @@ impl Workers {
             score: state.filter().score,
             iou: state.filter().iou,
             divided: (state.tab == PanelId::DATA).then(|| state.network_in_focus()),
+            listed: (state.tab == PanelId::ERRORS).then(|| state.network_in_focus()),
         };
         if self.requested.counted.as_ref() != Some(&job) {
             self.requested.counted = Some(job.clone());
@@ -358,13 +375,7 @@ impl Workers {
                 // Images and statistics are shared, so cloning the state is cheap.
                 let state = state.clone();
                 self.mailbox.spawn(move || match export.run(&state) {
-                    Ok(paths) => {
-                        let paths: Vec<String> = paths
-                            .iter()
-                            .map(|path| path.display().to_string())
-                            .collect();
-                        Message::Done(format!("wrote {}", paths.join(", ")))
-                    }
+                    Ok(files) => Message::Done(files.message()),
                     Err(error) => Message::Failed(error),
                 });
             }
@@ -430,6 +441,7 @@ impl Workers {
             name,
             split: None,
             images: ShownImages::Files(images),
+            annotation_file: Err(NO_BOXES.to_owned()),
         })));
     }
 

@@ -17,7 +17,7 @@ use sedet_core::model::Dataset;
 use sedet_core::train::events::EVENTS;
 use sedet_core::train::run_dir::RunDir;
 use sedet_data::DataError;
-use sedet_data::annotations::format::DatasetFiles;
+use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
 use sedet_data::annotations::formats::{is_dataset_file, recognize};
 use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::datasets::detection::DetectionDataset;
@@ -154,6 +154,9 @@ pub(super) fn open(
     });
 }
 
+/// Why labels of images without annotated boxes cannot be corrected.
+pub(super) const NO_BOXES: &str = "these images have no annotated boxes to correct";
+
 struct Opener {
     mailbox: Mailbox,
     network: NetworkThread,
@@ -214,6 +217,7 @@ impl Opener {
                     directory.display().to_string(),
                     None,
                     ShownImages::Files(files),
+                    Err(NO_BOXES.to_owned()),
                 );
                 Ok(())
             }
@@ -222,6 +226,7 @@ impl Opener {
                     path.display().to_string(),
                     None,
                     ShownImages::Files(vec![path]),
+                    Err(NO_BOXES.to_owned()),
                 );
                 Ok(())
             }
@@ -250,11 +255,18 @@ impl Opener {
         }
     }
 
-    fn show(&self, name: String, split: Option<Split>, images: ShownImages) {
+    fn show(
+        &self,
+        name: String,
+        split: Option<Split>,
+        images: ShownImages,
+        annotation_file: Result<SplitFiles, String>,
+    ) {
         let collection = Arc::new(Collection {
             name,
             split,
             images,
+            annotation_file,
         });
         self.mailbox.send(Message::Collection(collection));
     }
@@ -274,7 +286,16 @@ impl Opener {
         let mut last = self.dataset.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some((name.to_owned(), opening.data_dir.clone()));
         drop(last);
-        self.show(name.to_owned(), Some(split), images);
+        let annotation_file = match &parsed {
+            AnyDatasetName::Detection(name) => {
+                let files = name.files(opening.data_dir.as_deref());
+                files
+                    .map_err(|e| e.to_string())
+                    .and_then(|files| one_file(&files, split))
+            }
+            AnyDatasetName::Classification(_) => Err(NO_BOXES.to_owned()),
+        };
+        self.show(name.to_owned(), Some(split), images, annotation_file);
         Ok(())
     }
 
@@ -296,6 +317,7 @@ impl Opener {
             path.display().to_string(),
             None,
             ShownImages::Boxes(Arc::new(dataset)),
+            corrected_file(split),
         );
         Ok(())
     }
@@ -440,6 +462,35 @@ impl WrittenCheckpoint {
         let path = self.path().filter(|_| is_written);
         path.map(Path::to_path_buf)
     }
+}
+
+/// Returns the annotation file of a split, if its labels can be corrected.
+fn one_file(datasets: &[DatasetFiles], split: Split) -> Result<SplitFiles, String> {
+    match datasets {
+        [] => Err("generated images have no annotation file to correct".to_owned()),
+        [dataset] => match (dataset.split(split), dataset.splits.as_slice()) {
+            // Images were held out of the only file.
+            (Ok(files), _) | (Err(_), [files]) => corrected_file(files),
+            (Err(error), _) => Err(error.to_string()),
+        },
+        _ => {
+            Err("labels of several datasets cannot be corrected together; open one of them".into())
+        }
+    }
+}
+
+fn corrected_file(files: &SplitFiles) -> Result<SplitFiles, String> {
+    if files.coco_json().is_none() {
+        return Err(format!(
+            "only labels in COCO JSON can be corrected, not {} annotations; `sedet data convert` writes COCO JSON",
+            files.format
+        ));
+    }
+    let annotations = std::path::absolute(&files.annotations);
+    Ok(SplitFiles {
+        annotations: annotations.map_err(|error| error.to_string())?,
+        ..files.clone()
+    })
 }
 
 /// Determines the kind of a path or name.

@@ -15,7 +15,7 @@ pub(crate) enum Copied {
     Keep,
     /// Dropped.
     Drop,
-    /// Replaced by this JSON.
+    /// Replaced by this JSON: an entry, or several ones with commas between them.
     Replace(Vec<u8>),
 }
 

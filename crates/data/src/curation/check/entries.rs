@@ -30,6 +30,7 @@ pub(super) fn read(
         unread_images: HashSet::new(),
         images: Entries::default(),
         objects: Entries::default(),
+        added: Vec::new(),
         categories: Entries::default(),
         are_sizes_known: false,
         turned_images: 0,

@@ -128,7 +128,7 @@ impl CheckedSplit {
             images: images.len() - images_dropped,
             images_dropped,
             images_changed: count(images, Verdict::Change),
-            annotations: objects.len() - objects_dropped,
+            annotations: objects.len() - objects_dropped + self.added.len(),
             annotations_dropped: objects_dropped,
             annotations_changed: count(objects, Verdict::Change),
             categories_dropped: count(&self.categories.verdicts, Verdict::Drop),
@@ -136,8 +136,33 @@ impl CheckedSplit {
         }
     }
 
-    /// Returns the outcome of an entry; `prefix` is that of image names.
+    /// Returns the outcome of an entry, with annotations that are added after the first one; `prefix` is that of image
+    /// names.
     fn copied(
+        &self,
+        list: List,
+        at: usize,
+        bytes: &[u8],
+        prefix: Option<&str>,
+    ) -> io::Result<Copied> {
+        let outcome = self.corrected(list, at, bytes, prefix)?;
+        if list != List::Annotations || at != 0 || self.added.is_empty() {
+            return Ok(outcome);
+        }
+        let mut entries = match outcome {
+            Copied::Keep => vec![bytes.to_vec()],
+            Copied::Drop => Vec::new(),
+            Copied::Replace(bytes) => vec![bytes],
+        };
+        for object in &self.added {
+            let mut fields = Map::new();
+            write_object(object, &mut fields);
+            entries.push(serde_json::to_vec(&fields)?);
+        }
+        Ok(Copied::Replace(entries.join(&b',')))
+    }
+
+    fn corrected(
         &self,
         list: List,
         at: usize,
@@ -251,8 +276,12 @@ impl NamesFrom {
                 let ((a, _), (b, _)) = (a.as_f64(), b.as_f64());
                 a.iter().zip(b).all(|(a, b)| (a - b).abs() <= TOLERANCE)
             };
-            let count = |store: &AnnotationStore| store.annotations(index).len();
-            if !is_same_image || count(&found) != count(expected) || !pairs.all(is_same_box) {
+            let classes = |store: &AnnotationStore| -> Vec<(u64, usize)> {
+                let objects = store.annotations(index);
+                objects.map(|object| (object.id, object.class)).collect()
+            };
+            let is_same = is_same_image && classes(&found) == classes(expected);
+            if !is_same || !pairs.all(is_same_box) {
                 return Ok(Some(format!("{} differs", image.file_name)));
             }
         }

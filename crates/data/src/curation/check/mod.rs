@@ -10,9 +10,11 @@
 //! - `lists`: ids, names, boxes. - `images`: image files. - `sizes`: their sizes and EXIF rotations.
 //! - `exchanged`: width and height in exchanged order.
 //! - `between`: checks across splits.
+//! - [`corrections`]: those of a person.
 //! - `fixing`: the corrected copy.
 
 mod between;
+pub mod corrections;
 pub mod diagnostics;
 mod entries;
 mod exchanged;
@@ -37,6 +39,7 @@ use crate::box_conventions::BoxConvention;
 use crate::images::decode::image_size;
 
 pub use between::{check_hold_out, compare_splits};
+pub use corrections::{Correction, CorrectionError, LabelChange};
 pub use diagnostics::{Diagnostic, Diagnostics, Kind, Severity};
 pub use fixing::FixSummary;
 
@@ -186,6 +189,8 @@ pub struct CheckedSplit {
     unread_images: HashSet<u64>,
     images: Entries<RawImage>,
     objects: Entries<RawAnnotation>,
+    /// Annotations that the file lacks. They are written after its first one.
+    added: Vec<RawAnnotation>,
     categories: Entries<RawCategory>,
     /// Whether the sizes of all images were compared with the images.
     are_sizes_known: bool,
@@ -334,7 +339,11 @@ impl CheckedSplit {
                 builder.add_image(id, name, size);
             }
         }
-        for (_, object) in self.objects.kept() {
+        let first = self.objects.kept().take_while(|(at, _)| *at == 0);
+        let others = self.objects.kept().skip_while(|(at, _)| *at == 0);
+        let kept = |(_, object)| object;
+        let objects = first.map(kept).chain(&self.added).chain(others.map(kept));
+        for object in objects {
             if let (Some(id), Some(image_id), Some(category_id), Some(xywh)) =
                 (object.id, object.image_id, object.category_id, object.xywh)
             {

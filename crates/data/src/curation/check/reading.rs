@@ -86,6 +86,7 @@ pub(super) fn read(
         unread_images: HashSet::new(),
         images: reading.images,
         objects: reading.objects,
+        added: Vec::new(),
         categories: reading.categories,
         are_sizes_known: false,
         turned_images: 0,

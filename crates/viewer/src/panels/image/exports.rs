@@ -7,6 +7,7 @@ use egui::{Rect, pos2};
 
 use super::rendered_view::{compose, rgb_image};
 use crate::drawing::layer::{Layer, Overlay};
+use crate::panels::corrections;
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{Compare, Inference, MapStage, Pane, ViewerState, top_channels};
 use crate::textures::{color_image, map_image};
@@ -38,6 +39,7 @@ pub static EXPORTS: &[Export] = &[
             files.text(&format!("{stem}-boxes-right.csv"), &csv)
         },
     },
+    corrections::EXPORT,
     Export {
         name: "Gates of this image (CSV)",
         write: |state, files| {

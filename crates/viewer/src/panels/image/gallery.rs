@@ -5,7 +5,7 @@ use egui::{Align, Color32, ComboBox, Layout, RichText, ScrollArea, Sense, TextEd
 use crate::panels::PanelContext;
 use crate::state::{SortBy, ViewerState};
 use crate::style::{CORRECT, MISSED, WRONG, count, hint, named_text, verdict_text};
-use crate::textures::Thumbnail;
+use crate::textures::Delivered;
 
 /// Height of a row with a thumbnail, in points.
 const THUMBNAIL: f32 = 44.0;
@@ -146,14 +146,14 @@ fn rows(ui: &mut Ui, context: &mut PanelContext<'_>) {
                 index,
                 height,
                 |ui| match textures.thumbnail(index, to_wait <= 0.0) {
-                    Thumbnail::Ready(texture) => {
+                    Delivered::Ready(texture) => {
                         let size = texture.size_vec2();
                         let scale = (height / size.x.max(size.y)).min(1.0);
                         ui.add(egui::Image::new((texture.id(), size * scale)));
                     }
-                    Thumbnail::Missing => context.missing_thumbnails.push(index),
-                    Thumbnail::Unreadable => unreadable(ui),
-                    Thumbnail::Requested => {}
+                    Delivered::Missing => context.missing_thumbnails.push(index),
+                    Delivered::Unreadable => unreadable(ui),
+                    Delivered::Requested => {}
                 },
             );
         }

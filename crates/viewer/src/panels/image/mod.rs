@@ -12,6 +12,8 @@ mod view;
 
 use egui::{Color32, Frame, Key, ScrollArea, Style, Ui};
 
+pub(in crate::panels) use objects::{detect_all, thresholds};
+
 use super::{Input, KeyShortcut, Panel, PanelContext};
 use crate::state::export::Export;
 use crate::state::{GalleryQuery, PanelId};

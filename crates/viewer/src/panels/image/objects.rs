@@ -3,7 +3,7 @@
 use egui::{RichText, ScrollArea, Slider, Ui};
 use egui_extras::{Column, TableBuilder};
 
-use crate::panels::FrameCache;
+use crate::panels::{FrameCache, corrections};
 use crate::state::{BoxRef, CurrentBoxes, Pane, Request, ViewerState};
 use crate::style::{
     CORRECT, MISSED, WRONG, box_color, class_text, count, hint, number, pane_choice, verdict_text,
@@ -48,7 +48,7 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
 
 /// The sliders explain themselves at their names only: a tooltip of a slider would cover the counts that
 /// change while it is dragged.
-fn thresholds(ui: &mut Ui, state: &mut ViewerState, has_annotations: bool) {
+pub fn thresholds(ui: &mut Ui, state: &mut ViewerState, has_annotations: bool) {
     let filter = &mut state.settings.filter;
     let threshold = |ui: &mut Ui, slider: Slider<'_>, name: &str, explanation: &str| {
         ui.horizontal(|ui| {
@@ -161,6 +161,12 @@ fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
         let name = format!("{}:", count(known, "image"));
         line(ui, &name, &tally.total);
     }
+    detect_all(ui, state);
+}
+
+/// Draws the button that runs the detector in focus on the other images, while there are any.
+pub fn detect_all(ui: &mut Ui, state: &mut ViewerState) {
+    let network = state.network_in_focus();
     let all = state.image_count();
     let can_detect = state.networks[network.index()].as_ref();
     let can_detect = can_detect.is_some_and(|network| network.is_detector);
@@ -273,7 +279,19 @@ fn table(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
     let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
     let most = (ui.available_height() * 0.5).max(120.0);
     let mut hovered = None;
-    TableBuilder::new(ui)
+    // The table scrolls to a box that was selected elsewhere.
+    let memory = ui.scope_id().with("scrolled to");
+    let scrolled_to: Option<Option<BoxRef>> = ui.data(|data| data.get_temp(memory));
+    let row = state
+        .selected
+        .filter(|_| Some(state.selected) != scrolled_to);
+    let row = row.and_then(|of| visible.iter().position(|box_of_row| *box_of_row == of));
+    ui.data_mut(|data| data.insert_temp(memory, state.selected));
+    let mut table = TableBuilder::new(ui);
+    if let Some(row) = row {
+        table = table.scroll_to_row(row, None);
+    }
+    table
         .id_salt("boxes")
         .striped(true)
         .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
@@ -341,6 +359,11 @@ fn cells(
         if response.clicked() {
             state.selected = (!is_selected).then_some(of);
         }
+        if response.secondary_clicked() {
+            state.selected = Some(of);
+        }
+        let image = state.image_of(state.focused());
+        response.context_menu(|ui| corrections::menu(ui, state, (image, boxes), of));
     });
     row.col(|ui| {
         if let Some(score) = boxes.score_of(of) {

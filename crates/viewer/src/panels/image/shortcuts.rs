@@ -4,6 +4,7 @@ use egui::{FocusDirection, Key, Modifiers};
 
 use crate::panels::{Input, KeyShortcut};
 use crate::state::{GalleryQuery, MapStage, Pane, Request};
+use sedet_data::curation::check::LabelChange;
 
 const NONE: Modifiers = Modifiers::NONE;
 
@@ -70,6 +71,15 @@ pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
                 input.state.zoom.true_size(pixels_per_point);
             }),
         ],
+    },
+    KeyShortcut {
+        keys: "Z",
+        action: "zoom to the selected box",
+        bindings: &[(NONE, Key::Z, |input| {
+            let boxes = input.cache.boxes(input.state.focused());
+            let selected = input.state.selected.and_then(|of| boxes.box_of(of));
+            input.state.zoom_to = selected.or(input.state.zoom_to);
+        })],
     },
     KeyShortcut {
         keys: "Drag",
@@ -172,6 +182,40 @@ pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
         keys: "W",
         action: "why this box or class, on, off",
         bindings: &[(NONE, Key::W, |input| input.state.toggle_explanation())],
+    },
+    KeyShortcut {
+        keys: "Y, U",
+        action: "the annotation has the class, the box of the detection",
+        bindings: &[
+            (NONE, Key::Y, |input| {
+                input.correct(|change| matches!(change, LabelChange::Class { .. }));
+            }),
+            (NONE, Key::U, |input| {
+                input.correct(|change| matches!(change, LabelChange::Place { .. }));
+            }),
+        ],
+    },
+    KeyShortcut {
+        keys: "A, R",
+        action: "the detection is not annotated, the annotation is no object",
+        bindings: &[
+            (NONE, Key::A, |input| {
+                input.correct(|change| matches!(change, LabelChange::Add { .. }));
+            }),
+            (NONE, Key::R, |input| {
+                input.correct(|change| matches!(change, LabelChange::Remove { .. }));
+            }),
+        ],
+    },
+    KeyShortcut {
+        keys: "O, Q",
+        action: "draw the box of the annotation, list of corrections",
+        bindings: &[
+            (NONE, Key::O, |input| input.redraw()),
+            (NONE, Key::Q, |input| {
+                toggle(&mut input.state.show_corrections);
+            }),
+        ],
     },
     KeyShortcut {
         keys: "B, N",

@@ -12,16 +12,20 @@ use super::labels::LabelPlacer;
 use crate::chrome::open_menu::start_page;
 use crate::drawing::layer::Background;
 use crate::drawing::outlines::Outlines;
-use crate::panels::{FrameCache, PanelContext};
+use crate::panels::{FrameCache, PanelContext, corrections};
 use crate::state::{
-    BlockMaps, BoxRef, Compare, MapStage, Pane, ScoreExplanation, ViewerState, cells_in_image,
+    BlockMaps, BoxRef, Compare, MapStage, Pane, PanelId, ScoreExplanation, ViewerState,
+    cells_in_image, numbers,
 };
-use crate::style::{HIGHLIGHT, WHOLE_TEXTURE, box_color, box_text, color, hint, named_number};
+use crate::style::{
+    CORRECTED, HIGHLIGHT, WHOLE_TEXTURE, box_color, box_text, color, hint, named_number,
+};
 use crate::textures::Textures;
 use sedet_core::model::ChannelMap;
 use sedet_core::render::explanation::limit_text;
 use sedet_core::render::palette::{text_color_on, viridis};
-use sedet_data::boxes::BoxXyxy;
+use sedet_data::boxes::{BoxXyxy, ImageSize};
+use sedet_data::curation::check::LabelChange;
 
 const LABEL_SIZE: f32 = 12.0;
 /// Left and right margin of a label together.
@@ -58,6 +62,7 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
     let view = View::new(rect, state);
     context.cache.frame = Some([view.frame.width(), view.frame.height()]);
     state.view_size = [rect.width(), rect.height()];
+    view.show_requested_box(state);
     view.navigate(ui, state, &response);
     let panes = view.panes(state);
     for pane in &panes {
@@ -69,12 +74,14 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
             pane.frame,
         );
     }
+    view.draw_new_box(ui, context.state, &response);
     if context.state.compare == Compare::Network {
         let divider = view.divider(context.state);
         let stroke = Stroke::new(2.0, HIGHLIGHT);
         ui.painter_at(rect).vline(divider, rect.y_range(), stroke);
     }
     inspect_pointer(ui, context.state, context.cache, &response, &panes);
+    box_menu(context.state, context.cache, &response);
 }
 
 /// Shows the name of the image, and what it is compared with.
@@ -86,6 +93,12 @@ fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
     let size = vec2(ui.available_width(), ui.spacing().interact_size.y);
     let layout = Layout::right_to_left(Align::Center);
     ui.allocate_ui_with_layout(size, layout, |ui| {
+        let opened = state.errors.opened.as_ref();
+        if opened.is_some_and(|item| item.image as usize == state.current)
+            && ui.button("Back to errors").clicked()
+        {
+            state.tab = PanelId::ERRORS;
+        }
         if let Some(inference) = state.current_inference() {
             hint(ui, format!("{:.0} ms", inference.milliseconds));
         }
@@ -103,6 +116,11 @@ fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
         ui.colored_label(ui.visuals().warn_fg_color, text);
     }
     hidden_boxes(ui, state, cache);
+    if state.redraws.is_some() {
+        let text =
+            "drag the right box of the annotation from corner to corner; Esc keeps it as it is";
+        ui.colored_label(ui.visuals().warn_fg_color, text);
+    }
     match state.compare {
         Compare::Off => {}
         Compare::Image(other) => {
@@ -225,6 +243,18 @@ impl View {
         self.whole.left() + self.whole.width() * state.wipe
     }
 
+    /// Zooms to a box once its image has been decoded.
+    fn show_requested_box(&self, state: &mut ViewerState) {
+        let size = state.current_pixels();
+        let size = size.map(|image| [image.width() as f32, image.height() as f32]);
+        if let Some(size) = size
+            && let Some(of) = state.zoom_to.take()
+        {
+            let frame = [self.frame.width(), self.frame.height()];
+            state.zoom.show_box(of, frame, size);
+        }
+    }
+
     /// Zooms, moves the image and drags the divider of a comparison.
     fn navigate(&self, ui: &Ui, state: &mut ViewerState, response: &Response) {
         let Some((_, image)) = &state.pixels[0] else {
@@ -240,7 +270,7 @@ impl View {
                 state.zoom.zoom_at(at, factor, frame_size, size);
             }
         }
-        if response.dragged() {
+        if response.dragged() && state.redraws.is_none() {
             let divider = self.divider(state);
             let origin = ui.input(|i| i.pointer.press_origin());
             let on_divider = origin.is_some_and(|at| (at.x - divider).abs() < DIVIDER_REACH);
@@ -258,6 +288,57 @@ impl View {
         }
         if response.double_clicked() {
             state.zoom.fit();
+        }
+    }
+
+    /// Draws the box of an annotation again by dragging, in the first pane.
+    fn draw_new_box(&self, ui: &Ui, state: &mut ViewerState, response: &Response) {
+        let (Some(redraw), Some(image)) = (state.redraws, state.current_pixels()) else {
+            return;
+        };
+        if redraw.image != state.current {
+            return;
+        }
+        let size = [image.width() as f32, image.height() as f32];
+        let transform = Transform::new(state, self.frame, size);
+        let (from, to) = ui.input(|i| (i.pointer.press_origin(), i.pointer.interact_pos()));
+        let memory = response.id.with("corner");
+        if response.drag_started()
+            && let Some(from) = from
+        {
+            ui.data_mut(|data| data.insert_temp(memory, from));
+        }
+        let from: Option<Pos2> = ui.data(|data| data.get_temp(memory));
+        let Some((from, to)) = from
+            .zip(to)
+            .filter(|_| response.dragged() || response.drag_stopped())
+        else {
+            return;
+        };
+        let drawn = Rect::from_two_pos(from, to);
+        let stroke = Stroke::new(2.0, CORRECTED);
+        let painter = ui.painter_at(self.frame);
+        painter.rect_stroke(drawn, 0.0, stroke, egui::StrokeKind::Middle);
+        if response.drag_stopped() {
+            ui.data_mut(|data| data.remove::<Pos2>(memory));
+            let corner = |at: Pos2| (at - transform.corner) / transform.scale;
+            let (min, max) = (corner(drawn.min), corner(drawn.max));
+            let image_size = ImageSize::new(size[1] as usize, size[0] as usize);
+            let place = BoxXyxy::new(min.x.round(), min.y.round(), max.x.round(), max.y.round());
+            let place = place.clip(image_size);
+            // A click is no box.
+            if place.width() >= 1.0
+                && place.height() >= 1.0
+                && let Some(annotation_id) = state.annotation_id(redraw.image, redraw.annotation)
+            {
+                let xywh = numbers(place);
+                let change = LabelChange::Place {
+                    annotation_id,
+                    xywh,
+                };
+                state.correct(redraw.image, change);
+                state.redraws = None;
+            }
         }
     }
 
@@ -572,6 +653,18 @@ pub(super) fn outlines(
         }
     }
     let mut labels = Labels::new(painter);
+    let corrected = if state.filter().hide_all {
+        Vec::new()
+    } else {
+        state.corrected_boxes(state.image_of(pane))
+    };
+    for (place, text) in corrected {
+        let rect = transform.rect(place);
+        if rect.intersects(clip) {
+            outlines.dashed(rect, Stroke::new(4.0, CORRECTED));
+            labels.add(&mut outlines, rect, text, CORRECTED);
+        }
+    }
     if let Some((of, (partner, iou))) = pair
         && let (Some(a), Some(b)) = (boxes.box_of(of), boxes.box_of(partner))
     {
@@ -640,6 +733,14 @@ impl<'a> Labels<'a> {
     }
 }
 
+/// Draws the menu of the box that was clicked with the right button.
+fn box_menu(state: &mut ViewerState, cache: &FrameCache, response: &Response) {
+    let Some(of) = state.selected else { return };
+    let pane = state.focused();
+    let (image, boxes) = (state.image_of(pane), cache.boxes(pane));
+    response.context_menu(|ui| corrections::menu(ui, state, (image, boxes), of));
+}
+
 /// Finds the box under the pointer in the pane under it, selects it on a click, and shows the value of the
 /// pixel.
 fn inspect_pointer(
@@ -678,7 +779,7 @@ fn inspect_pointer(
     if let Some(hovered) = hovered {
         state.hovered_next = Some((pane, hovered));
     }
-    if response.clicked() {
+    if response.clicked() || response.secondary_clicked() {
         (state.focus, state.selected) = (pane, hovered);
     }
     let at = (pointer - transform.corner) / transform.scale;
