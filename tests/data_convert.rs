@@ -16,6 +16,7 @@ use sedet::annotations::layout::Split;
 use sedet::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use sedet::boxes::ImageSize;
 use sedet::curation::convert::{Images, write_dataset};
+use sedet::datasets::registry::DatasetName;
 use serde_json::{Value, json};
 
 /// Tolerance of box coordinates after a round trip, in pixels.
@@ -1498,5 +1499,83 @@ fn real_data_survives_every_format() {
                 assert_same(&content(&there.store), &content(&original.store));
             }
         }
+    }
+}
+
+#[test]
+fn names_divide_one_file_for_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("data");
+    let (mut images, mut boxes) = (Vec::new(), Vec::new());
+    for id in 0..10u8 {
+        let split = if id < 8 { "train" } else { "val" };
+        let name = format!("images/{split}/{id}.png");
+        image_of(10 * id + 1, &root.join(&name));
+        images.push(json!({"id": id, "file_name": name, "width": 64, "height": 48}));
+        boxes.push(
+            json!({"id": id, "image_id": id, "category_id": 1, "bbox": [2, 3, 20, 10],
+            "area": 200, "iscrowd": 0}),
+        );
+    }
+    let file = root.join("annotations.json");
+    let document = json!({"images": images, "annotations": boxes,
+        "categories": [{"id": 1, "name": "cat"}]});
+    fs::write(&file, document.to_string()).unwrap();
+    let counts = |path: &Path| -> Vec<(Split, usize)> {
+        let read = DatasetFiles::find(path).unwrap().read().unwrap();
+        let splits = read.splits.iter();
+        splits
+            .map(|read| (read.split, read.store.image_count()))
+            .collect()
+    };
+    let divided = [(Split::Train, 8), (Split::Val, 2)];
+    for (at, given) in [&root, &file].into_iter().enumerate() {
+        let shown = text(given);
+        assert_eq!(counts(given), divided);
+        let checked = sedet(&["data", "check", &shown, "--json"]);
+        assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+        let report: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        let report = report.to_string();
+        for counted in ["\"images\":8", "\"images\":2"] {
+            assert!(report.contains(counted), "{report}");
+        }
+        let name = DatasetName::parse(&shown).unwrap();
+        let (train, val) = name.open(None).unwrap();
+        let images = [train, val].map(|split| split.dataset.store().image_count());
+        assert_eq!(images, [8, 2]);
+        for to in ["yolo", "coco"] {
+            let output = dir.path().join(format!("{to}{at}"));
+            succeeds(&[
+                "data",
+                "convert",
+                &shown,
+                "--to",
+                to,
+                "--output",
+                &text(&output),
+            ]);
+            assert_eq!(counts(&output), divided);
+        }
+        let output = dir.path().join(format!("split{at}"));
+        let said = succeeds(&[
+            "data",
+            "split",
+            &shown,
+            "--output",
+            &text(&output),
+            "--val",
+            "0.5",
+        ]);
+        assert!(said.contains("train, val are joined"), "{said}");
+        assert_eq!(counts(&output), [(Split::Train, 5), (Split::Val, 5)]);
+        let fixed = text(&dir.path().join("fixed.json"));
+        fails_with(
+            &["data", "check", &shown, "--fix", &fixed],
+            &[
+                "divide it into splits, and --fix writes one",
+                "hint: ",
+                "data convert",
+            ],
+        );
     }
 }

@@ -25,12 +25,13 @@
 //! `data/` beside the JSON file in `SPLIT/` (FiftyOne), `images/default/`, `images/`, `JPEGImages/`, `data/`,
 //! beside the JSON file, and in the directory itself; the only one that has all images is used, or else the
 //! first that contains the first listed image; an error where those of several splits fit a file that names none. For such
-//! a file, the directory of another split is used if it is the only one that has all images.
+//! a file, the directory of another split is used if it is the only one that has all images, and names in the directories of
+//! several splits (`train/a.jpg`, `val/b.jpg`) divide the images.
 
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
-use crate::annotations::coco::write_coco_to;
+use crate::annotations::coco::{read_coco_json, write_coco_to};
 use crate::annotations::format::{
     AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, SplitFiles, StoredBox,
 };
@@ -95,6 +96,12 @@ impl AnnotationFormat for CocoFormat {
         BoxConvention::SIZES
     }
 
+    fn images_listed_in(&self, annotations: &Path) -> Option<Vec<(String, Option<u64>)>> {
+        let images = read_coco_json(annotations).ok()?.images();
+        let images = images.into_iter();
+        Some(images.map(|(id, name)| (name, Some(id))).collect())
+    }
+
     fn reader(&self) -> Reader {
         Reader::CocoJson
     }
@@ -141,6 +148,7 @@ fn one_file(path: &Path) -> FoundSplits {
         splits: vec![SplitFiles::of_file(&CocoFormat, path, None)],
         reason: "a COCO JSON file".to_owned(),
         unused: Vec::new(),
+        lists: Vec::new(),
     }
 }
 
@@ -185,6 +193,7 @@ pub(crate) fn find_coco(data_dir: &Path, split: Split) -> Result<SplitFiles, Lay
         split,
         annotations,
         image_directories: vec![directory],
+        is_part: false,
     })
 }
 
@@ -597,7 +606,8 @@ mod tests {
         let named = JSON.replace("\"a.png", "\"train/a.png");
         write("annotations.json", &named.replace("\"b.png", "\"val/b.png"));
         let found = DatasetFiles::find(dir.path()).unwrap();
-        let unused = "annotations.json; not used: YOLO annotations (data.yaml)";
+        let unused = "annotations.json, divided by the directories in the names of its images; \
+            not used: YOLO annotations (data.yaml)";
         assert_eq!(found.explanation(), unused);
     }
 
@@ -740,5 +750,103 @@ mod tests {
         let files = DatasetFiles::find(dir.path()).unwrap();
         let train = &files.split(Split::Train).unwrap().annotations;
         assert!(train.ends_with("instances_train2017.json"));
+    }
+
+    #[test]
+    fn names_in_the_directories_of_splits_divide_the_only_file() {
+        for (file, names) in [
+            (
+                "annotations.json",
+                ["train/a.png", "train/b.png", "val/a.png"],
+            ),
+            (
+                "annotations/instances_default.json",
+                [
+                    "images/train/a.png",
+                    "images/train/b.png",
+                    "images/val/a.png",
+                ],
+            ),
+            (
+                "annotations/all.json",
+                ["train2017/a.png", "train2017/b.png", "val2017/a.png"],
+            ),
+            // The names lead elsewhere, and two images have the same last part.
+            (
+                "result.json",
+                [
+                    "/srv/x/train/a.png",
+                    "/srv/x/train/b.png",
+                    "/srv/x/val/a.png",
+                ],
+            ),
+        ] {
+            let places = names.map(|name| name.trim_start_matches("/srv/x/"));
+            let dir = tree(&places);
+            let images: Vec<String> = (1..)
+                .zip(&names)
+                .map(|(id, name)| {
+                    format!(r#"{{"id":{id},"file_name":"{name}","width":3,"height":2}}"#)
+                })
+                .collect();
+            let boxes: Vec<String> = [1, 3, 3]
+                .iter()
+                .zip(1..)
+                .map(|(image, id)| {
+                    format!(
+                        r#"{{"id":{id},"image_id":{image},"category_id":1,"bbox":[0,0,1,1],"area":1}}"#
+                    )
+                })
+                .collect();
+            let json = dir.path().join(file);
+            std::fs::create_dir_all(json.parent().unwrap()).unwrap();
+            let text = format!(
+                r#"{{"images":[{}],"annotations":[{}],"categories":[{{"id":1,"name":"x"}}]}}"#,
+                images.join(","),
+                boxes.join(",")
+            );
+            std::fs::write(&json, text).unwrap();
+            for given in [dir.path(), json.as_path()] {
+                let found = DatasetFiles::find(given).unwrap();
+                assert_eq!(found.split_names(), [Split::Train, Split::Val], "{file}");
+                let expected = "divided by the directories in the names of its images";
+                assert!(
+                    found.explanation().ends_with(expected),
+                    "{}",
+                    found.explanation()
+                );
+                let read = found.read().unwrap().splits;
+                let counts = read
+                    .iter()
+                    .map(|read| (read.store.image_count(), read.store.annotation_count()));
+                assert_eq!(counts.collect::<Vec<_>>(), [(2, 1), (1, 2)], "{file}");
+                let paths = read.iter().flat_map(|read| read.image_paths());
+                let paths: Vec<PathBuf> = paths.collect();
+                let expected = places.map(|place| dir.path().join(place));
+                assert_eq!(paths, expected, "{file}");
+                assert_eq!(found.listed_images().unwrap().len(), 3);
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_which_some_are_in_no_directory_of_a_split_are_an_error() {
+        let dir = tree(&["train/a.png", "val/b.png", "c.png"]);
+        let json = dir.path().join("annotations.json");
+        let text = r#"{"images":[{"id":1,"file_name":"train/a.png"},{"id":2,"file_name":"val/b.png"},
+            {"id":3,"file_name":"c.png"}],"annotations":[],"categories":[{"id":1,"name":"x"}]}"#;
+        std::fs::write(&json, text).unwrap();
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        let expected = format!(
+            "{}: by their names, 1 of 3 images are in no directory of a split, such as c.png, and the others in those of \
+             train, val",
+            json.display()
+        );
+        assert_eq!(message, expected);
+        // A file that is called after a split has the images of this one.
+        let train = dir.path().join("train.json");
+        std::fs::rename(json, train).unwrap();
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(found.split_names(), [Split::Train]);
     }
 }

@@ -9,10 +9,10 @@
 //! by the header, in any order; `width` and `height` may be missing, and further columns are dropped.
 //! An image without boxes has a row with an empty class and box. The split follows from the file's
 //! name (`train_labels.csv`) or directory (`train/_annotations.csv`). The images are looked for as for
-//! COCO JSON.
+//! COCO JSON, and names in the directories of several splits divide a table whose own name denotes none.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
@@ -64,6 +64,7 @@ impl AnnotationFormat for CsvFormat {
                 splits: vec![SplitFiles::of_file(&Self, path, None)],
                 reason: "a CSV file of boxes".to_owned(),
                 unused: Vec::new(),
+                lists: Vec::new(),
             }));
         }
         Ok(FoundSplits::of_files(&Self, path, tables(path)?))
@@ -79,6 +80,15 @@ impl AnnotationFormat for CsvFormat {
 
     fn describe_unread(&self, path: &Path) -> Option<String> {
         unread_table(path)
+    }
+
+    fn images_listed_in(&self, annotations: &Path) -> Option<Vec<(String, Option<u64>)>> {
+        // An image has a row for each box.
+        let names: BTreeSet<String> = names_in(&read_text(annotations).ok()?)?
+            .into_iter()
+            .collect();
+        let names = names.into_iter();
+        Some(names.map(|name| (name, None)).collect())
     }
 
     fn reader(&self) -> Reader {
@@ -340,12 +350,21 @@ struct Table {
 }
 
 impl Table {
-    fn read(path: &Path) -> Result<Self, DataError> {
-        Self::parse(&read_text(path)?, path)
+    fn read(files: &SplitFiles) -> Result<Self, DataError> {
+        let text = read_text(&files.annotations)?;
+        let mut others = HashSet::new();
+        if files.is_part
+            && let Some(names) = names_in(&text)
+            && let Some(own) = files.own_images(&names)
+        {
+            let is_other = names.into_iter().zip(own).filter(|(_, is_own)| !is_own);
+            others.extend(is_other.map(|(name, _)| name));
+        }
+        Self::parse(&text, &files.annotations, &others)
     }
 
-    /// Parses a table; `path` is used in error messages only.
-    fn parse(text: &str, path: &Path) -> Result<Self, DataError> {
+    /// Parses a table without the rows of some images; `path` is used in error messages only.
+    fn parse(text: &str, path: &Path, without: &HashSet<String>) -> Result<Self, DataError> {
         let wrong =
             |line: u64, problem: String| DataError::labels(path, format!("line {line}: {problem}"));
         let mut reader = reader_of(text);
@@ -380,6 +399,9 @@ impl Table {
             let name = field(columns.name);
             if name.is_empty() {
                 return Err(wrong(line, "the file name is empty".to_owned()));
+            }
+            if without.contains(name) {
+                continue;
             }
             let image = *positions.entry(name.to_owned()).or_insert_with(|| {
                 table.images.push((name.to_owned(), None));
@@ -432,6 +454,16 @@ impl Table {
     }
 }
 
+/// Returns the file names in a table, once for each row; None if it has no columns of boxes.
+fn names_in(text: &str) -> Option<Vec<String>> {
+    let mut reader = reader_of(text.trim_start_matches('\u{feff}'));
+    let columns = Columns::of(reader.headers().ok()?).ok()?;
+    // A row that cannot be read is reported with the table.
+    let rows = reader.records().flatten();
+    let names = rows.filter_map(|row| row.get(columns.name).map(str::to_owned));
+    Some(names.filter(|name| !name.is_empty()).collect())
+}
+
 /// Parses a positive integer, also when written `640.0`.
 fn whole(text: &str) -> Option<usize> {
     let number: f64 = text.parse().ok()?;
@@ -444,7 +476,7 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
     let mut tables = BTreeMap::new();
     let mut classes = BTreeSet::new();
     for split in &files.splits {
-        let table = Table::read(&split.annotations)?;
+        let table = Table::read(split)?;
         let boxes = table.boxes.iter().flatten();
         classes.extend(boxes.map(|(class, _)| class.clone()));
         tables.insert(split.split as usize, table);
@@ -456,7 +488,7 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
             let files = files.split(*split)?;
             let table = match tables.remove(&(*split as usize)) {
                 Some(table) => table,
-                None => Table::read(&files.annotations)?,
+                None => Table::read(files)?,
             };
             entries(files, table, &classes)
         })
@@ -541,7 +573,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn table(text: &str) -> Result<Table, DataError> {
-        Table::parse(text.trim_start_matches('\u{feff}'), Path::new("a.csv"))
+        Table::parse(
+            text.trim_start_matches('\u{feff}'),
+            Path::new("a.csv"),
+            &HashSet::new(),
+        )
     }
 
     proptest! {
@@ -677,7 +713,8 @@ mod tests {
     fn sides_of_boxes_in_the_columns_of_the_image_size_are_named() {
         let table = |rows: &str| {
             let text = format!("filename,width,height,class,xmin,ymin,xmax,ymax\n{rows}");
-            Table::parse(&text, Path::new("a.csv")).map_err(|error| error.to_string())
+            Table::parse(&text, Path::new("a.csv"), &HashSet::new())
+                .map_err(|error| error.to_string())
         };
         let row = |name: &str, [w, h]: [u32; 2], [x, y]: [u32; 2]| {
             format!("{name}.jpg,{w},{h},cat,{x},{y},{},{}\n", x + w, y + h)
@@ -695,5 +732,39 @@ mod tests {
         let whole =
             row("a", [20, 10], [0, 0]) + &row("b", [8, 9], [0, 0]) + &row("c", [7, 7], [0, 0]);
         assert!(table(&whole).is_ok());
+    }
+
+    #[test]
+    fn names_in_the_directories_of_splits_divide_the_only_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rows = "filename,class,xmin,ymin,xmax,ymax,more\n".to_owned();
+        for (name, class) in [
+            ("train/0.png", "cat"),
+            ("val/8.png", "dog"),
+            ("train/1.png", "cat"),
+            ("val/8.png", "dog"),
+        ] {
+            let path = dir.path().join("images").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image::RgbImage::new(9, 9).save(path).unwrap();
+            rows += &format!("{name},{class},1,1,5,5,x\n");
+        }
+        std::fs::write(dir.path().join("labels.csv"), rows).unwrap();
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        let read = found.read().unwrap().splits;
+        let counts = read.iter().map(|read| {
+            let store = &read.store;
+            let dropped: Vec<String> = read.dropped.lines().collect();
+            (
+                read.split,
+                store.image_count(),
+                store.annotation_count(),
+                dropped.join("; "),
+            )
+        });
+        let more = "`more` columns (2 objects)".to_owned();
+        let expected = [(Split::Train, 2, 2, more.clone()), (Split::Val, 1, 2, more)];
+        assert_eq!(counts.collect::<Vec<_>>(), expected);
+        assert!(read.iter().all(|read| read.store.class_count() == 2));
     }
 }

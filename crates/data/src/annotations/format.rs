@@ -111,6 +111,12 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         None
     }
 
+    /// Returns the names of the images that an annotation file lists, with their ids where the format has any; None if the
+    /// format has no such files, or this one cannot be read.
+    fn images_listed_in(&self, _annotations: &Path) -> Option<Vec<(String, Option<u64>)>> {
+        None
+    }
+
     /// Returns how the annotations of a split are read.
     fn reader(&self) -> Reader;
 
@@ -266,12 +272,15 @@ pub struct SplitFiles {
     pub annotations: PathBuf,
     /// Directories that may contain the images, most likely first.
     pub image_directories: Vec<PathBuf>,
+    /// Whether the annotation file has the images of several splits; those of this one have its directory in their names.
+    pub is_part: bool,
 }
 
 impl SplitFiles {
-    /// Returns the annotation file if it is COCO JSON.
+    /// Returns the annotation file if it is COCO JSON of this split only.
     pub fn coco_json(&self) -> Option<&Path> {
-        matches!(self.format.reader(), Reader::CocoJson).then_some(&*self.annotations)
+        let is_json = matches!(self.format.reader(), Reader::CocoJson) && !self.is_part;
+        is_json.then_some(&*self.annotations)
     }
 }
 
@@ -284,6 +293,8 @@ pub struct FoundSplits {
     pub reason: String,
     /// Descriptions of annotations that are not used.
     pub unused: Vec<String>,
+    /// The lists of images that are read, or described already.
+    pub lists: Vec<PathBuf>,
 }
 
 /// The splits of a directory or annotation file; no annotation has been read.
@@ -312,19 +323,28 @@ impl DatasetFiles {
         }
         let found = format.find(root)?;
         match found.or_else(|| format.damaged_file(root)) {
-            Some(found) => Ok(Self::of_found(format, root, found)),
+            Some(found) => Self::of_found(format, root, found),
             None => Err(format.not_found_in(root).into()),
         }
     }
 
-    pub(super) fn of_found(format: Format, root: &Path, found: FoundSplits) -> Self {
-        Self {
+    /// Describes what a format found.
+    ///
+    /// # Errors
+    /// The only annotation file has images of several splits and of none.
+    pub(super) fn of_found(
+        format: Format,
+        root: &Path,
+        found: FoundSplits,
+    ) -> Result<Self, DataError> {
+        let found = found.divided_by_names()?;
+        Ok(Self {
             format,
             root: root.to_owned(),
             splits: found.splits,
             reason: found.reason,
             unused: found.unused,
-        }
+        })
     }
 
     /// Returns why the dataset was recognized as what it is, and what of it is not used.

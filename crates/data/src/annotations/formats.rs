@@ -16,7 +16,9 @@ use crate::annotations::image_files::{
     DirectoryListing, first_few, has_extension, holds_images, holds_images_directly, images_within,
 };
 use crate::annotations::layout::{LayoutError, Split, join};
-use crate::annotations::split_lists::{divides_images, is_list_of_images, is_place_of_lists};
+use crate::annotations::split_lists::{
+    ImageNames, divides_images, is_list_of_images, is_place_of_lists,
+};
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::{YoloFormat, is_class_list};
@@ -172,11 +174,12 @@ impl DatasetFiles {
             return Err(LayoutError::NoDirectory { root: root.into() }.into());
         }
         if let Some((at, found)) = find_or_damaged(FORMATS, root)? {
-            let mut files = Self::of_found(FORMATS[at], root, found);
+            let known_lists = found.lists.clone();
+            let mut files = Self::of_found(FORMATS[at], root, found)?;
             let others = unused_annotations(&files);
             files.unused.extend(others);
             files.unused.extend(files.format.unlisted(&files));
-            let lists = unused_lists(&files);
+            let lists = unused_lists(&files, &known_lists);
             files.unused.extend(lists);
             let below = datasets_below(&files);
             files.unused.extend(below);
@@ -288,8 +291,9 @@ fn unused_annotations(files: &DatasetFiles) -> Vec<String> {
     unused
 }
 
-/// Describes the lists of splits that the format of a dataset does not read: `splits.csv`.
-fn unused_lists(files: &DatasetFiles) -> Vec<String> {
+/// Describes the lists of splits that the format of a dataset does not read: `splits.csv`. `known` are those that it reads
+/// or describes.
+fn unused_lists(files: &DatasetFiles, known: &[PathBuf]) -> Vec<String> {
     if !files.root.is_dir() {
         return Vec::new();
     }
@@ -303,16 +307,8 @@ fn unused_lists(files: &DatasetFiles) -> Vec<String> {
         names.map(move |name| place.join(name))
     });
     // Only a table of names needs the images.
-    let names: OnceCell<HashSet<String>> = OnceCell::new();
-    let is_image = |name: &str| {
-        let names = names.get_or_init(|| {
-            let places: BTreeSet<&PathBuf> = files.image_directories().collect();
-            let images = places.into_iter().filter(|place| place.is_dir());
-            let images = images.flat_map(|place| images_within(place).unwrap_or_default());
-            images.map(|image| image.name.to_lowercase()).collect()
-        });
-        names.contains(name)
-    };
+    let names: OnceCell<ImageNames> = OnceCell::new();
+    let images = || names.get_or_init(|| image_names(files));
     let is_unread = |path: &PathBuf| {
         let has_text = files.format.has_lists() && has_extension(path, "txt");
         let is_annotations = || {
@@ -325,9 +321,13 @@ fn unused_lists(files: &DatasetFiles) -> Vec<String> {
         };
         let mut used = files.splits.iter();
         // The directories of several splits divide their images themselves.
-        let is_table = || files.splits.len() == 1 && divides_images(path, &is_image);
-        !has_text
-            && (is_list_of_images(path) || is_table())
+        let is_table = || {
+            files.splits.len() == 1
+                && !(has_text && images().has_stem_of(path))
+                && divides_images(path, &images)
+        };
+        !known.contains(path)
+            && (!has_text && is_list_of_images(path) || is_table())
             && !used.any(|split| split.annotations == *path)
             && !is_annotations()
     };
@@ -338,6 +338,20 @@ fn unused_lists(files: &DatasetFiles) -> Vec<String> {
     });
     let is_named = |name: &String| files.unused.iter().any(|unused| unused.contains(name));
     shown.filter(|name| !is_named(name)).collect()
+}
+
+/// Returns the names of the images of a dataset, in its directories and in its annotation files.
+fn image_names(files: &DatasetFiles) -> ImageNames {
+    let places: BTreeSet<&PathBuf> = files.image_directories().collect();
+    let images = places.into_iter().filter(|place| place.is_dir());
+    let images = images.flat_map(|place| images_within(place).unwrap_or_default());
+    let splits = files.splits.iter();
+    let listed = splits.filter_map(|split| split.format.images_listed_in(&split.annotations));
+    let listed: Vec<(String, Option<u64>)> = listed.flatten().collect();
+    let names = listed.iter().map(|(name, _)| name.clone());
+    let mut found = ImageNames::of(names.chain(images.map(|image| image.name)));
+    found.add_numbers(listed.iter().filter_map(|(_, id)| *id));
+    found
 }
 
 /// Describes the datasets in the directories of a dataset that are no part of it: `v2 (COCO)`. They may be other versions,
@@ -607,6 +621,7 @@ mod tests {
                 splits: vec![SplitFiles::of_file(&Self, path, None)],
                 reason: "a toy".into(),
                 unused: Vec::new(),
+                lists: Vec::new(),
             }))
         }
 
@@ -859,8 +874,7 @@ mod tests {
 
     #[test]
     fn annotations_in_another_format_are_one_source_and_lists_of_splits_are_named() {
-        const COCO: &str =
-            r#"{"images": [{"id": 1, "file_name": "1.png"}], "annotations": [], "categories": []}"#;
+        const COCO: &str = r#"{"images": [{"id": 17, "file_name": "1.png"}], "annotations": [], "categories": []}"#;
         const VOC: &str = "<annotation/>";
         for (files, explanation) in [
             (
@@ -904,6 +918,28 @@ mod tests {
                     ("model.yaml", "train: 3\n"),
                 ],
                 "XML files in Annotations; not used: metadata.csv, split.yaml",
+            ),
+            // Names without extensions, and ids.
+            (
+                &[
+                    ("annotations.json", COCO),
+                    ("train.txt", "1\n"),
+                    ("splits/val.txt", "1\n"),
+                    ("test.csv", "image_id,label\n1,x\n"),
+                    ("data.csv", "id,split\n1,train\n"),
+                    ("train_test_split.txt", "17 1\n"),
+                    ("captions.txt", "1 a rose\n"),
+                    ("classes.txt", "1\n"),
+                ],
+                "annotations.json; not used: data.csv, test.csv, train.txt, train_test_split.txt, splits/val.txt",
+            ),
+            (
+                &[
+                    ("Annotations/1.xml", VOC),
+                    ("folds.csv", "id,fold\n1,0\n"),
+                    ("captions_train.txt", "1 a rose\n"),
+                ],
+                "XML files in Annotations; not used: folds.csv",
             ),
         ] {
             let dir = tempfile::tempdir().unwrap();

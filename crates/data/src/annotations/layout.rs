@@ -331,14 +331,16 @@ pub enum LayoutError {
     },
     /// No format recognizes the directory, and its classes are further below.
     #[error(
-        "{}: no annotations in a known format, and no directories of classes; these are in {}",
-        root.display(), join(directories.iter().map(|path| path.display()))
+        "{}: no annotations in a known format, and no directories of classes; these are in {}{}",
+        root.display(), join(directories.iter().map(|path| path.display())), not_used(unused)
     )]
     ClassesBelow {
         /// The directory.
         root: PathBuf,
         /// The directories of classes that are below it.
         directories: Vec<PathBuf>,
+        /// Lists of their splits and boxes of their images, which are not used.
+        unused: Vec<String>,
     },
     /// The directory or file is not in the requested format.
     #[error("{}: no {format} annotations; expected {files}", root.display())]

@@ -9,7 +9,9 @@ use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
 use crate::annotations::format::{Format, FoundSplits, SplitFiles};
 use crate::annotations::image_files::{DirectoryListing, images_within};
 use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::named_splits::{NamesDivide, SplitsOfNames, may_name_splits};
 use crate::annotations::same_content::are_all_the_same;
+use crate::text::count;
 use crate::{DataError, Remedy};
 
 impl FoundSplits {
@@ -23,13 +25,51 @@ impl FoundSplits {
             split,
             image_directories: image_directories(root, &annotations, split),
             annotations,
+            is_part: false,
         });
         let splits: Vec<SplitFiles> = splits.collect();
         (!splits.is_empty()).then_some(Self {
             splits,
             reason,
             unused,
+            lists: Vec::new(),
         })
+    }
+
+    /// Divides the only annotation file, whose own name denotes no split, by the directories of splits in the names of its
+    /// images.
+    ///
+    /// # Errors
+    /// Some of the names have such a directory, and others none.
+    pub(super) fn divided_by_names(mut self) -> Result<Self, DataError> {
+        let [only] = self.splits.as_slice() else {
+            return Ok(self);
+        };
+        let path = &only.annotations;
+        if !path.is_file() || stated_split(path).is_some() || !may_name_splits(path) {
+            return Ok(self);
+        }
+        // What is wrong with the file is reported when it is read.
+        let Some(images) = only.format.images_listed_in(path) else {
+            return Ok(self);
+        };
+        let names: Vec<String> = images.into_iter().map(|(name, _)| name).collect();
+        let splits = match SplitsOfNames::of(&names).divide(&names) {
+            NamesDivide::No => return Ok(self),
+            NamesDivide::Splits(splits) => splits,
+            NamesDivide::Partly { splits, without } => {
+                let (without, first) = without;
+                let problem = format!(
+                    "by their names, {without} of {} are in no directory of a split, such as {first}, and the others in those of {}",
+                    count(names.len(), "image"),
+                    join(splits.iter())
+                );
+                return Err(DataError::labels(path, problem).with(Remedy::NameSplits));
+            }
+        };
+        self.reason += ", divided by the directories in the names of its images";
+        self.splits = splits.into_iter().map(|split| only.part(split)).collect();
+        Ok(self)
     }
 }
 
@@ -106,7 +146,52 @@ impl SplitFiles {
             split,
             annotations: annotations.to_owned(),
             image_directories,
+            is_part: false,
         }
+    }
+
+    /// Returns the part of a split of an annotation file with several.
+    fn part(&self, split: Split) -> Self {
+        let split_of = |path: &Path| Split::in_name(&last_part_of(path));
+        let around = self.split_directories_around().into_iter();
+        let own = around.filter(|path| split_of(path) == Some(split));
+        let directories = self.image_directories.iter().cloned();
+        // Without a directory in its name, an image could be found in that of another split.
+        let is_within = |path: &PathBuf| {
+            let mut places = self.image_directories.iter();
+            places.any(|place| path.parent() == Some(place))
+        };
+        let others = directories
+            .filter(|path| !is_within(path) || split_of(path).is_none_or(|of| of == split));
+        Self {
+            split,
+            image_directories: own.chain(others).collect(),
+            is_part: true,
+            ..self.clone()
+        }
+    }
+
+    /// Returns whether each of the images of an annotation file is of this split; None if all are.
+    pub(crate) fn own_images<S: AsRef<str>>(&self, names: &[S]) -> Option<Vec<bool>> {
+        let splits = self.is_part.then(|| SplitsOfNames::of(names))?;
+        let own = names
+            .iter()
+            .map(|name| splits.split_of(name.as_ref()) == Some(self.split));
+        Some(own.collect())
+    }
+
+    /// Returns the ids of the images of other splits in the annotation file.
+    pub(crate) fn ids_of_others(&self, images: &[(u64, String)]) -> HashSet<u64> {
+        let names: Vec<&str> = images.iter().map(|(_, name)| name.as_str()).collect();
+        let own = self.own_images(&names).unwrap_or_default();
+        let others = images.iter().zip(own).filter(|(_, is_own)| !is_own);
+        others.map(|((id, _), _)| *id).collect()
+    }
+
+    /// Returns the split that the annotation file denotes; None for one that may have the images of any.
+    fn stated_split(&self) -> Option<Split> {
+        let of_part = self.is_part.then_some(self.split);
+        of_part.or_else(|| stated_split(&self.annotations))
     }
 
     /// Finds the images of an annotation file by their names; None if no directory contains any of them.
@@ -122,7 +207,7 @@ impl SplitFiles {
             return Err(error);
         }
         // A file that names no split may be that of another than train.
-        let around = match stated_split(&self.annotations) {
+        let around = match self.stated_split() {
             Some(_) => Vec::new(),
             None => self.split_directories_around(),
         };
@@ -158,7 +243,7 @@ impl SplitFiles {
     /// Returns the directories of splits that may have the images; none if the name of the annotation file decides between
     /// them.
     pub(crate) fn possible_splits(&self) -> Vec<PathBuf> {
-        if stated_split(&self.annotations).is_some() || self.image_directories.len() < 2 {
+        if self.stated_split().is_some() || self.image_directories.len() < 2 {
             return Vec::new();
         }
         let around = self.split_directories_around();
@@ -176,7 +261,7 @@ impl SplitFiles {
     /// one file denotes the images of one directory.
     pub(crate) fn scattered_images<S: AsRef<str>>(&self, names: &[S]) -> Option<DataError> {
         let of_splits = self.possible_splits();
-        if of_splits.len() < 2 {
+        if of_splits.len() < 2 || SplitsOfNames::of(names).divide(names) != NamesDivide::No {
             return None;
         }
         let capitals = AnyCapitals::default();
@@ -246,7 +331,7 @@ impl SplitFiles {
             format!("the images of {used} are used; {other} has {has}")
         };
         const OTHERS: &str = "others under the same names";
-        let siblings: Vec<PathBuf> = match stated_split(&self.annotations) {
+        let siblings: Vec<PathBuf> = match self.stated_split() {
             Some(_) => Vec::new(),
             None => split_directories_beside(&first),
         };

@@ -2,7 +2,8 @@
 //!
 //! - [`store`]: categories, images and boxes in columns, loaded once and shared.
 //! - [`layout`]: splits, and the reasons why no dataset was found.
-//! - [`format`](mod@format): what an annotation format provides. - `locations`: the files of a split.
+//! - [`format`](mod@format): what an annotation format provides. - `locations`: the files of a split. - `named_splits`: splits by the
+//!   names of images.
 //! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format. - `voc_lists`: lists of VOC's
 //!   splits.
 //! - [`formats`]: the table of formats, and recognition. - `reading`: strict reading in any format.
@@ -10,7 +11,8 @@
 //! - [`box_convention`]: corners and fractions in the place of sizes. - `boxes_on_images`: sizes and rotation of the images
 //!   themselves, where boxes cast doubt on them. - `copies`: two annotations of one image.
 //! - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
-//! - `unread`: formats that are known and not read. - `split_lists`: lists of splits that are not read. - [`joining`]: datasets as one, and parts of one.
+//! - `unread`: formats that are known and not read. - `split_lists`: lists of splits that are not read. - `masks`: masks
+//!   among images. - `stray_boxes`: boxes in no format. - [`joining`]: datasets as one, and parts of one.
 //! - `usable`: held-out images that can be used.
 //!
 //! These modules import in the order `layout`, [`store`], [`format`](mod@format), `locations`, the formats, `reading` and
@@ -32,11 +34,14 @@ pub mod joining;
 pub(crate) mod json_guard;
 pub mod layout;
 pub(crate) mod locations;
+pub(crate) mod masks;
+pub(crate) mod named_splits;
 pub mod reading;
 pub(crate) mod same_content;
 pub(crate) mod split_lists;
 pub mod store;
 pub(crate) mod stratified;
+pub(crate) mod stray_boxes;
 pub(crate) mod unread;
 pub(crate) mod usable;
 pub mod voc;

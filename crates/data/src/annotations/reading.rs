@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::DataError;
 use crate::annotations::box_convention::BoxFit;
 use crate::annotations::boxes_on_images::{BoxesOnImage, judge_on_images};
-use crate::annotations::coco::read_coco_json;
+use crate::annotations::coco::{CocoJson, read_coco_json, read_coco_without};
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, EntryProblem, Reader, SplitAnnotations, SplitEntries,
     SplitFiles,
@@ -132,7 +132,7 @@ impl DatasetFiles {
         }
         let mut paths = BTreeSet::new();
         for split in &self.splits {
-            let names = read_coco_json(&split.annotations).ok()?.names();
+            let names = split.read_coco().ok()?.names();
             let found = split.find_images(&names).ok()??;
             let names = found.matched.names.iter();
             paths.extend(names.map(|name| found.directory.join(name)));
@@ -163,9 +163,18 @@ impl SplitFiles {
         })
     }
 
+    /// Reads the entries of this split in a COCO file.
+    fn read_coco(&self) -> Result<CocoJson, DataError> {
+        let json = read_coco_json(&self.annotations)?;
+        if !self.is_part {
+            return Ok(json);
+        }
+        read_coco_without(&self.annotations, self.ids_of_others(&json.images()))
+    }
+
     /// Reads COCO JSON. A size that the file lacks is that of the image.
     fn read_json(&self, on_bad_image: OnBadImage) -> Result<ReadSplit, DataError> {
-        let mut json = read_coco_json(&self.annotations)?;
+        let mut json = self.read_coco()?;
         let names = json.names();
         let Some(first) = names.first() else {
             let annotations = self.annotations.clone();

@@ -1,13 +1,15 @@
 //! Lists of the images of splits, or of the labels of images, in a table or a text: recognized where they are not read,
 //! so that they can be named.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use crate::annotations::format::without_extension;
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::Split;
 use crate::annotations::locations::without_hash;
 use crate::images::decode::has_image_extension;
-use crate::text_file::beginning;
+use crate::text_file::{beginning, read_text};
 
 /// The extensions of lists; the last is that of MXNet's.
 const EXTENSIONS: [&str; 7] = ["txt", "csv", "tsv", "json", "yaml", "yml", "lst"];
@@ -24,50 +26,172 @@ pub(crate) fn is_list(path: &Path) -> bool {
             || has_extension(path, "txt") && words == ["images"] && names_image_files(path))
 }
 
+/// The names of the images of a dataset, and the numbers that stand for them in lists.
+#[derive(Debug, Default)]
+pub(crate) struct ImageNames {
+    /// File names in lower case.
+    names: HashSet<String>,
+    /// The same without extensions.
+    stems: HashSet<String>,
+    numbers: HashSet<String>,
+}
+
+impl ImageNames {
+    /// Takes names or paths of images.
+    pub(crate) fn of(names: impl IntoIterator<Item = String>) -> Self {
+        let names = names.into_iter();
+        let names: HashSet<String> = names.map(|name| last_of(&name).to_lowercase()).collect();
+        let stems = names.iter().map(|name| without_extension(name).to_owned());
+        Self {
+            stems: stems.collect(),
+            names,
+            numbers: HashSet::new(),
+        }
+    }
+
+    /// Adds numbers that stand for images: the ids of COCO.
+    pub(crate) fn add_numbers(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        let numbers = numbers.into_iter();
+        self.numbers
+            .extend(numbers.map(|number| number.to_string()));
+    }
+
+    /// Adds the numbers of a list that numbers images, as CUB-200's `images.txt` does: `1 rose/1.jpg`.
+    pub(crate) fn add_numbered(&mut self, list: &Path) {
+        let text = read_text(list).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.trim().split_once(' '));
+        let numbers = lines.filter(|(_, name)| self.has_file(name.trim()));
+        let numbers = numbers.filter_map(|(number, _)| number.parse().ok());
+        let numbers: Vec<u64> = numbers.collect();
+        self.add_numbers(numbers);
+    }
+
+    /// Returns whether a name or path is that of an image, with its extension.
+    pub(crate) fn has_file(&self, name: &str) -> bool {
+        let name = last_of(name);
+        has_image_extension(Path::new(name)) && self.names.contains(&name.to_lowercase())
+    }
+
+    /// Returns whether a file has the name of an image, but for its extension: it belongs to that image.
+    pub(crate) fn has_stem_of(&self, path: &Path) -> bool {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        self.stems.contains(&stem.to_lowercase())
+    }
+
+    /// Returns whether an entry of a list stands for an image: a name or path, with or without its extension, or a number.
+    pub(crate) fn denotes(&self, entry: &str) -> bool {
+        let name = last_of(entry).to_lowercase();
+        !name.is_empty()
+            && (self.names.contains(&name)
+                || self.stems.contains(&name)
+                || self.numbers.contains(&name))
+    }
+}
+
+/// Returns the part of a path behind the last `/` or `\`.
+fn last_of(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
 /// Returns whether the beginning of a table divides the images of a dataset, whatever the table is called: it names one of
-/// them, and has a column of splits or the name of a split beside it. `is_image` gets the last part of a name, in lower
-/// case.
-pub(crate) fn divides_images(path: &Path, is_image: &dyn Fn(&str) -> bool) -> bool {
-    if !is_table(path) || words_of(path).iter().any(|word| is_of_results(word)) {
+/// them, and has a column of splits or the name of a split beside it. Where names have no extensions, or are numbers, most
+/// entries stand for images, and the name of the file may say the split: `trainlist01.txt`.
+///
+/// The names are asked for only if the table has splits.
+pub(crate) fn divides_images<'n>(path: &Path, images: &dyn Fn() -> &'n ImageNames) -> bool {
+    let words = words_of(path);
+    if !is_table(path) || words.iter().any(|word| is_of_results(word)) {
         return false;
     }
     let text = beginning(path, BEGINNING).unwrap_or_default();
-    let names_image = |part: &str| {
-        let name = part.rsplit(['/', '\\']).next().unwrap_or(part);
-        has_image_extension(Path::new(name)) && is_image(&name.to_lowercase())
-    };
+    let is_named = words.iter().any(|word| denotes_division(word))
+        && !words.iter().any(|word| is_of_other_lists(word));
     // The values of one document may be in any lines, and a sentence may have the name of a split.
     if is_yaml(path) || has_extension(path, "json") {
-        let mut parts = parts_of(&text);
-        return parts.any(|part| Split::of_name(part).is_some())
-            && parts_of(&text).any(names_image);
+        let is_split = |part: &&str| Split::of_name(part).is_some();
+        let has_split = parts_of(&text).any(|part| is_split(&part));
+        let entries: Vec<&str> = parts_of(&text).filter(|part| !is_split(part)).collect();
+        return has_split && entries.iter().any(|part| images().has_file(part))
+            || (has_split || is_named)
+                && are_most(
+                    entries.iter().filter(|part| images().denotes(part)).count(),
+                    entries.len(),
+                );
     }
-    let mut lines = text.lines().map(cells_of);
-    let has_column = lines
-        .next()
-        .is_some_and(|cells| cells.iter().any(|cell| denotes_column(cell)));
-    text.lines().map(cells_of).any(|cells| {
-        let is_row = has_column || cells.iter().any(|cell| Split::of_name(cell).is_some());
-        is_row && cells.iter().any(|cell| names_image(cell))
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(cells_of)
+        .collect();
+    let Some(header) = rows.first() else {
+        return false;
+    };
+    let column = header.iter().position(|cell| denotes_column(cell));
+    let has_split =
+        |row: &Vec<&str>| column.is_some() || row.iter().any(|cell| Split::of_name(cell).is_some());
+    if !is_named && !rows.iter().any(has_split) {
+        return false;
+    }
+    let images = images();
+    // The label file of an image that is called `test_1`.
+    if has_extension(path, "txt") && images.has_stem_of(path) {
+        return false;
+    }
+    let mut with_split = rows.iter().filter(|row| has_split(row));
+    if with_split.any(|row| row.iter().any(|cell| images.has_file(cell))) {
+        return true;
+    }
+    // A name may have spaces.
+    let whole = text
+        .lines()
+        .filter(|line| images.denotes(line.trim()))
+        .count();
+    if is_named && are_most(whole, rows.len()) {
+        return true;
+    }
+    let mut columns = (0..header.len()).filter(|at| Some(*at) != column);
+    columns.any(|at| {
+        let is_image = |row: &&Vec<&str>| row.get(at).is_some_and(|cell| images.denotes(cell));
+        let first = usize::from(column.is_some() || !is_image(&header));
+        let body = &rows[first.min(rows.len() - 1)..];
+        let named = body.iter().filter(|row| is_named || has_split(row));
+        let named: Vec<&Vec<&str>> = named.filter(is_image).collect();
+        let are_numbers = named
+            .iter()
+            .all(|row| row[at].bytes().all(|byte| byte.is_ascii_digit()));
+        let has_other_header = first == 1 && !denotes_names(header[at]);
+        are_most(named.len(), body.len()) && !(are_numbers && has_other_header)
     })
 }
 
-/// Returns whether the beginning of a text names one of the images of a dataset; `is_image` gets the last part of a name,
-/// in lower case.
-pub(crate) fn names_any(path: &Path, is_image: &dyn Fn(&str) -> bool) -> bool {
+fn are_most(number: usize, of_all: usize) -> bool {
+    number > 0 && 2 * number >= of_all
+}
+
+/// Returns whether the header of a column says that it names images, by numbers perhaps.
+fn denotes_names(header: &str) -> bool {
+    const PARTS: [&str; 7] = ["id", "image", "img", "file", "name", "path", "frame"];
+    let header = header.to_lowercase();
+    PARTS.iter().any(|part| header.contains(part))
+}
+
+/// Returns whether the beginning of a text names one of the images of a dataset.
+pub(crate) fn names_any(path: &Path, images: &ImageNames) -> bool {
     let text = beginning(path, BEGINNING).unwrap_or_default();
     let names = parts_of(&text).map(|part| part.rsplit(['/', '\\']).next().unwrap_or(part));
     // VIA appends the size of the file: `a.jpg123`.
     let mut names = names.map(|name| name.trim_end_matches(|byte: char| byte.is_ascii_digit()));
     names.any(|name| {
         let names = [Some(name), without_hash(name)];
-        let mut names = names.into_iter().flatten();
-        has_image_extension(Path::new(name)) && names.any(|name| is_image(&name.to_lowercase()))
+        names
+            .into_iter()
+            .flatten()
+            .any(|name| images.has_file(name))
     })
 }
 
 /// Returns the cells of a line of a table; without commas and the like, its words.
-fn cells_of(line: &str) -> Vec<&str> {
+pub(crate) fn cells_of(line: &str) -> Vec<&str> {
     const SEPARATORS: &str = ",;\t";
     let is_separator = |character: char| SEPARATORS.contains(character);
     let cells: Vec<&str> = if line.contains(is_separator) {
@@ -83,7 +207,7 @@ fn cells_of(line: &str) -> Vec<&str> {
 
 /// Returns whether the name of a column says that it has splits.
 fn denotes_column(name: &str) -> bool {
-    const COLUMNS: [&str; 8] = [
+    const COLUMNS: [&str; 12] = [
         "split",
         "splits",
         "data set",
@@ -92,6 +216,10 @@ fn denotes_column(name: &str) -> bool {
         "fold",
         "partition",
         "is valid",
+        "is train",
+        "is training",
+        "is test",
+        "kfold",
     ];
     let name = name.to_lowercase().replace(['_', '-'], " ");
     COLUMNS.contains(&name.as_str())
@@ -134,7 +262,7 @@ fn is_table(path: &Path) -> bool {
 }
 
 /// Returns the words of a name without its extension, in lower case and without numbers at their ends.
-fn words_of(path: &Path) -> Vec<String> {
+pub(crate) fn words_of(path: &Path) -> Vec<String> {
     let stem = path.file_stem().unwrap_or_default();
     let stem = stem.to_string_lossy().to_lowercase();
     let words = stem.split(|character: char| !character.is_alphanumeric());
@@ -145,15 +273,64 @@ fn words_of(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Returns whether a word is the name of a split, perhaps joined with what a list is: `trainlist`, `testset`.
-fn denotes_split(word: &str) -> bool {
+/// Returns the only split that the words of a list's name denote: train for `trainlist01.txt`.
+pub(crate) fn split_of_list(path: &Path) -> Option<Split> {
+    let words = words_of(path);
+    let mut found = words.iter().filter_map(|word| split_of_word(word));
+    let first = found.next()?;
+    found.all(|other| other == first).then_some(first)
+}
+
+/// Returns whether a list says of each image whether it is of train: CUB-200's `train_test_split.txt`.
+pub(crate) fn is_of_train_or_test(path: &Path) -> bool {
+    let words = words_of(path);
+    let of = |split| words.iter().any(|word| split_of_word(word) == Some(split));
+    of(Split::Train) && of(Split::Test)
+}
+
+/// Returns a word, and what is left of it without what a list is: `train` of `trainlist`, `test` of `testset`.
+fn without_affixes(word: &str) -> impl Iterator<Item = &str> {
     const AFFIXES: [&str; 7] = ["list", "lists", "set", "split", "files", "ids", "images"];
-    let affixes = AFFIXES.iter().filter_map(|affix| {
+    let affixes = AFFIXES.iter().filter_map(move |affix| {
         word.strip_suffix(affix)
             .or_else(|| word.strip_prefix(affix))
     });
-    let mut names = affixes.chain([word]);
-    names.any(|name| name == "trainval" || Split::of_name(name).is_some())
+    affixes.chain([word])
+}
+
+fn split_of_word(word: &str) -> Option<Split> {
+    without_affixes(word).find_map(Split::of_name)
+}
+
+/// Returns whether a word is the name of a split, perhaps joined with what a list is.
+fn denotes_split(word: &str) -> bool {
+    without_affixes(word).any(|name| name == "trainval" || Split::of_name(name).is_some())
+}
+
+/// Returns whether a word says that a list divides what it names.
+fn denotes_division(word: &str) -> bool {
+    const DIVISIONS: [&str; 6] = [
+        "split",
+        "splits",
+        "fold",
+        "folds",
+        "partition",
+        "partitions",
+    ];
+    denotes_split(word) || DIVISIONS.contains(&word)
+}
+
+/// Returns whether a word says that a table is about images of a split, and no list of them.
+fn is_of_other_lists(word: &str) -> bool {
+    const OTHERS: [&str; 6] = [
+        "class",
+        "classes",
+        "caption",
+        "captions",
+        "names",
+        "categories",
+    ];
+    OTHERS.contains(&word)
 }
 
 fn denotes_list(word: &str) -> bool {
@@ -175,8 +352,8 @@ fn denotes_list(word: &str) -> bool {
 }
 
 /// Returns whether a word says that a table is what a program wrote about a run.
-fn is_of_results(word: &str) -> bool {
-    const RESULTS: [&str; 14] = [
+pub(crate) fn is_of_results(word: &str) -> bool {
+    const RESULTS: [&str; 17] = [
         "result",
         "results",
         "log",
@@ -186,7 +363,10 @@ fn is_of_results(word: &str) -> bool {
         "metrics",
         "pred",
         "preds",
+        "prediction",
         "predictions",
+        "scores",
+        "detections",
         "history",
         "config",
         "args",
@@ -296,8 +476,96 @@ mod tests {
         ] {
             let path = dir.path().join(name);
             std::fs::write(&path, text).unwrap();
-            let found = divides_images(&path, &|name| name == "1.jpg");
+            let images = ImageNames::of(["rose/1.jpg".to_owned()]);
+            let found = divides_images(&path, &|| &images);
             assert_eq!(found, expected, "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn lists_of_names_without_extensions_and_of_numbers_are_recognized_if_they_say_a_split() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a/000.jpg", "a/001.jpg", "b/x 2.jpg", "b/cat_003.jpg"];
+        let mut images = ImageNames::of(names.map(str::to_owned));
+        images.add_numbers([17, 18, 19]);
+        for (name, text, expected) in [
+            ("train.txt", "000\n001\n", true),
+            ("trainlist01.txt", "a/000\nb/x 2\n", true),
+            ("testlist.txt", "cat_003\n9\n", true),
+            ("train_test_split.txt", "000.jpg 1\n001.jpg 0\n", true),
+            ("train_test_split.txt", "17 1\n18 0\n", true),
+            ("train.csv", "image_id,label\n000,rose\n001,rose\n", true),
+            ("train.csv", "id\n17\n18\n", true),
+            ("data.csv", "id,split\n000,train\n001,val\n", true),
+            ("data.csv", "id;fold\ncat_003;0\n001;1\n", true),
+            ("fold_1.txt", "cat_003\n000\n", true),
+            ("all.txt", "000 train\n001 val\n", true),
+            (
+                "parts.json",
+                r#"{"train": ["000"], "val": ["001", "cat_003"]}"#,
+                true,
+            ),
+            ("train.json", r#"["000", "cat_003"]"#, true),
+            // Tables about other things, or without a split.
+            ("train.csv", "epoch,steps\n000,10\n001,20\n", false),
+            (
+                "train.json",
+                r#"{"epochs": 17, "lr": 0.1, "model": "x"}"#,
+                false,
+            ),
+            ("labels.csv", "id,label\n000,rose\n001,tulip\n", false),
+            ("data.csv", "id,split\n100,train\n101,val\n", false),
+            ("train_classes.txt", "000\n001\n", false),
+            ("captions_train.txt", "000 a rose\n001 a tulip\n", false),
+            ("train_predictions.csv", "id,score\n000,1\n001,1\n", false),
+            (
+                "val.txt",
+                "the images 000 and 001\nare others\nof roses\n",
+                false,
+            ),
+            ("classes.txt", "cat_003\n", false),
+            // The labels of an image.
+            ("x 2.txt", "17 train\n", false),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(
+                divides_images(&path, &|| &images),
+                expected,
+                "{name}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_split_of_a_list_is_the_only_one_in_its_name() {
+        for (name, expected) in [
+            ("trainlist01.txt", Some(Split::Train)),
+            ("test_2.txt", Some(Split::Test)),
+            ("list_val.csv", Some(Split::Val)),
+            ("trainval.txt", None),
+            ("train_test_split.txt", None),
+            ("latest.txt", None),
+        ] {
+            let path = Path::new(name);
+            assert_eq!(split_of_list(path), expected, "{name}");
+            assert_eq!(
+                is_of_train_or_test(path),
+                name.starts_with("train_"),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_of_a_list_stand_for_the_images_that_it_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("images.txt");
+        std::fs::write(&list, "1 rose/a.jpg\n2 rose/b.jpg\n3 rose/c.jpg\n").unwrap();
+        let mut images = ImageNames::of(["a.jpg", "b.jpg"].map(str::to_owned));
+        images.add_numbered(&list);
+        for (entry, expected) in [("1", true), ("2", true), ("3", false), ("a", true)] {
+            assert_eq!(images.denotes(entry), expected, "{entry}");
         }
     }
 }

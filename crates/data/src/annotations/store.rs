@@ -509,6 +509,11 @@ impl AnnotationStoreBuilder {
         (0..self.images.ids.len()).map(|index| self.images.get(index).file_name)
     }
 
+    /// Returns the ids of the images in the order in which they were added.
+    pub(crate) fn image_ids(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
+        self.images.ids.iter().copied()
+    }
+
     /// Changes the size of an image, by its position in the order in which they were added.
     pub(crate) fn set_image_size(&mut self, index: usize, size: ImageSize) {
         self.images.set_size(index, size);

@@ -6,6 +6,7 @@
 //! Annotations/NAME.xml   JPEGImages/NAME.jpg   the original layout; also annots/ or xmls/, images/ or data/
 //! train/NAME.xml         train/NAME.jpg        a directory for each split (Roboflow)
 //! NAME.xml               NAME.jpg              beside the images (LabelImg)
+//! CLASS/NAME.xml         CLASS/NAME.jpg        the same in directories of classes
 //! ```
 //!
 //! Lists such as `ImageSets/Main/SPLIT.txt` have the names of each split, see `voc_lists`; without
@@ -71,10 +72,12 @@ impl AnnotationFormat for VocFormat {
                     split: split.split,
                     annotations: path.to_owned(),
                     image_directories: split.image_directories.clone(),
+                    is_part: false,
                 })
                 .collect(),
             reason: layout.reason,
             unused: layout.unused,
+            lists: layout.lists,
         }))
     }
 
@@ -149,6 +152,8 @@ struct VocLayout {
     unlisted: usize,
     /// Descriptions of lists that are not used.
     unused: Vec<String>,
+    /// The lists that are used or described.
+    lists: Vec<PathBuf>,
 }
 
 struct VocSplit {
@@ -197,7 +202,7 @@ impl VocLayout {
         if !splits.is_empty() {
             return Self::with_split_directories(root, splits).map(Some);
         }
-        if !has_voc(&listing, is_annotation) {
+        if !has_voc(&listing, is_annotation) && !has_voc_of_classes(root, &listing) {
             return Ok(None);
         }
         let reason = "XML files beside the images";
@@ -249,6 +254,7 @@ impl VocLayout {
             reason,
             unlisted: 0,
             unused,
+            lists: lists.known,
         })
     }
 
@@ -325,6 +331,7 @@ impl VocLayout {
                 reason,
                 unlisted,
                 unused,
+                lists: lists.known,
             });
         }
         let by_directory = |name: &str| Split::of_name(name.split_once('/')?.0);
@@ -361,6 +368,7 @@ impl VocLayout {
             reason,
             unlisted: 0,
             unused,
+            lists: lists.known,
         })
     }
 }
@@ -480,6 +488,35 @@ fn has_voc(listing: &DirectoryListing, is_voc: fn(Option<&str>) -> bool) -> bool
     const TRIED: usize = 5;
     let mut files = listing.files_with("xml").take(TRIED);
     files.any(|path| is_voc(root_element(&path).as_deref()))
+}
+
+/// Returns whether the directories with annotations are those of classes: each is named after a class of its first
+/// annotations. Otherwise each is a dataset of its own.
+fn has_voc_of_classes(root: &Path, listing: &DirectoryListing) -> bool {
+    /// The first classes, and the first files of each, show how all are stored.
+    const CLASSES: usize = 20;
+    const TRIED: usize = 5;
+    let directories = listing
+        .directories
+        .iter()
+        .map(|name| (name, root.join(name)));
+    let annotated = directories.filter_map(|(name, path)| {
+        let listing = DirectoryListing::of(&path);
+        has_voc(&listing, is_annotation).then_some((name, listing))
+    });
+    let annotated: Vec<(&String, DirectoryListing)> = annotated.take(CLASSES).collect();
+    let is_class = |(name, listing): &(&String, DirectoryListing)| {
+        let mut files = listing.files_with("xml").take(TRIED);
+        files.any(|path| {
+            let text = voc::read_xml(&path);
+            let image = text.and_then(|text| voc::parse(&text, &path));
+            image.is_ok_and(|image| {
+                let mut objects = image.objects.iter();
+                objects.any(|object| object.name.eq_ignore_ascii_case(name))
+            })
+        })
+    };
+    annotated.len() > 1 && annotated.iter().all(is_class)
 }
 
 /// Returns the name of the root element of an XML file, or none if there is none at its beginning.
@@ -1230,9 +1267,49 @@ mod tests {
                     splits/val.txt, whose names are not those of the annotations",
             ),
             (
-                &[("splits/split.csv", "file,split\na,train\nb,val\n")],
+                &[("splits.csv", "file,train\na,train\nb,train\n")],
                 &ALL,
-                "; not used: splits/split.csv",
+                "; not used: splits.csv",
+            ),
+            // A word with the split, and tables of several splits.
+            (
+                &[
+                    ("trainlist01.txt", "a\nb\nc.png\n"),
+                    ("vallist01.txt", "d 1\n"),
+                ],
+                &BOTH,
+                ", lists in trainlist01.txt, vallist01.txt",
+            ),
+            (
+                &[(
+                    "splits/split.csv",
+                    "file,split\na,train\nb,train\nc,train\nd 1,val\n",
+                )],
+                &BOTH,
+                ", lists in splits",
+            ),
+            (
+                &[("train_test_split.txt", "a 1\nb 1\nc.png 0\n")],
+                &[(Split::Train, 2), (Split::Test, 1)],
+                ", lists in train_test_split.txt",
+            ),
+            (
+                &[
+                    ("train.txt", "a\nb\nc\n"),
+                    ("val.txt", "d 1\n"),
+                    ("folds.csv", "id,fold\na,1\nb,2\n"),
+                    ("captions.txt", "a a rose\nb two roses\n"),
+                ],
+                &BOTH,
+                ", lists in train.txt, val.txt",
+            ),
+            (
+                &[
+                    ("folds.csv", "id,fold\na,1\nb,2\n"),
+                    ("counts.csv", "a,1\nb,0\n"),
+                ],
+                &ALL,
+                "; not used: folds.csv",
             ),
             (
                 &[("splits.json", r#"{"train": ["a", "b"], "val": ["c"]}"#)],
@@ -1529,6 +1606,43 @@ mod tests {
                 "{}",
                 String::from_utf8_lossy(&content)
             );
+        }
+    }
+
+    #[test]
+    fn annotations_beside_images_in_directories_of_classes_are_one_dataset() {
+        let class = OBJECTS.split("<name>").nth(1).unwrap();
+        let class = class.split('<').next().unwrap();
+        for (directories, is_one) in [([class, class], true), ([class, "v2"], false)] {
+            // The second is called after the class in other capitals.
+            let second = if is_one {
+                directories[1].to_uppercase()
+            } else {
+                directories[1].to_owned()
+            };
+            let files: Vec<String> = [directories[0], &second]
+                .iter()
+                .flat_map(|name| [format!("{name}/0.png"), format!("{name}/0.xml")])
+                .collect();
+            let dir = tempfile::tempdir().unwrap();
+            for file in &files {
+                let path = dir.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                if has_image_extension(&path) {
+                    image::RgbImage::new(12, 9).save(&path).unwrap();
+                } else {
+                    fs::write(path, annotation(12, 9, OBJECTS)).unwrap();
+                }
+            }
+            let found = DatasetFiles::find(dir.path());
+            if !is_one {
+                let message = found.unwrap_err().to_string();
+                assert!(message.contains("several datasets"), "{message}");
+                continue;
+            }
+            let read = found.unwrap().read().unwrap();
+            assert_eq!(read.splits.len(), 1);
+            assert_eq!(read.splits[0].store.image_count(), 2);
         }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! The lists in `ImageSets/Main`, or else in `ImageSets`, are read whatever they name. Any other text file that is named
 //! after a split (`train.txt`, `splits/val.txt`, `train_list.txt`) is a list of it if at least half of its lines name an
-//! annotation: as `NAME`, `NAME.jpg`, or by a path such as `JPEGImages/NAME.jpg`. A list that is not used is named.
+//! annotation: as `NAME`, `NAME.jpg`, or by a path such as `JPEGImages/NAME.jpg`. Without any, a table divides them that has
+//! the name of a split beside each name (`a,train`), or `1` for train and `0` for test if it is called `train_test_split`, as
+//! in CUB-200. A list that is not used is named.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -12,7 +14,9 @@ use crate::DataError;
 use crate::annotations::format::{last_part, without_extension};
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
-use crate::annotations::split_lists::is_place_of_lists;
+use crate::annotations::split_lists::{
+    cells_of, is_of_train_or_test, is_place_of_lists, split_of_list,
+};
 use crate::images::decode::has_image_extension;
 use crate::text::count;
 use crate::text_file::read_text;
@@ -66,6 +70,62 @@ impl VocList {
         Ok(list)
     }
 
+    /// Reads the lists of several splits in one table; none if it is no such table.
+    fn read_table(path: &Path, annotations: &KnownNames<'_>) -> Vec<(Split, Self)> {
+        let text = read_text(path).unwrap_or_default();
+        let rows: Vec<(usize, Vec<&str>)> = (1..)
+            .zip(text.lines().map(cells_of))
+            .filter(|(_, cells)| cells.len() > 1)
+            .collect();
+        let is_train = |cell: &str| match cell {
+            "1" => Some(Split::Train),
+            "0" => Some(Split::Test),
+            _ => None,
+        };
+        let is_of_train = is_of_train_or_test(path);
+        let split_of = |cells: &[&str]| {
+            let named = cells.iter().find_map(|cell| Split::of_name(cell));
+            let last = cells.last().filter(|_| is_of_train);
+            named.or_else(|| is_train(last?))
+        };
+        let mut lists: Vec<(Split, Self)> = Vec::new();
+        let mut divided = 0;
+        for (line, cells) in &rows {
+            let mut names = cells.iter().map(|cell| without_known_extension(cell));
+            let name = names.find_map(|written| annotations.ending(written));
+            let (Some(name), Some(split)) = (name, split_of(cells)) else {
+                continue;
+            };
+            divided += 1;
+            let at = lists.iter().position(|(of, _)| *of == split);
+            let at = at.unwrap_or_else(|| {
+                let list = Self {
+                    path: path.to_owned(),
+                    lines: BTreeMap::new(),
+                    repeated: 0,
+                    known: 0,
+                    begins_with_names: true,
+                };
+                lists.push((split, list));
+                lists.len() - 1
+            });
+            let list = &mut lists[at].1;
+            match list.lines.entry(name) {
+                Entry::Occupied(_) => list.repeated += 1,
+                Entry::Vacant(entry) => {
+                    entry.insert(*line);
+                    list.known += 1;
+                }
+            }
+        }
+        // Of one split, it is no division.
+        if lists.len() < 2 || 2 * divided < rows.len() {
+            lists.clear();
+        }
+        lists.sort_by_key(|(split, _)| Split::ALL.iter().position(|of| of == split));
+        lists
+    }
+
     /// Returns whether the lines are names of annotations, and not another text.
     fn names_annotations(&self) -> bool {
         self.known > 0 && 2 * self.known >= self.lines.len()
@@ -112,6 +172,8 @@ pub(super) struct FoundLists {
     pub(super) of_splits: Vec<(Split, VocList)>,
     /// Descriptions of the lists that are not used.
     pub(super) unused: Vec<String>,
+    /// The lists that are used or described.
+    pub(super) known: Vec<PathBuf>,
 }
 
 impl FoundLists {
@@ -138,8 +200,12 @@ impl FoundLists {
         let is_usual_place = |directory: &Path| directory == root || directory == beside;
         for path in other_lists(root, without, &usual) {
             let is_meant = named(&path).is_some();
+            let described = found.unused.len();
             match VocList::read(&path, &annotations) {
-                Ok(list) if list.names_annotations() => others.push(list),
+                Ok(list) if list.names_annotations() => {
+                    found.known.push(path.clone());
+                    others.push(list);
+                }
                 Ok(list) if is_meant && list.begins_with_names => {
                     let shown = list.below(root);
                     found
@@ -159,12 +225,18 @@ impl FoundLists {
                 Err(error) if is_meant => return Err(error),
                 _ => {}
             }
+            if found.unused.len() > described {
+                found.known.push(path);
+            }
         }
+        found
+            .known
+            .extend(usual.iter().map(|list| list.path.clone()));
         for split in Split::ALL {
             let is_exact = |list: &VocList| named(&list.path) == Some(Named::Split(split));
             let is_whole =
                 |list: &VocList| split == Split::Train && named(&list.path) == Some(Named::Whole);
-            let has_word = |list: &VocList| Split::in_name(&stem(&list.path)) == Some(split);
+            let has_word = |list: &VocList| split_of_list(&list.path) == Some(split);
             let of_split = None
                 .or_else(|| take(&mut usual, is_exact))
                 .or_else(|| take(&mut others, is_exact))
@@ -182,6 +254,18 @@ impl FoundLists {
                 return Err(LayoutError::Ambiguous { root, split, found }.into());
             }
             found.of_splits.push((split, first));
+        }
+        let tables = if found.of_splits.is_empty() {
+            tables_around(root, beside)
+        } else {
+            Vec::new()
+        };
+        for path in tables {
+            let lists = VocList::read_table(&path, &annotations);
+            if !lists.is_empty() && found.of_splits.is_empty() {
+                found.known.push(path);
+                found.of_splits = lists;
+            }
         }
         usual.append(&mut others);
         let unused = usual.iter().filter(|list| !found.has_names_of(list));
@@ -283,7 +367,7 @@ fn other_lists(root: &Path, without: &[PathBuf], standard: &[VocList]) -> Vec<Pa
         let listing = DirectoryListing::of(&directory);
         let files = listing
             .files_with("txt")
-            .filter(|path| named(path).is_some() || Split::in_name(&stem(path)).is_some());
+            .filter(|path| named(path).is_some() || split_of_list(path).is_some());
         let files: Vec<PathBuf> = files.take(FILES + 1).collect();
         // Those of VOC's other tasks, and of single classes, are in `ImageSets`, too.
         let is_sets = |path: &Path| {
@@ -309,6 +393,32 @@ fn other_lists(root: &Path, without: &[PathBuf], standard: &[VocList]) -> Vec<Pa
     }
     found.sort();
     found
+}
+
+/// Returns the tables that may divide annotations: in the directory of the dataset, in that of the annotations, and in those
+/// of lists.
+fn tables_around(root: &Path, beside: &Path) -> Vec<PathBuf> {
+    /// A directory with more has a text for each image.
+    const FILES: usize = 50;
+    const EXTENSIONS: [&str; 3] = ["csv", "tsv", "txt"];
+    let listing = DirectoryListing::of(root);
+    let inner = listing.directories.iter().map(|name| root.join(name));
+    let mut places = vec![root.to_owned()];
+    places.extend((beside != root).then(|| beside.to_owned()));
+    places.extend(inner.filter(|path| *path != *beside && is_place_of_lists(path)));
+    let tables = places.iter().flat_map(|place| {
+        let listing = DirectoryListing::of(place);
+        let files = EXTENSIONS
+            .iter()
+            .flat_map(|extension| listing.files_with(extension));
+        let files: Vec<PathBuf> = files.take(FILES + 1).collect();
+        if files.len() > FILES {
+            Vec::new()
+        } else {
+            files
+        }
+    });
+    tables.collect()
 }
 
 /// The names of annotations, by which the lines of a list are read.

@@ -20,7 +20,7 @@
 //!
 //! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
 //! class belong to it, hidden entries do not count. Masks are no images of a class: those in directories of masks, and
-//! `NAME_mask.png` beside `NAME.png` if its pixels are those of a mask. Directories with names of splits, `images`, `labels`,
+//! `NAME_mask.png`, `mask_NAME.png` or `NAME.png` beside `NAME.jpg` if its pixels are those of a mask. Directories with names of splits, `images`, `labels`,
 //! `masks` or `annotations` are never classes, and neither are those whose names have such words if the
 //! directories beside them show it: `training_set` and `test_set` are splits. Directories with files but
 //! without any image, such as those of lists and documents, are no classes beside directories with images. Where every directory is a synset of ImageNet
@@ -43,13 +43,16 @@ use crate::annotations::layout::{
     LayoutError, NamedSplit, Split, are_parts, is_reserved_name, join, only_part_of,
     splits_of_names,
 };
+use crate::annotations::masks::masks_beside_images;
 use crate::annotations::reading::BadImages;
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
-use crate::annotations::split_lists::{divides_images, is_list, lists_within, names_any};
+use crate::annotations::split_lists::{
+    ImageNames, divides_images, is_list, is_place_of_lists, lists_within, names_any,
+};
+use crate::annotations::stray_boxes::holds_boxes;
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
-use crate::datasets::masks::masks_beside_images;
 use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, has_unsupported_image_extension, unsupported_images};
 use crate::text_file::read_text;
@@ -190,12 +193,18 @@ impl ImageFolder {
             .collect();
         unused.extend(&strays);
         let names = OnceCell::new();
-        let is_image = |name: &str| names.get_or_init(|| self.image_names()).contains(name);
-        let annotations = self.annotations_of_boxes(&is_image);
+        let images = || names.get_or_init(|| self.image_names());
+        let annotations = self.annotations_of_boxes(&images);
         unused.extend(annotations.values());
-        let mut lists = self.lists(&is_image);
+        let mut lists = self.lists(&images);
         lists.retain(|list| !annotations.contains_key(list));
         unused.extend(&lists);
+        let above = self.files_above(&images);
+        let above: Vec<String> = above
+            .iter()
+            .map(|name| Path::new("..").join(name).display().to_string())
+            .collect();
+        unused.extend(&above);
         let names = first_few(unused.iter().map(|name| name.as_str()));
         let root = self.root.display();
         (!unused.is_empty()).then(|| format!("{root}: not used: {names}"))
@@ -203,11 +212,9 @@ impl ImageFolder {
 
     /// Returns the lists of splits or labels beside the directories of the splits, or of the classes, by which the images
     /// would have to be divided: relative to the directory.
-    ///
-    /// `is_image` gets the last part of a name in lower case.
-    fn lists(&self, is_image: &dyn Fn(&str) -> bool) -> Vec<String> {
+    fn lists<'n>(&self, images: &dyn Fn() -> &'n ImageNames) -> Vec<String> {
         // The directories of splits divide their images themselves.
-        let divides = |path: &Path| self.splits.is_none() && divides_images(path, is_image);
+        let divides = |path: &Path| self.splits.is_none() && divides_images(path, images);
         let mut parents = vec![self.root.as_path()];
         parents.extend(self.splits.iter().flatten().flatten().map(PathBuf::as_path));
         let mut found = BTreeSet::new();
@@ -216,8 +223,15 @@ impl ImageFolder {
             let files = listing.files.iter().map(|name| parent.join(name));
             found.extend(files.filter(|path| is_list(path) || divides(path)));
             let inner = listing.directories.iter().map(|name| parent.join(name));
-            let without_images = inner.filter(|path| !holds_images(path));
-            found.extend(without_images.flat_map(|path| lists_within(&path)));
+            let (classes, without_images): (Vec<PathBuf>, Vec<PathBuf>) =
+                inner.partition(|path| holds_images(path));
+            found.extend(without_images.iter().flat_map(|path| lists_within(path)));
+            // Each class may have lists of its own.
+            let of_classes = classes.iter().take(FIRST_CLASSES).flat_map(|path| {
+                let names = DirectoryListing::of(path).files.into_iter();
+                names.map(|name| path.join(name)).collect::<Vec<_>>()
+            });
+            found.extend(of_classes.filter(|path| divides_images(path, images)));
         }
         let below = found
             .iter()
@@ -225,29 +239,73 @@ impl ImageFolder {
         below.map(|path| path.display().to_string()).collect()
     }
 
-    /// Describes the files with boxes of the images, in formats that are known and not read, beside the directories of the
+    /// Returns the tables around the directory of classes that divide its images or have their boxes, as in CUB-200: relative
+    /// to the directory around it. There are none if the directory has splits itself.
+    fn files_above<'n>(&self, images: &dyn Fn() -> &'n ImageNames) -> Vec<String> {
+        /// A directory with more is not about one dataset.
+        const FILES: usize = 200;
+        if self.splits.is_some() {
+            return Vec::new();
+        }
+        let above = self.root.join("..");
+        let listing = DirectoryListing::of(&above);
+        let places = listing.directories.iter().filter(|name| {
+            is_place_of_lists(Path::new(name)) || name.eq_ignore_ascii_case("labels")
+        });
+        let places = places.map(PathBuf::from).chain([PathBuf::new()]);
+        let found = places.flat_map(|place| {
+            let files = DirectoryListing::of(&above.join(&place)).files;
+            let files = if files.len() > FILES {
+                Vec::new()
+            } else {
+                files
+            };
+            files.into_iter().map(move |name| place.join(name))
+        });
+        let found = found.filter(|name| {
+            let path = above.join(name);
+            divides_images(&path, images) || holds_boxes(&path, images)
+        });
+        let mut found: Vec<String> = found.map(|name| name.display().to_string()).collect();
+        found.sort();
+        found
+    }
+
+    /// Returns the tables [above](Self::files_above) a directory of classes.
+    pub(crate) fn unused_above(&self) -> Vec<String> {
+        let names = OnceCell::new();
+        self.files_above(&|| names.get_or_init(|| self.image_names()))
+    }
+
+    /// Describes the files with boxes of the images, in formats that are known and not read or in none, beside the directories of the
     /// splits, or of the classes: a detector may be meant. The keys are their paths, relative to the directory.
-    fn annotations_of_boxes(&self, is_image: &dyn Fn(&str) -> bool) -> BTreeMap<String, String> {
+    fn annotations_of_boxes<'n>(
+        &self,
+        images: &dyn Fn() -> &'n ImageNames,
+    ) -> BTreeMap<String, String> {
         let mut places = vec![self.root.as_path()];
         places.extend(self.splits.iter().flatten().flatten().map(PathBuf::as_path));
         let mut found = BTreeMap::new();
         for place in places {
             for name in DirectoryListing::of(place).files {
                 let path = place.join(name);
-                let Some(LayoutError::UnreadFormat { file, name, .. }) = unread_file(&path) else {
-                    continue;
-                };
-                if names_any(&file, is_image) {
-                    let below = file.strip_prefix(&self.root).unwrap_or(&file).display();
-                    found.insert(below.to_string(), format!("{name} annotations ({below})"));
+                let below = path.strip_prefix(&self.root).unwrap_or(&path).display();
+                match unread_file(&path) {
+                    Some(LayoutError::UnreadFormat { name, .. }) if names_any(&path, images()) => {
+                        found.insert(below.to_string(), format!("{name} annotations ({below})"));
+                    }
+                    _ if holds_boxes(&path, images) => {
+                        found.insert(below.to_string(), format!("boxes ({below})"));
+                    }
+                    _ => {}
                 }
             }
         }
         found
     }
 
-    /// Returns the file names of all images, in lower case.
-    fn image_names(&self) -> HashSet<String> {
+    /// Returns the names of all images, and the numbers that a list gives them.
+    fn image_names(&self) -> ImageNames {
         let images = self.parents().into_iter().flat_map(|parent| {
             let classes = class_directories(parent)
                 .unwrap_or_default()
@@ -257,11 +315,13 @@ impl ImageFolder {
                     .unwrap_or_default()
                     .into_iter()
             });
-            images
-                .map(|image| image.name.to_lowercase())
-                .collect::<Vec<_>>()
+            images.map(|image| image.name).collect::<Vec<_>>()
         });
-        images.collect()
+        let mut found = ImageNames::of(images);
+        for place in [self.root.clone(), self.root.join("..")] {
+            found.add_numbered(&place.join("images.txt"));
+        }
+        found
     }
 
     /// Returns the directories with directories of classes.
@@ -1315,6 +1375,11 @@ mod tests {
             ),
             ("train.lst", "0\t0.0\trose/1.jpg\n", true),
             ("images.txt", "1 rose/1.jpg\n", true),
+            ("data.csv", "id,split\n1,train\n2,val\n", true),
+            ("data.csv", "id,fold\n1,0\n2,1\n", true),
+            ("rose/train.txt", "1\n", true),
+            ("rose/train.txt", "a rose\n", false),
+            ("captions.csv", "id,caption\n1,a rose\n", false),
             ("metadata.csv", "filename,width\n1.jpg,640\n", false),
             ("other.csv", "filename,split\n9.jpg,train\n", false),
             ("config.yaml", "train: 10\n", false),
@@ -1673,6 +1738,110 @@ mod tests {
                 held_out
             };
             assert_eq!(train.len() + held_out, images.count());
+        }
+    }
+
+    #[test]
+    fn boxes_of_the_images_of_classes_in_no_format_are_named() {
+        const IMAGES: [&str; 4] = ["rose/r1.jpg", "rose/2.jpg", "tulip/3.jpg", "tulip/4.jpg"];
+        for (files, expected) in [
+            (
+                &[("boxes.json", r#"{"rose/r1.jpg": [[10, 10, 40, 40]]}"#)][..],
+                Some("boxes (boxes.json)"),
+            ),
+            (
+                &[(
+                    "all.csv",
+                    "fname,x1,y1,x2,y2,class\nrose/2.jpg,1,2,3,4,rose\n",
+                )],
+                Some("boxes (all.csv)"),
+            ),
+            (
+                &[(
+                    "bbox.csv",
+                    "ImageID,XMin,XMax,YMin,YMax\nr1,0.1,0.2,0.3,0.4\n",
+                )],
+                Some("boxes (bbox.csv)"),
+            ),
+            (
+                &[
+                    ("bounding_boxes.txt", "8 60.0 27.0 325.0 304.0\n"),
+                    ("images.txt", "8 rose/r1.jpg\n"),
+                ],
+                Some("boxes (bounding_boxes.txt), images.txt"),
+            ),
+            (
+                &[("scores.json", r#"{"rose/r1.jpg": [0.1, 0.2, 0.3, 0.4]}"#)],
+                None,
+            ),
+        ] {
+            let dir = tree(&IMAGES);
+            for (file, text) in files {
+                std::fs::write(dir.path().join(file), text).unwrap();
+            }
+            let train = open_train(dir.path()).unwrap();
+            let expected =
+                expected.map(|named| format!("{}: not used: {named}", dir.path().display()));
+            assert_eq!(train.notes(), Vec::from_iter(expected), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn lists_around_a_directory_of_classes_are_named_if_they_name_its_images() {
+        const IMAGES: [&str; 4] = [
+            "images/rose/r1.jpg",
+            "images/rose/r2.jpg",
+            "images/tulip/t3.jpg",
+            "images/tulip/t4.jpg",
+        ];
+        for (files, expected) in [
+            (
+                &[
+                    (
+                        "images.txt",
+                        "1 rose/r1.jpg\n2 rose/r2.jpg\n3 tulip/t3.jpg\n",
+                    ),
+                    ("train_test_split.txt", "1 1\n2 0\n3 1\n"),
+                    ("bounding_boxes.txt", "1 60 27 325 304\n2 1 2 3 4\n"),
+                    ("image_class_labels.txt", "1 1\n2 1\n3 2\n"),
+                    ("classes.txt", "1 rose\n2 tulip\n"),
+                ][..],
+                Some("bounding_boxes.txt, train_test_split.txt"),
+            ),
+            (
+                &[
+                    ("labels/train1.txt", "rose/r1.jpg\nrose/r2.jpg\n"),
+                    ("labels/labels_joint_anno.txt", "rose/r1.jpg rose\n"),
+                ],
+                Some("labels/train1.txt"),
+            ),
+            // Of another dataset.
+            (
+                &[
+                    ("train_test_split.txt", "1 1\n2 0\n3 1\n"),
+                    ("train.txt", "lily/l1.jpg\n"),
+                    ("data.csv", "id,split\nl1,train\n"),
+                ],
+                None,
+            ),
+        ] {
+            let dir = tree(&IMAGES);
+            for (file, text) in files {
+                let path = dir.path().join(file);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            let images = dir.path().join("images");
+            let train = open_train(&images).unwrap();
+            let names: Vec<&str> = expected
+                .into_iter()
+                .flat_map(|names: &str| names.split(", "))
+                .collect();
+            let above: Vec<String> = names.iter().map(|name| format!("../{name}")).collect();
+            let expected = (!above.is_empty())
+                .then(|| format!("{}: not used: {}", images.display(), above.join(", ")));
+            assert_eq!(train.notes(), Vec::from_iter(expected));
+            assert_eq!(ImageFolder::new(&images).unused_above(), names);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`registry`]: the table from a name or path to a dataset.
 //! - [`detection`]: images with boxes. - [`labeled`]: images with one class each.
-//! - `repeated_images`: copies of images. - `masks`: masks among the images of classes.
+//! - `repeated_images`: copies of images.
 //! - [`image_folder`], [`cifar`], [`imagenet`], [`places365`]: layouts of classification datasets.
 //! - [`sources`], [`download`], [`unpack`], [`blood_cells`]: fetching public datasets.
 
@@ -14,7 +14,6 @@ pub mod image_folder;
 pub mod imagenet;
 pub mod imagenet_classes;
 pub mod labeled;
-pub(crate) mod masks;
 pub mod places365;
 pub mod registry;
 pub(crate) mod repeated_images;

@@ -317,6 +317,9 @@ fn find(args: &CheckArgs) -> anyhow::Result<Target> {
 /// Returns what to do about errors in annotations that `--fix` cannot correct; None if it can.
 fn manual_hint(files: &DatasetFiles) -> Option<String> {
     let is_json = files.splits.iter().all(|files| files.coco_json().is_some());
+    if files.splits.iter().any(|files| files.is_part) {
+        return Some(format!("correct the file named above: {NO_FIX_OF_PARTS}"));
+    }
     (!is_json).then(|| {
         format!(
             "correct the files named above: there is no automatic fix for {} annotations",
@@ -325,8 +328,21 @@ fn manual_hint(files: &DatasetFiles) -> Option<String> {
     })
 }
 
+/// Why a corrected copy of one file with several splits is not written.
+const NO_FIX_OF_PARTS: &str = "there is no automatic fix for one file of several splits; `sedet data convert DATASET --to \
+     coco --output DIRECTORY` writes a file for each";
+
 /// Returns why a corrected copy cannot be written, with a hint; known before anything is read.
 fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(String, String)> {
+    if let Some(part) = files.splits.iter().find(|files| files.is_part) {
+        let file = part.annotations.display();
+        return Some((
+            format!(
+                "{file}: the directories in the names of its images divide it into splits, and --fix writes one"
+            ),
+            NO_FIX_OF_PARTS.into(),
+        ));
+    }
     if files.splits.iter().any(|files| files.coco_json().is_none()) {
         return Some((
             format!(

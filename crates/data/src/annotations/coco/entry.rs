@@ -1,5 +1,6 @@
 //! COCO's three lists and their entries, each with its problems.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -91,6 +92,11 @@ impl Entry {
             Self::Annotation(annotation) => annotation.image_id,
             Self::Category(_) => None,
         }
+    }
+
+    /// Returns whether the entry is one of these images, or belongs to one.
+    pub(crate) fn is_of_image(&self, ids: &HashSet<u64>) -> bool {
+        self.image_id().is_some_and(|id| ids.contains(&id))
     }
 }
 

@@ -55,13 +55,18 @@ pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
 /// # Errors
 /// As [`read_coco`].
 pub fn read_coco_from(reader: impl Read, path: &Path) -> Result<AnnotationStore, DataError> {
-    CocoJson::read(reader, path)?.build_checked(path)
+    CocoJson::read(reader, path, HashSet::new())?.build_checked(path)
 }
 
 /// Reads as [`read_coco`], up to the point where the size of an image has to be known.
 pub(super) fn read_coco_json(path: &Path) -> Result<CocoJson, DataError> {
+    read_coco_without(path, HashSet::new())
+}
+
+/// Reads as [`read_coco_json`], without some images, given by their ids, and their annotations.
+pub(super) fn read_coco_without(path: &Path, without: HashSet<u64>) -> Result<CocoJson, DataError> {
     let file = File::open(path).map_err(|source| DataError::io(path, source))?;
-    CocoJson::read(file, path)
+    CocoJson::read(file, path, without)
 }
 
 /// The entries of a COCO file. Exporters that never open the images write no sizes, or -1; those
@@ -69,6 +74,8 @@ pub(super) fn read_coco_json(path: &Path) -> Result<CocoJson, DataError> {
 #[derive(Debug)]
 pub(super) struct CocoJson {
     builder: AnnotationStoreBuilder,
+    /// Ids of the images that are left out.
+    without: HashSet<u64>,
     /// Positions and ids of images without a size.
     unsized_images: Vec<(usize, u64)>,
     /// Numbers of annotations with each of [`EXTRAS`].
@@ -77,9 +84,10 @@ pub(super) struct CocoJson {
 }
 
 impl CocoJson {
-    fn read(reader: impl Read, path: &Path) -> Result<Self, DataError> {
+    fn read(reader: impl Read, path: &Path, without: HashSet<u64>) -> Result<Self, DataError> {
         let mut json = Self {
             builder: AnnotationStoreBuilder::new(),
+            without,
             unsized_images: Vec::new(),
             extras: [0; EXTRAS.len()],
             rotated_boxes: 0,
@@ -91,6 +99,12 @@ impl CocoJson {
     /// Returns the file names of the images in the order of the file.
     pub(super) fn names(&self) -> Vec<String> {
         self.builder.image_names().map(str::to_owned).collect()
+    }
+
+    /// Returns the ids and file names of the images in the order of the file.
+    pub(super) fn images(&self) -> Vec<(u64, String)> {
+        let ids = self.builder.image_ids();
+        ids.zip(self.names()).collect()
     }
 
     /// Returns what annotations have besides a box, with the number of such annotations.
@@ -161,10 +175,14 @@ impl CocoJson {
 
 /// A sink of entries that the strict policy has accepted; they are complete but for sizes.
 impl Sink for CocoJson {
-    fn entry(&mut self, entry: Entry, position: usize, _: &[FieldProblem]) -> io::Result<()> {
+    fn entry(&mut self, entry: Entry, _: usize, _: &[FieldProblem]) -> io::Result<()> {
+        if entry.is_of_image(&self.without) {
+            return Ok(());
+        }
         match entry {
             Entry::Image(image) => {
                 let size = image.size();
+                let position = self.builder.image_ids().len();
                 if let (Some(id), Some(name)) = (image.id, image.file_name) {
                     if size.is_none() {
                         self.unsized_images.push((position, id));

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::labeled::has_label;
 use crate::annotations::file_names::{
     AnyCapitals, FileMatch, file_names, found_in_other_capitals, several_files,
 };
 use crate::annotations::format::SplitFiles;
 use crate::annotations::image_files::images_within;
 use crate::annotations::layout::{LayoutError, join};
+use crate::annotations::masks::without_masks;
 use crate::text::count;
 use crate::text_file::{lines, read_text};
 use crate::{DataError, Remedy};
@@ -34,8 +36,12 @@ impl SplitImages {
         let capitals = AnyCapitals::default();
         for place in &files.image_directories {
             if place.is_dir() {
-                let found = images_within(place)?.into_iter();
-                let found = found.map(|found| place.join(found.path()));
+                let mut found = images_within(place)?;
+                // As with classes, a mask that has no label file of its own is no image.
+                let is_labeled = |image: &Path| has_label(root, image);
+                let masks = without_masks(place, &mut found, &is_labeled);
+                images.notes.extend(masks);
+                let found = found.into_iter().map(|found| place.join(found.path()));
                 images.paths.extend(found);
             } else {
                 let directory = place.parent().unwrap_or(Path::new(""));

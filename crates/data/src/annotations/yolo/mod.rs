@@ -68,6 +68,7 @@ use labeled::{
 };
 use line::format_labels;
 pub use line::{Extra, YoloBox, parse_line};
+use places::known_lists;
 use yaml::DataYaml;
 
 /// YOLO: `data.yaml`, `images/SPLIT/`, `labels/SPLIT/`.
@@ -91,6 +92,7 @@ impl AnnotationFormat for YoloFormat {
         let Some(found) = YoloDirectory::find(path)? else {
             return Ok(None);
         };
+        let lists = known_lists(path, &found.splits);
         let splits = found.splits.into_iter();
         Ok(Some(FoundSplits {
             splits: splits
@@ -99,10 +101,12 @@ impl AnnotationFormat for YoloFormat {
                     split,
                     annotations: path.to_owned(),
                     image_directories,
+                    is_part: false,
                 })
                 .collect(),
             reason: found.reason,
             unused: found.unused,
+            lists,
         }))
     }
 

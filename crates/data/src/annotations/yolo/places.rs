@@ -36,7 +36,11 @@ impl UsualSplits {
             });
             let notes = others.map(|name| format!("{name} names no image files: it is not used"));
             found.notes.extend(notes);
-            let others = lists_elsewhere(root);
+            let others: Vec<String> = lists_elsewhere(root)
+                .iter()
+                .map(|path| path.strip_prefix(root).unwrap_or(path))
+                .map(|path| path.display().to_string())
+                .collect();
             let others = first_few(others.iter().map(String::as_str));
             found.notes.extend((!others.is_empty()).then(|| {
                 format!(
@@ -291,7 +295,7 @@ fn is_image_list(path: &Path) -> bool {
 }
 
 /// Returns the lists that are named after splits, in directories of lists.
-fn lists_elsewhere(root: &Path) -> Vec<String> {
+fn lists_elsewhere(root: &Path) -> Vec<PathBuf> {
     const PLACES: [&str; 5] = ["splits", "split", "lists", "ImageSets", "sets"];
     let listing = DirectoryListing::of(root);
     let mut found = Vec::new();
@@ -304,10 +308,16 @@ fn lists_elsewhere(root: &Path) -> Vec<String> {
         };
         found.extend(paths.filter(is_named));
     }
-    let below = found
-        .iter()
-        .map(|path| path.strip_prefix(root).unwrap_or(path));
-    below.map(|path| path.display().to_string()).collect()
+    found
+}
+
+/// Returns the lists of images of a directory that are used, or are described in a note.
+pub(super) fn known_lists(root: &Path, splits: &[(Split, Vec<PathBuf>)]) -> Vec<PathBuf> {
+    let used = splits.iter().flat_map(|(_, places)| places);
+    let used = used.filter(|place| place.is_file()).cloned();
+    let names = Split::ALL.into_iter().flat_map(Split::names);
+    let named = names.map(|name| root.join(format!("{name}.txt")));
+    used.chain(named).chain(lists_elsewhere(root)).collect()
 }
 
 /// The directories directly in which there are images.

@@ -1356,3 +1356,78 @@ fn a_dataset_with_a_directory_for_each_of_many_videos_is_read_whole() {
     assert_eq!(read.store.image_count(), 2100);
     assert_eq!(read.store.annotation_count(), 2100);
 }
+
+#[test]
+fn lists_of_splits_in_forms_that_are_not_read_are_named_beside_yolo() {
+    let label = "0 0.5 0.5 0.5 0.5\n";
+    let images = [("images/a.png", ""), ("images/b.png", "")];
+    let labels = [("labels/a.txt", label), ("labels/b.txt", label)];
+    for (file, text, is_named) in [
+        ("trainlist01.txt", "a\nb\n", true),
+        ("train_test_split.txt", "a.png 1\nb.png 0\n", true),
+        ("data.csv", "id,split\na,train\nb,val\n", true),
+        ("folds.csv", "id,fold\na,0\nb,1\n", true),
+        ("captions.txt", "a.png a cat\nb.png two cats\n", false),
+        ("notes.txt", "a\nb\n", false),
+    ] {
+        let files = [
+            &[("classes.txt", "cat\n"), (file, text)][..],
+            &images,
+            &labels,
+        ]
+        .concat();
+        let found = DatasetFiles::find(directory_of(&files).path()).unwrap();
+        let expected = if is_named {
+            format!("classes.txt; not used: {file}")
+        } else {
+            "classes.txt".to_owned()
+        };
+        assert_eq!(found.explanation(), expected, "{file}");
+    }
+}
+
+#[test]
+fn masks_without_label_files_are_no_images() {
+    let label = "0 0.5 0.5 0.5 0.5\n";
+    // Black images have the pixels of masks, and the first ones are photographs.
+    let photograph = image::RgbImage::from_fn(40, 30, |x, y| {
+        let noise = (x * 37 + y * 91) % 23;
+        image::Rgb([x * 5 + noise, y * 7 + noise, 200 - x - y].map(|value| value as u8))
+    });
+    for (masks, labels, count) in [
+        (
+            &["images/train/0_mask.png"][..],
+            &["labels/train/0.txt"][..],
+            1,
+        ),
+        (&["images/train/mask_0.png"], &["labels/train/0.txt"], 1),
+        (&["images/train/0.png"], &["labels/train/0.txt"], 1),
+        (
+            &["images/train/0_mask.png"],
+            &["labels/train/0.txt", "labels/train/0_mask.txt"],
+            2,
+        ),
+    ] {
+        let dir = directory_of(&[("classes.txt", "cat\n")]);
+        let path = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        photograph.save(path("images/train/0.jpg")).unwrap();
+        for mask in masks {
+            image::RgbImage::new(40, 30).save(path(mask)).unwrap();
+        }
+        for file in labels {
+            std::fs::write(path(file), label).unwrap();
+        }
+        let read = read_train(dir.path()).unwrap();
+        assert_eq!(read.store.image_count(), count, "{masks:?}");
+        let notes: Vec<&String> = read
+            .notes
+            .iter()
+            .filter(|note| note.contains("mask"))
+            .collect();
+        assert_eq!(notes.len(), 2 - count, "{notes:?}");
+    }
+}

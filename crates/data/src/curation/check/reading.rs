@@ -33,7 +33,11 @@ pub(super) fn read(
         length,
         progress,
     };
+    let listed = files.is_part.then(|| files.format.images_listed_in(path));
+    let listed = listed.flatten().unwrap_or_default().into_iter();
+    let listed: Vec<(u64, String)> = listed.filter_map(|(name, id)| Some((id?, name))).collect();
     let mut reading = Reading {
+        of_others: files.ids_of_others(&listed),
         name,
         path,
         diagnostics,
@@ -119,6 +123,8 @@ struct Reading<'a> {
     name: &'a str,
     path: &'a Path,
     diagnostics: &'a mut Diagnostics,
+    /// Ids of the images of other splits in the same file.
+    of_others: HashSet<u64>,
     images: Entries<RawImage>,
     objects: Entries<RawAnnotation>,
     categories: Entries<RawCategory>,
@@ -172,6 +178,9 @@ impl Sink for Reading<'_> {
         position: usize,
         problems: &[FieldProblem],
     ) -> io::Result<()> {
+        if entry.is_of_image(&self.of_others) {
+            return Ok(());
+        }
         let verdict = if problems.iter().any(|problem| problem.is_unusable) {
             Verdict::Drop
         } else if problems.is_empty() {

@@ -1,5 +1,6 @@
 //! Classification datasets by name or by directory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::annotations::image_files::DirectoryListing;
@@ -200,10 +201,11 @@ impl LabeledName {
         let missing = names.filter(|(_, (trained, measured))| *trained > 0 && *measured == 0);
         let missing: Vec<&str> = missing.map(|(name, _)| name).collect();
         let note = says_little(val.len(), &missing);
-        let leak = self.has_files().then(|| shared_content(&train, &val));
-        let notes = note.into_iter().chain(leak.flatten());
+        let shared = self.has_files().then(|| SharedContent::of(&train, &val));
+        let shared = shared.unwrap_or_default();
+        let notes = note.into_iter().chain(shared.of_val);
         let notes: Vec<String> = notes.map(|note| format!("val: {note}")).collect();
-        Ok((train, val.with_notes(notes)))
+        Ok((train.with_notes(shared.of_train), val.with_notes(notes)))
     }
 
     /// Returns whether each image is a file in the directory of its class.
@@ -277,18 +279,58 @@ impl LabeledName {
     }
 }
 
-/// Returns the note on images of val with the content of images of train, if there are any. Many images are not compared,
-/// so that training begins within seconds.
-fn shared_content(train: &LabeledDataset, val: &LabeledDataset) -> Option<String> {
-    if train.len() + val.len() > MOST_IMAGES {
-        return None;
+/// Notes on images with the same bytes.
+#[derive(Debug, Default)]
+struct SharedContent {
+    of_train: Option<String>,
+    of_val: Vec<String>,
+}
+
+impl SharedContent {
+    /// Compares the images of train and val: an image of both is measured after it was trained on, and one in two classes
+    /// contradicts itself. Many images are not compared, so that training begins within seconds.
+    fn of(train: &LabeledDataset, val: &LabeledDataset) -> Self {
+        if train.len() + val.len() > MOST_IMAGES {
+            return Self::default();
+        }
+        let names_of = |split: &LabeledDataset| -> Vec<String> {
+            (0..split.len()).map(|at| split.describe(at)).collect()
+        };
+        let trained = train.len();
+        let paths = [names_of(train), names_of(val)].concat();
+        let first = first_with_content(&paths);
+        let class_of = |at: usize| match at.checked_sub(trained) {
+            None => &train.class_names()[train.label(at)],
+            Some(at) => &val.class_names()[val.label(at)],
+        };
+        // The first image in another class than the first with its content, by the latter.
+        let mut others: BTreeMap<usize, usize> = BTreeMap::new();
+        for (at, original) in first.iter().enumerate() {
+            if class_of(at) != class_of(*original) {
+                others.entry(*original).or_insert(at);
+            }
+        }
+        let two_classes = |is_of_val: bool| {
+            let mut of_split = others
+                .iter()
+                .filter(|(_, at)| (**at >= trained) == is_of_val);
+            let (original, other) = of_split.next()?;
+            let shown = |at: usize| format!("{} ({})", paths[at], class_of(at));
+            let names = format!("{} and {}", shown(*original), shown(*other));
+            Some(match of_split.count() {
+                0 => format!("one image has two classes: {names}"),
+                more => format!("{} images have two classes each, such as {names}", more + 1),
+            })
+        };
+        let of_train = two_classes(false);
+        let mut of_val = Vec::from_iter(leak(trained, &paths, &first));
+        of_val.extend(two_classes(true));
+        Self { of_train, of_val }
     }
-    let names_of = |split: &LabeledDataset| -> Vec<String> {
-        (0..split.len()).map(|at| split.describe(at)).collect()
-    };
-    let trained = train.len();
-    let paths = [names_of(train), names_of(val)].concat();
-    let first = first_with_content(&paths);
+}
+
+/// Returns the note on images of val, which begin at `trained`, with the content of images of train, if there are any.
+fn leak(trained: usize, paths: &[String], first: &[usize]) -> Option<String> {
     let mut shared = (trained..paths.len()).filter(|at| first[*at] < trained);
     let example = shared.next()?;
     let number = 1 + shared.count();
@@ -296,7 +338,7 @@ fn shared_content(train: &LabeledDataset, val: &LabeledDataset) -> Option<String
     Some(format!(
         "{number} of {} {verb} the content of images of train ({} has that of {}), so that the metrics are those of training \
          images",
-        count(val.len(), "image"),
+        count(paths.len() - trained, "image"),
         paths[example],
         paths[first[example]]
     ))
@@ -368,5 +410,65 @@ mod tests {
             )]
         );
         assert_eq!(note(b"d"), [""; 0]);
+    }
+
+    #[test]
+    fn one_image_in_two_classes_is_noted_with_both_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |file: &str, content: &str| {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        let shown = |file: &str, class: &str| {
+            let path = file
+                .split('/')
+                .fold(dir.path().to_owned(), |path, part| path.join(part));
+            format!("{} ({class})", path.display())
+        };
+        let notes = || {
+            let found = LabeledName::ImageFolder(dir.path().into());
+            let (train, val) = found.open(None).unwrap();
+            let of = |split: &LabeledDataset| {
+                let notes = split.notes().iter();
+                let notes = notes.filter(|note| note.contains("two classes"));
+                notes.cloned().collect::<Vec<_>>()
+            };
+            (of(&train), of(&val))
+        };
+        write("train/cat/0.jpg", "a");
+        write("train/cat/copy.jpg", "a");
+        write("train/dog/1.jpg", "b");
+        write("val/cat/2.jpg", "c");
+        write("val/dog/3.jpg", "d");
+        assert_eq!(notes(), (vec![], vec![]));
+        write("train/dog/same.jpg", "a");
+        let names = format!(
+            "{} and {}",
+            shown("train/cat/0.jpg", "cat"),
+            shown("train/dog/same.jpg", "dog")
+        );
+        assert_eq!(
+            notes(),
+            (vec![format!("one image has two classes: {names}")], vec![])
+        );
+        write("train/cat/1.jpg", "b");
+        write("val/cat/4.jpg", "d");
+        let (train, val) = notes();
+        let start = "2 images have two classes each, such as ";
+        assert!(train.len() == 1 && train[0].starts_with(start), "{train:?}");
+        let names = format!(
+            "{} and {}",
+            shown("val/cat/4.jpg", "cat"),
+            shown("val/dog/3.jpg", "dog")
+        );
+        assert_eq!(val, [format!("val: one image has two classes: {names}")]);
+        // Without splits.
+        std::fs::remove_dir_all(dir.path().join("val")).unwrap();
+        std::fs::rename(dir.path().join("train/cat"), dir.path().join("cat")).unwrap();
+        std::fs::rename(dir.path().join("train/dog"), dir.path().join("dog")).unwrap();
+        std::fs::remove_dir_all(dir.path().join("train")).unwrap();
+        let (train, val) = notes();
+        assert_eq!([train.len(), val.len()], [1, 1], "{train:?} {val:?}");
     }
 }

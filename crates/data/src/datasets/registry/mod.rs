@@ -25,7 +25,7 @@ use crate::datasets::detection::{
     DetectionDataset, alike_class_names, check_class_names, check_same_categories, missing_classes,
     says_little, shared_images, suspicious, unmatchable, untrained,
 };
-use crate::datasets::image_folder::images_of_classes;
+use crate::datasets::image_folder::{ImageFolder, images_of_classes};
 use crate::datasets::repeated_images::RepeatedImages;
 use crate::images::{ImageSource, OnBadImage};
 use crate::shapes::{
@@ -588,8 +588,24 @@ fn classes_below(root: &Path, error: DataError) -> DataError {
     if directories.is_empty() {
         return error;
     }
-    let root = root.to_owned();
-    LayoutError::ClassesBelow { root, directories }.into()
+    let mut unused = Vec::new();
+    for directory in &directories {
+        let names = ImageFolder::new(directory).unused_above().into_iter();
+        let around = directory.parent().unwrap_or(root);
+        let paths = names.map(|name| around.join(name));
+        let below = paths.map(|path| {
+            path.strip_prefix(root)
+                .map(Path::to_path_buf)
+                .unwrap_or(path)
+        });
+        unused.extend(below.map(|path| path.display().to_string()));
+    }
+    LayoutError::ClassesBelow {
+        root: root.to_owned(),
+        directories,
+        unused,
+    }
+    .into()
 }
 
 /// Separates the datasets of a list.
