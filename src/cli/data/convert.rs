@@ -127,7 +127,9 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let dataset = DatasetName::parse(&args.source)?;
     let files = source(args, &dataset)?;
     let root = files.root.display();
-    if files.format == args.to {
+    // One file of several splits becomes a file for each.
+    let is_divided = files.splits.iter().any(|split| split.is_part);
+    if files.format == args.to && !is_divided {
         return Err(advise(
             format!("{root}: already in the format {}", args.to),
             "choose another --to; to have it elsewhere, copy the directory",

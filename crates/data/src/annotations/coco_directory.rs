@@ -838,8 +838,7 @@ mod tests {
         std::fs::write(&json, text).unwrap();
         let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
         let expected = format!(
-            "{}: by their names, 1 of 3 images are in no directory of a split, such as c.png, and the others in those of \
-             train, val",
+            "{}: by their names, images are in no directory of a split (1 of 3, such as c.png) and in those of train, val",
             json.display()
         );
         assert_eq!(message, expected);

@@ -11,7 +11,6 @@ use crate::annotations::image_files::{DirectoryListing, images_within};
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::named_splits::{NamesDivide, SplitsOfNames, may_name_splits};
 use crate::annotations::same_content::are_all_the_same;
-use crate::text::count;
 use crate::{DataError, Remedy};
 
 impl FoundSplits {
@@ -60,8 +59,9 @@ impl FoundSplits {
             NamesDivide::Partly { splits, without } => {
                 let (without, first) = without;
                 let problem = format!(
-                    "by their names, {without} of {} are in no directory of a split, such as {first}, and the others in those of {}",
-                    count(names.len(), "image"),
+                    "by their names, images are in no directory of a split ({without} of {}, such as {first}) and in those \
+                     of {}",
+                    names.len(),
                     join(splits.iter())
                 );
                 return Err(DataError::labels(path, problem).with(Remedy::NameSplits));
