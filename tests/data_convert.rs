@@ -1569,7 +1569,7 @@ fn names_divide_one_file_for_every_command() {
         assert!(said.contains("train, val are joined"), "{said}");
         assert_eq!(counts(&output), [(Split::Train, 5), (Split::Val, 5)]);
         let fixed = text(&dir.path().join("fixed.json"));
-        fails_with(
+        is_wrong_usage(
             &["data", "check", &shown, "--fix", &fixed],
             &[
                 "divide it into splits, and --fix writes one",
