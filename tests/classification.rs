@@ -180,7 +180,7 @@ fn a_classifier_is_evaluated_by_the_names_of_classes_in_any_order() {
         let options = LoaderOptions::default();
         let mut go_on = |_, _| ControlFlow::Continue(());
         let found = model.classify_dataset(&dataset, Views::One, &options, &mut go_on);
-        found.unwrap().unwrap().0
+        found.unwrap().unwrap().evaluation
     };
     let expected = evaluate(Corners::dataset(20));
     let found = evaluate(Corners::in_order(20, [2, 0, 3, 1]));

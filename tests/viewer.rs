@@ -18,15 +18,17 @@ use egui_kittest::{Harness, SnapshotOptions};
 use sedet::backbones::zoo;
 use sedet::classification::classifier::ClassifierConfig;
 use sedet::device::Execution;
-use sedet::eval::matching::ErrorType;
+use sedet::eval::matching::{ErrorType, match_image};
+use sedet::eval::{CocoEvaluation, GroundTruth, evaluate, read_results};
 use sedet::explanation::{GateEffect, Neutral, effects_csv, strongest};
+use sedet::images::OnBadImage;
 use sedet::kernels::bf16::ComputePrecision;
 use sedet::loading::transforms::Preprocess;
 use sedet::model::{ExplainedImage, Explanation, Model, ModelSpec, ReplacedGate, Subject};
 use sedet::shapes::{ShapesConfig, write_dataset};
 use sedet::viewer::state::{
-    BoxRef, Compare, MapStage, OffGate, Pane, PanelId, Picked, Request, Settings, SortBy,
-    TaskProgress, ViewerState,
+    BoxRef, Change, Compare, MapStage, OffGate, Pane, PanelId, Picked, Request, Settings,
+    ShownImages, SortBy, TaskProgress, ViewerState, gate_differences,
 };
 use sedet::viewer::{Opening, ViewerApp};
 use sedet::weights::checkpoint::{Checkpoint, Precision};
@@ -632,6 +634,544 @@ fn a_classifier_has_no_controls_of_boxes() {
     assert!(state.model.is_some());
 }
 
+/// The classes of [`Photos`]; the network has them in the opposite order.
+const KINDS: usize = 12;
+
+fn kind(class: usize) -> String {
+    format!("kind {class:02}")
+}
+
+/// Saves a narrow classifier with random weights and classes of these names.
+fn classifier_named(path: &Path, seed: u64, names: &[String]) -> Model {
+    let device = Device::flex();
+    device.seed(seed);
+    let mut network = zoo::network("se-resnet18").unwrap();
+    *network.backbone.common_mut().width_multiplier = 0.25;
+    let network = ClassifierConfig::new(network.backbone, names.len());
+    let preprocess = Preprocess {
+        min_size: 32,
+        max_size: 32,
+        size_divisor: 1,
+        ..Preprocess::torchvision()
+    };
+    let checkpoint = Checkpoint {
+        spec: ModelSpec::classifier(network.clone(), preprocess, names.to_vec()),
+        progress: None,
+        weights: named_tensors(&network.init(&device)),
+        optimizer: Default::default(),
+        ema: Default::default(),
+    };
+    checkpoint.save(path, Precision::Full).unwrap();
+    Model::load(path, &device).unwrap()
+}
+
+/// A directory of class directories with 18 images of a known classifier: it is right in every third image.
+struct Photos {
+    scenes: Scenes,
+    checkpoint: PathBuf,
+    model: Model,
+}
+
+impl Photos {
+    fn new() -> Self {
+        let scenes = Scenes::new();
+        let checkpoint = scenes.at("kinds.safetensors");
+        let names: Vec<String> = (0..KINDS).rev().map(kind).collect();
+        let model = classifier_named(&checkpoint, 3, &names);
+        for class in 0..KINDS {
+            for split in ["train", "val"] {
+                std::fs::create_dir_all(scenes.at("photos").join(split).join(kind(class))).unwrap();
+            }
+        }
+        for number in 0..18u32 {
+            let image = image::RgbImage::from_fn(40, 32, |x, y| {
+                let wave = |by: u32| ((x * by + y * (number % 5 + 1) + number * 37) % 256) as u8;
+                image::Rgb([wave(number % 7 + 1), wave(3), wave(number * 11 % 13)])
+            });
+            let ranked = model.classify(&image, KINDS).unwrap();
+            // Mistakes have the second or the last class.
+            let place = [0, 1, KINDS - 1][number as usize % 3];
+            let directory = scenes.at("photos/val").join(&ranked[place].name);
+            image
+                .save(directory.join(format!("{number:02}.png")))
+                .unwrap();
+            let train = scenes
+                .at("photos/train")
+                .join(kind(number as usize % KINDS));
+            image.save(train.join(format!("{number:02}.png"))).unwrap();
+        }
+        Self {
+            scenes,
+            checkpoint,
+            model,
+        }
+    }
+
+    fn opening(&self) -> Opening {
+        Opening {
+            dataset: Some(self.scenes.text("photos")),
+            checkpoint: Some(self.checkpoint.clone()),
+            ..Opening::default()
+        }
+    }
+
+    fn open(&self) -> Viewer {
+        self.scenes.open(self.opening())
+    }
+}
+
+/// The number in the name of an image of [`Photos`].
+fn number_of(viewer: &Viewer, image: usize) -> usize {
+    let collection = viewer.state().state().collection.clone().unwrap();
+    let title = collection.image_title(image);
+    title.trim_end_matches(".png").parse().unwrap()
+}
+
+#[test]
+fn a_classifier_is_run_on_all_images_and_judged_by_their_labels() {
+    let photos = Photos::new();
+    let mut viewer = photos.open();
+    assert_eq!(errors(&viewer), [""; 0]);
+    let state = viewer.state().state();
+    assert_eq!(state.image_count(), 18);
+    assert_eq!(state.processed(Pane::First), 1, "the visible image");
+    viewer.get_by_label("Classify all 18 images");
+    press(&mut viewer, Key::D);
+    assert_eq!(viewer.state().state().processed(Pane::First), 18);
+    assert!(viewer.query_by_label("Classify all 18 images").is_none());
+    viewer.get_by_label("6 right");
+    viewer.get_by_label("12 wrong");
+    viewer.get_by_label("top-1 33.33 %");
+
+    // Every image has the verdict that its number gives it, in the gallery and beside the image.
+    for image in 0..18 {
+        viewer.state_mut().state_mut().query.sort = SortBy::Position;
+        let is_right = number_of(&viewer, image).is_multiple_of(3);
+        let known = viewer.state().state().classified[0]
+            .get(image)
+            .cloned()
+            .unwrap();
+        assert_eq!(known.is_right(), Some(is_right));
+        assert_eq!(known.top.len(), 5);
+    }
+    press(&mut viewer, Key::E);
+    let listed = viewer.state().state().order.clone();
+    assert_eq!(listed.len(), 12);
+    let mut images = listed.iter().copied().map(|image| image as usize);
+    let last = images.find(|&image| number_of(&viewer, image) % 3 == 2);
+    let last = last.unwrap();
+    viewer.get_by_label("errors only");
+    let truth = viewer
+        .state()
+        .state()
+        .collection
+        .as_ref()
+        .unwrap()
+        .label(last)
+        .unwrap();
+    let truth = viewer.state().state().classes.name(truth).to_owned();
+    assert!(
+        viewer
+            .query_all_by_label(&format!("wrong: {truth}"))
+            .next()
+            .is_some()
+    );
+
+    // The true class is listed with its rank although it is the last of twelve.
+    let title = viewer
+        .state()
+        .state()
+        .collection
+        .as_ref()
+        .unwrap()
+        .image_title(last);
+    viewer.get_by_role_and_label(Role::Button, &title).click();
+    settle(&mut viewer);
+    let (_, image) = viewer.state().state().pixels[0].clone().unwrap();
+    let ranked = photos.model.classify(&image, KINDS).unwrap();
+    let (first, worst) = (&ranked[0], &ranked[KINDS - 1]);
+    assert_eq!(worst.name, truth);
+    viewer.get_by_label(&format!("✖ wrong: {truth} predicted as {}", first.name));
+    let row = format!(
+        "rank 12: {truth} {:.1} %, true class",
+        worst.probability * 100.0
+    );
+    click(&mut viewer, &row);
+    // It can be explained like the others.
+    press(&mut viewer, Key::W);
+    let explained = viewer.state().state().current_explanation().unwrap();
+    assert_eq!(explained.of.subject, Subject::Class(worst.label));
+
+    // A class lists its images.
+    press(&mut viewer, Key::Backspace);
+    let class = viewer
+        .state()
+        .state()
+        .collection
+        .as_ref()
+        .unwrap()
+        .label(last);
+    viewer.state_mut().state_mut().query.class = class;
+    settle(&mut viewer);
+    let state = viewer.state().state();
+    let collection = state.collection.clone().unwrap();
+    let own = (0..18).filter(|&image| collection.label(image as usize) == class);
+    assert_eq!(**state.order, own.collect::<Vec<u32>>());
+    assert_eq!(errors(&viewer), [""; 0]);
+}
+
+#[test]
+fn the_surest_mistakes_come_first() {
+    let photos = Photos::new();
+    let mut viewer = photos.open();
+    press(&mut viewer, Key::D);
+    let state = viewer.state().state();
+    let mistakes = state.mistakes[0].clone();
+    assert_eq!(mistakes.len(), 12);
+    assert!(mistakes.is_sorted_by(|a, b| a.probability >= b.probability));
+    let collection = state.collection.clone().unwrap();
+    for mistake in mistakes.iter() {
+        let image = collection.load(mistake.image).unwrap();
+        let ranked = photos.model.classify(&image, 1).unwrap();
+        assert_eq!(state.classes.name(mistake.predicted), ranked[0].name);
+        assert_eq!(Some(mistake.truth), collection.label(mistake.image));
+        assert!((mistake.probability - ranked[0].probability).abs() < 1e-6);
+    }
+    viewer.state_mut().state_mut().query.sort = SortBy::SurestMistake;
+    settle(&mut viewer);
+    let order = viewer.state().state().order.clone();
+    let images: Vec<u32> = mistakes.iter().map(|m| m.image as u32).collect();
+    assert_eq!(order[..12], images);
+    assert_eq!(order.len(), 18);
+
+    // The Data page lists them too, and a click shows the image.
+    press(&mut viewer, Key::F3);
+    viewer.get_by_label("Surest mistakes of 12");
+    let second = mistakes[1];
+    let row = format!(
+        "{:.1} % {} for {}, {}",
+        second.probability * 100.0,
+        viewer.state().state().classes.name(second.predicted),
+        viewer.state().state().classes.name(second.truth),
+        collection.image_title(second.image)
+    );
+    click(&mut viewer, &row);
+    let state = viewer.state().state();
+    assert_eq!((state.tab, state.current), (PanelId::IMAGE, second.image));
+    assert_eq!(**state.order, images);
+}
+
+#[test]
+fn the_accuracy_of_a_classifier_is_that_of_the_command_and_its_parts_list_their_images() {
+    let photos = Photos::new();
+    let mut viewer = photos.open();
+    click(&mut viewer, "Data");
+    click(&mut viewer, "Classify all 18 images");
+    let report = photos.scenes.at("report");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
+        .args(["eval", "--device", "cpu", "--json", "--checkpoint"])
+        .arg(&photos.checkpoint)
+        .arg("--dataset")
+        .arg(photos.scenes.at("photos"))
+        .arg("--output")
+        .arg(&report)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for export in [
+        "Metrics (JSON, PNG, SVG)",
+        "Histograms and confusion matrix (CSV)",
+        "Predicted classes (CSV)",
+    ] {
+        click(&mut viewer, "Export");
+        click(&mut viewer, export);
+    }
+    assert_eq!(errors(&viewer), [""; 0]);
+    let json = |bytes: &[u8]| -> serde_json::Value { serde_json::from_slice(bytes).unwrap() };
+    let of_command = json(&std::fs::read(report.join("metrics.json")).unwrap());
+    let exported = json(&photos.scenes.exported("metrics.json"));
+    for (name, value) in of_command.as_object().unwrap() {
+        match name.as_str() {
+            // Sums over the images of other batches.
+            "loss" | "calibration_error" => {
+                let difference = value.as_f64().unwrap() - exported[name].as_f64().unwrap();
+                assert!(difference.abs() < 1e-5, "{name}: {difference}");
+            }
+            "reliability" => {
+                let counts = |bins: &serde_json::Value| -> Vec<serde_json::Value> {
+                    let bins = bins.as_array().unwrap().iter();
+                    bins.map(|bin| bin["images"].clone()).collect()
+                };
+                assert_eq!(counts(value), counts(&exported[name]));
+            }
+            _ => assert_eq!(*value, exported[name], "{name}"),
+        }
+    }
+    assert_eq!(exported["top1"].as_f64().unwrap(), 100.0 / 3.0);
+    let confusion = std::fs::read(report.join("confusion.csv")).unwrap();
+    assert_eq!(photos.scenes.exported("confusion.csv"), confusion);
+    for name in ["confusion.png", "confusion.svg", "reliability.png"] {
+        assert!(!photos.scenes.exported(name).is_empty());
+    }
+    let predictions = String::from_utf8(photos.scenes.exported("predictions.csv")).unwrap();
+    let of_command = std::fs::read_to_string(report.join("predictions.csv")).unwrap();
+    for (own, other) in predictions.lines().zip(of_command.lines()) {
+        for (own, other) in own.split(',').zip(other.split(',')) {
+            // Probabilities of other batches may differ in their last digits.
+            match (own.parse::<f64>(), other.parse::<f64>()) {
+                (Ok(own), Ok(other)) => assert!((own - other).abs() < 1e-6),
+                _ => assert_eq!(own, other),
+            }
+        }
+    }
+    assert_eq!(of_command.lines().count(), 19);
+    assert_eq!(predictions.lines().count(), 19);
+    let collection = viewer.state().state().collection.clone().unwrap();
+    let image = collection.load(0).unwrap();
+    let best = &photos.model.classify(&image, 1).unwrap()[0];
+    let truth = viewer
+        .state()
+        .state()
+        .classes
+        .name(collection.label(0).unwrap())
+        .to_owned();
+    let line = predictions.lines().nth(1).unwrap();
+    let start = format!("{},{truth},{},", collection.describe(0), best.name);
+    assert!(line.starts_with(&start), "{line}");
+
+    // The page has the numbers, and what it shows leads to images.
+    viewer.get_by_label("top-1 33.33 %");
+    let top5 = exported["top5"].as_f64().unwrap();
+    viewer.get_by_label(&format!("top-5 {top5:.2} %"));
+    let of_class = exported["classes"].as_array().unwrap().iter();
+    let of_class = of_class.filter(|class| class["images"].as_u64() > Some(0));
+    let of_class: Vec<f64> = of_class
+        .map(|class| class["top1"].as_f64().unwrap())
+        .collect();
+    let mean = of_class.iter().sum::<f64>() / of_class.len() as f64;
+    viewer.get_by_label(&format!("mean per class {mean:.2} %"));
+    viewer.get_by_role_and_label(Role::Image, "confusion matrix");
+    assert!(viewer.query_by_label_contains("box size").is_none());
+    let bins = exported["reliability"].as_array().unwrap();
+    let bin = &bins[bins.len() - 1];
+    let images = bin["images"].as_u64().unwrap() as usize;
+    let name = format!("to {:.2}: ", bin["to"].as_f64().unwrap());
+    viewer.get_by_label_contains(&name).click();
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().order.len(), images);
+    click(&mut viewer, "Data");
+    let cells = viewer.state().state().tallies[0].clone().unwrap();
+    let (cell, (number, listed)) = cells.cells.iter().find(|((a, b), _)| a != b).unwrap();
+    let [truth, found] = [cell.0, cell.1].map(|class| {
+        viewer
+            .state()
+            .state()
+            .classes
+            .name(class.unwrap())
+            .to_owned()
+    });
+    click(
+        &mut viewer,
+        &format!("{truth} predicted as {found}: {number}"),
+    );
+    assert_eq!(**viewer.state().state().order, *listed);
+    // So does the class that one is taken for most often.
+    click(&mut viewer, "Data");
+    let mut classes = exported["classes"].as_array().unwrap().iter();
+    let worst = classes.find(|class| class["top1"] == 0.0 && class["images"] != 0);
+    let other = &worst.unwrap()["confused_with"];
+    let name = other["name"].as_str().unwrap();
+    let text = format!("{name} ({})", other["images"]);
+    let mut buttons = viewer.query_all_by_role_and_label(Role::Button, &text);
+    buttons.next().unwrap().click();
+    drop(buttons);
+    settle(&mut viewer);
+    let state = viewer.state().state();
+    assert_eq!(state.order.len() as u64, other["images"].as_u64().unwrap());
+    let picked = state.query.picked.clone().unwrap().label;
+    assert!(
+        picked.ends_with(&format!("predicted as {name}")),
+        "{picked}"
+    );
+}
+
+#[test]
+fn a_classifier_without_labels_has_classes_but_no_verdicts() {
+    let photos = Photos::new();
+    let directories = (0..KINDS).map(|class| photos.scenes.at("photos/val").join(kind(class)));
+    let files = |directory: &Path| -> Vec<PathBuf> {
+        let entries = directory.read_dir().unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut directories = directories.filter(|directory| !files(directory).is_empty());
+    let directory = directories.next().unwrap();
+    std::fs::copy(&files(&directory)[0], directory.join("z.png")).unwrap();
+    let mut viewer = photos.scenes.open(Opening {
+        dataset: None,
+        what: Some(directory.display().to_string()),
+        ..photos.opening()
+    });
+    press(&mut viewer, Key::D);
+    let state = viewer.state().state();
+    let count = state.image_count();
+    assert_eq!(state.processed(Pane::First), count);
+    assert!(state.tallies[0].is_none() && state.mistakes[0].is_empty());
+    assert!(!state.judges_classes(Pane::First));
+    for absent in [
+        " right",
+        " wrong",
+        "errors only",
+        "score threshold",
+        "annotations",
+        "labels",
+    ] {
+        assert!(viewer.query_by_label_contains(absent).is_none(), "{absent}");
+    }
+    // The keys of boxes change no setting.
+    let before = viewer.state().state().settings.filter.clone();
+    for key in [
+        Key::G,
+        Key::P,
+        Key::L,
+        Key::S,
+        Key::V,
+        Key::F,
+        Key::CloseBracket,
+        Key::Period,
+    ] {
+        press(&mut viewer, key);
+    }
+    assert_eq!(viewer.state().state().settings.filter, before);
+    press(&mut viewer, Key::F3);
+    viewer.get_by_label("accuracy requires images with classes");
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Predicted classes (CSV)");
+    let csv = String::from_utf8(photos.scenes.exported("predictions.csv")).unwrap();
+    assert_eq!(csv.lines().count(), count + 1);
+    assert!(csv.lines().nth(1).unwrap().contains(".png,,kind "), "{csv}");
+    // Without labels, a class lists the images that are given it.
+    let best = viewer.state().state().classified[0]
+        .get(0)
+        .unwrap()
+        .predicted();
+    viewer.state_mut().state_mut().query.class = best;
+    settle(&mut viewer);
+    assert!(viewer.state().state().order.contains(&0));
+}
+
+#[test]
+fn classification_of_all_images_is_cancelled_and_goes_on_where_it_stopped() {
+    const IMAGES: usize = 700;
+    let photos = Photos::new();
+    let directory = photos.scenes.at("many");
+    std::fs::create_dir_all(&directory).unwrap();
+    for number in 0..IMAGES {
+        let shade = image::Rgb([(number % 256) as u8, (number / 256) as u8, 90]);
+        let image = image::RgbImage::from_pixel(8, 8, shade);
+        image.save(directory.join(format!("{number}.png"))).unwrap();
+    }
+    let mut viewer = photos.scenes.open(Opening {
+        dataset: None,
+        what: Some(directory.display().to_string()),
+        ..photos.opening()
+    });
+    viewer.key_press(Key::D);
+    let start = Instant::now();
+    while viewer.state().state().progress.is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(20), "never starts");
+        viewer.step();
+    }
+    viewer.get_by_label("Cancel").click();
+    settle(&mut viewer);
+    let state = viewer.state().state();
+    assert!(state.progress.is_empty());
+    let done = state.processed(Pane::First);
+    assert!(done < IMAGES, "{done}");
+    let known = state.classified[0].get(0).cloned().unwrap();
+    press(&mut viewer, Key::D);
+    let state = viewer.state().state();
+    assert_eq!(state.processed(Pane::First), IMAGES);
+    assert_eq!(*state.classified[0].get(0).unwrap(), known);
+    assert_eq!(errors(&viewer), [""; 0]);
+}
+
+#[test]
+fn classes_that_differ_from_the_dataset_are_named_instead_of_counted_as_wrong() {
+    let photos = Photos::new();
+    let other = photos.scenes.at("other.safetensors");
+    let names: Vec<String> = (0..4).map(|class| format!("thing {class}")).collect();
+    classifier_named(&other, 5, &names);
+    let mut viewer = photos.scenes.open(Opening {
+        checkpoint: Some(other),
+        ..photos.opening()
+    });
+    press(&mut viewer, Key::D);
+    viewer.get_by_label_contains("no verdicts, since the classes differ: only in the checkpoint");
+    assert!(viewer.state().state().tallies[0].is_none());
+    press(&mut viewer, Key::F3);
+    viewer.get_by_label_contains("no accuracy, since the classes differ: ");
+}
+
+#[test]
+fn a_thousand_classes_with_long_names_are_searched_and_do_not_widen_the_panels() {
+    let photos = Photos::new();
+    let view = |viewer: &Viewer| viewer.get_by_label("image with boxes").rect();
+    let before = view(&photos.open());
+    let large = photos.scenes.at("large.safetensors");
+    let long = "common ringed seal, sea dog, fur seal with many synonyms";
+    let names = (0..1000).map(|class| match class {
+        class if class < KINDS => kind(class),
+        class => format!("{class} {long}"),
+    });
+    classifier_named(&large, 9, &names.collect::<Vec<_>>());
+    let mut viewer = photos.scenes.open(Opening {
+        checkpoint: Some(large),
+        ..photos.opening()
+    });
+    assert_eq!(view(&viewer), before);
+    press(&mut viewer, Key::D);
+    assert_eq!(viewer.state().state().classes.len(), 1000);
+    assert!(viewer.state().state().judges_classes(Pane::First));
+    viewer.get_by_role_and_label(Role::ComboBox, "With").click();
+    settle(&mut viewer);
+    assert_eq!(view(&viewer), before);
+    fill(&mut viewer, "Search classes", "kind 07");
+    assert!(viewer.query_by_label("kind 06").is_none());
+    click(&mut viewer, "kind 07");
+    assert_eq!(viewer.state().state().query.class, Some(7));
+    assert!(viewer.query_by_label("Search classes").is_none(), "closed");
+    press(&mut viewer, Key::F3);
+    viewer.get_by_label_contains("classes that are confused most often; ");
+    viewer.get_by_role_and_label(Role::Image, "confusion matrix");
+    assert!(controls(&viewer, "Data of a classifier").len() > 10);
+    assert_eq!(errors(&viewer), [""; 0]);
+}
+
+#[test]
+fn every_control_of_a_classifier_has_a_name_and_an_action() {
+    let photos = Photos::new();
+    let second = photos.scenes.at("second.safetensors");
+    let names: Vec<String> = (0..KINDS).map(kind).collect();
+    classifier_named(&second, 11, &names);
+    let mut viewer = photos.scenes.open(Opening {
+        compare: Some(second),
+        ..photos.opening()
+    });
+    press(&mut viewer, Key::D);
+    for (page, key) in [("Image", Key::F1), ("Gates", Key::F2), ("Data", Key::F3)] {
+        press(&mut viewer, key);
+        assert!(controls(&viewer, page).len() > 5);
+        click(&mut viewer, "Compare");
+        controls(&viewer, &format!("{page}, Compare"));
+        press(&mut viewer, Key::Escape);
+    }
+    assert_eq!(errors(&viewer), [""; 0]);
+}
+
 #[test]
 fn images_in_which_only_the_first_network_is_correct_are_found() {
     let scenes = Scenes::new();
@@ -655,6 +1195,403 @@ fn images_in_which_only_the_first_network_is_correct_are_found() {
         })
         .collect();
     assert_eq!(state.only_first_correct(), expected);
+}
+
+/// Writes a results file that has the first object right, mistakes the second for another class, and has a box on the
+/// background of the last image.
+fn results_with_errors(scenes: &Scenes) -> PathBuf {
+    let truth = scenes.at("scenes/annotations/instances_val2017.json");
+    let truth: serde_json::Value = serde_json::from_slice(&std::fs::read(truth).unwrap()).unwrap();
+    let object = |at: usize| truth["annotations"][at].clone();
+    let row = |image: &serde_json::Value, class: &serde_json::Value, of: &serde_json::Value| serde_json::json!({"image_id": image, "category_id": class, "bbox": of, "score": 0.75});
+    let (right, mistaken) = (object(0), object(1));
+    let categories = truth["categories"].as_array().unwrap().iter();
+    let mut others = categories.filter(|class| class["id"] != mistaken["category_id"]);
+    let other = &others.next().unwrap()["id"];
+    let last = &truth["images"].as_array().unwrap().last().unwrap()["id"];
+    let rows = [
+        row(&right["image_id"], &right["category_id"], &right["bbox"]),
+        row(&mistaken["image_id"], other, &mistaken["bbox"]),
+        row(last, other, &serde_json::json!([0, 0, 3, 3])),
+    ];
+    let results = scenes.at("results.json");
+    std::fs::write(&results, serde_json::json!(rows).to_string()).unwrap();
+    results
+}
+
+/// A results file and the shipped detector on the scenes.
+fn two_detectors(scenes: &Scenes) -> Opening {
+    Opening {
+        dataset: Some(scenes.text("scenes")),
+        results: Some(results_with_errors(scenes)),
+        compare: Some(shipped("shapes-se-resnet18")),
+        ..Opening::default()
+    }
+}
+
+#[test]
+fn objects_that_a_second_network_fixes_and_breaks_are_counted_and_selected_one_after_the_other() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(two_detectors(&scenes));
+    click(&mut viewer, "Run both networks on all 6 images");
+    assert_eq!(errors(&viewer), [""; 0]);
+    assert!(
+        viewer
+            .query_by_label_contains("Run both networks")
+            .is_none()
+    );
+    let state = viewer.state().state();
+    let collection = state.collection.clone().unwrap();
+    let (mut expected, mut both_right) = (Vec::new(), 0);
+    for image in 0..6 {
+        let truth = collection.ground_truth(image);
+        let found = [0, 1].map(|network| {
+            let found = state.predictions[network].get(image).unwrap().iter();
+            let found = found.filter(|found| found.score >= 0.5);
+            found.copied().collect::<Vec<_>>()
+        });
+        let matches = found
+            .each_ref()
+            .map(|found| match_image(&truth, found, 0.5));
+        for at in 0..truth.len() {
+            let change = match matches
+                .each_ref()
+                .map(|matches| matches.truth[at].is_some())
+            {
+                [true, true] => {
+                    both_right += 1;
+                    continue;
+                }
+                [true, false] => Change::Broken,
+                [false, true] => Change::Fixed,
+                [false, false] => Change::BothWrong,
+            };
+            expected.push((image, BoxRef::GroundTruth(at), change));
+        }
+        let is_wrong = |network: usize, at: usize| {
+            matches!(
+                matches[network].found[at],
+                sedet::eval::Verdict::Wrong { .. }
+            )
+        };
+        for (network, change) in [(0, Change::OnlyFirst), (1, Change::OnlySecond)] {
+            for (at, own) in found[network].iter().enumerate() {
+                let other = found[1 - network].iter().enumerate();
+                let mut same = other.filter(|(other, known)| {
+                    is_wrong(1 - network, *other)
+                        && known.class == own.class
+                        && known.box_in_image.iou(own.box_in_image) >= 0.5
+                });
+                if is_wrong(network, at) && same.next().is_none() {
+                    expected.push((image, BoxRef::Detection(at), change));
+                }
+            }
+        }
+    }
+    let comparison = state.comparison.clone().unwrap();
+    let items = comparison.items.iter();
+    let listed: Vec<_> = items
+        .map(|item| (item.image, item.of.unwrap().0, item.change))
+        .collect();
+    assert_eq!(listed, expected);
+    assert_eq!((comparison.images, comparison.both_right), (6, both_right));
+    let count = |change: Change| listed.iter().filter(|(.., of)| *of == change).count();
+    let [first, second] = [0, 1].map(|at| state.tallies[at].as_ref().unwrap().total);
+    assert_eq!((first.correct, first.wrong), (1, 2));
+    assert_eq!(count(Change::Fixed) + both_right, second.correct);
+    assert_eq!(count(Change::Broken) + both_right, 1);
+    assert!(count(Change::Fixed) > 2);
+    assert!((1..=2).contains(&count(Change::OnlyFirst)));
+    // The mistaken object has the class that the file gives it.
+    let mistaken = &comparison.items.iter().find(|item| {
+        item.found[0].is_some_and(|(class, _)| {
+            class != item.class && matches!(item.of, Some((BoxRef::GroundTruth(_), _)))
+        })
+    });
+    assert_eq!(mistaken.unwrap().found[0].unwrap().1, 0.75);
+
+    viewer.get_by_label_contains(&format!(
+        "6 of 6 images processed by both; of {} objects the first finds 1, the second {}; ",
+        first.correct + first.missed,
+        second.correct
+    ));
+
+    // A click goes through them.
+    let fixed: Vec<_> = listed
+        .iter()
+        .filter(|(.., of)| *of == Change::Fixed)
+        .collect();
+    let name = format!("fixed: {}", fixed.len());
+    for (image, of, _) in [fixed[0], fixed[1], fixed[2]] {
+        click(&mut viewer, &name);
+        let state = viewer.state().state();
+        assert_eq!((state.current, state.selected), (*image, Some(*of)));
+    }
+    viewer.get_by_label(&format!("3 of {}", fixed.len()));
+    click(&mut viewer, "previous: fixed");
+    assert_eq!(viewer.state().state().selected, Some(fixed[1].1));
+    let mut images: Vec<u32> = fixed.iter().map(|(image, ..)| *image as u32).collect();
+    images.dedup();
+    assert_eq!(**viewer.state().state().order, images);
+    let own: Vec<_> = listed
+        .iter()
+        .filter(|(.., of)| *of == Change::OnlyFirst)
+        .collect();
+    viewer.state_mut().state_mut().focus = Pane::Second;
+    click(
+        &mut viewer,
+        &format!("wrong in the first only: {}", own.len()),
+    );
+    let state = viewer.state().state();
+    assert_eq!((state.current, state.selected), (own[0].0, Some(own[0].1)));
+    assert_eq!(state.focused(), Pane::First);
+
+    // The Data page has the same numbers, and its export every item.
+    press(&mut viewer, Key::F3);
+    viewer.get_by_label(&name);
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Differences of two networks (CSV)");
+    assert_eq!(errors(&viewer), [""; 0]);
+    let csv = String::from_utf8(scenes.exported("comparison.csv")).unwrap();
+    assert!(csv.starts_with("image,kind,class,status,first_class,first_score,second_class,"));
+    assert_eq!(csv.lines().count(), listed.len() + 1);
+    assert_eq!(csv.matches(",fixed,").count(), fixed.len());
+}
+
+#[test]
+fn the_change_of_ap_is_that_of_the_library_over_the_images_that_both_have_processed() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(two_detectors(&scenes));
+    press(&mut viewer, Key::F3);
+    click(&mut viewer, "Evaluate both");
+    let change = viewer.state().state().ap_change.clone().unwrap();
+    assert_eq!(change.images(), 1, "the second has seen one image");
+    viewer.get_by_label("over the 1 image that both had processed");
+    click(&mut viewer, "Run both networks on all 6 images");
+    click(&mut viewer, "Evaluate both");
+    assert_eq!(errors(&viewer), [""; 0]);
+    let change = viewer.state().state().ap_change.clone().unwrap();
+    assert_eq!(change.images(), 6);
+
+    let truth = scenes.at("scenes/annotations/instances_val2017.json");
+    let truth = GroundTruth::from_file(&truth).unwrap();
+    let model = Model::load(shipped("shapes-se-resnet18"), &Device::flex()).unwrap();
+    let collection = viewer.state().state().collection.clone().unwrap();
+    let ShownImages::Boxes(dataset) = &collection.images else {
+        panic!("a detection dataset");
+    };
+    let go_on = &mut |_: usize, _: usize| std::ops::ControlFlow::Continue(());
+    let second = model.detect_dataset(dataset, OnBadImage::Error, go_on);
+    let rows = [
+        read_results(&scenes.at("results.json")).unwrap(),
+        second.unwrap().unwrap().rows,
+    ];
+    let expected = rows.map(|rows| evaluate(&truth, &rows).unwrap());
+    for (found, expected) in change.evaluations.iter().zip(&expected) {
+        assert_eq!(found.metrics, expected.metrics);
+        let ap = |evaluation: &CocoEvaluation| -> Vec<[f64; 2]> {
+            let classes = evaluation.per_class.iter();
+            classes.map(|class| [class.ap, class.ap50]).collect()
+        };
+        assert_eq!(ap(found), ap(expected));
+    }
+    let [first, second] = expected.each_ref().map(|found| found.metrics.ap);
+    assert!(second > first + 0.3);
+    viewer.get_by_label(&format!(
+        "mean AP {first:.3} -> {second:.3} ({:+.3})",
+        second - first
+    ));
+    let classes = change.classes();
+    let by = classes
+        .iter()
+        .filter_map(|class| Some(class.ap[1]? - class.ap[0]?));
+    assert!(by.is_sorted(), "the largest loss first");
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Change of AP (CSV)");
+    let csv = String::from_utf8(scenes.exported("ap_change.csv")).unwrap();
+    assert_eq!(csv.lines().count(), classes.len() + 2);
+    let means = csv.lines().nth(1).unwrap();
+    let start = format!("(mean),{first},{second},{},", second - first);
+    assert!(means.starts_with(&start), "{means}");
+    // A class lists its images.
+    let names = viewer.query_all_by_role_and_label(Role::Button, &classes[0].name);
+    names.last().unwrap().click();
+    settle(&mut viewer);
+    let state = viewer.state().state();
+    let class = state.query.class.unwrap();
+    assert_eq!(state.classes.name(class), classes[0].name);
+    assert_eq!(state.tab, PanelId::IMAGE);
+}
+
+#[test]
+fn two_classifiers_are_compared_by_image() {
+    let photos = Photos::new();
+    let path = photos.scenes.at("second.safetensors");
+    let names: Vec<String> = (0..KINDS).map(kind).collect();
+    let second = classifier_named(&path, 11, &names);
+    let mut viewer = photos.scenes.open(Opening {
+        compare: Some(path),
+        ..photos.opening()
+    });
+    press(&mut viewer, Key::D);
+    let state = viewer.state().state();
+    assert!(
+        [Pane::First, Pane::Second]
+            .iter()
+            .all(|pane| state.processed(*pane) == 18)
+    );
+    let collection = state.collection.clone().unwrap();
+    let expected: Vec<(usize, Change)> = (0..18)
+        .filter_map(|image| {
+            let pixels = collection.load(image).unwrap();
+            let truth = state.classes.name(collection.label(image).unwrap());
+            let is_right = [&photos.model, &second].map(|model| {
+                let best = &model.classify(&pixels, 1).unwrap()[0];
+                best.name == truth
+            });
+            let change = match is_right {
+                [true, true] => return None,
+                [true, false] => Change::Broken,
+                [false, true] => Change::Fixed,
+                [false, false] => Change::BothWrong,
+            };
+            Some((image, change))
+        })
+        .collect();
+    let comparison = state.comparison.clone().unwrap();
+    let items = comparison.items.iter();
+    let listed: Vec<_> = items.map(|item| (item.image, item.change)).collect();
+    assert_eq!(listed, expected);
+    let broken: Vec<_> = listed
+        .iter()
+        .filter(|(_, of)| *of == Change::Broken)
+        .collect();
+    assert!(!broken.is_empty());
+    assert!(
+        viewer
+            .query_by_label_contains("wrong in the first only")
+            .is_none()
+    );
+    click(&mut viewer, &format!("broken: {}", broken.len()));
+    assert_eq!(viewer.state().state().current, broken[0].0);
+    press(&mut viewer, Key::F3);
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Differences of two networks (CSV)");
+    let csv = String::from_utf8(photos.scenes.exported("comparison.csv")).unwrap();
+    assert_eq!(csv.lines().count(), listed.len() + 1);
+    assert_eq!(csv.matches(",image,").count(), listed.len());
+    assert_eq!(errors(&viewer), [""; 0]);
+}
+
+#[test]
+fn the_mean_gates_of_two_networks_are_compared_on_the_same_images() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(Opening {
+        compare: Some(shipped("blood-cells-se-resnet18")),
+        ..scenes.opening()
+    });
+    click(&mut viewer, "Gates");
+    click(&mut viewer, "Measure all 6 images");
+    click(&mut viewer, "Measure the second network on the same images");
+    assert_eq!(errors(&viewer), [""; 0]);
+    let state = viewer.state().state();
+    let first = state.statistics.clone().unwrap();
+    let second = state.second_statistics().cloned().unwrap();
+    assert_eq!(second.origin.images, 6);
+    assert_ne!(first.blocks[0].all.mean, second.blocks[0].all.mean);
+    let (blocks, left_out) = gate_differences(&first, &second).unwrap();
+    assert_eq!((blocks.len(), left_out), (first.blocks.len(), None));
+    for (at, block) in blocks.iter().enumerate() {
+        let means = first.blocks[at]
+            .all
+            .mean
+            .iter()
+            .zip(&second.blocks[at].all.mean);
+        let expected: Vec<f32> = means.map(|(a, b)| a - b).collect();
+        assert_eq!(block.differences, expected);
+        let mean = expected.iter().map(|d| f64::from(d.abs())).sum::<f64>() / expected.len() as f64;
+        assert!((block.mean_absolute() - mean).abs() < 1e-12);
+    }
+    let block = &blocks[0];
+    let mean = block.mean_absolute();
+    click(
+        &mut viewer,
+        &format!("{}: mean difference {mean:.4}", block.block),
+    );
+    let largest = block.channels()[0];
+    assert!(
+        block
+            .differences
+            .iter()
+            .all(|d| d.abs() <= block.differences[largest].abs())
+    );
+    let by = block.differences[largest];
+    viewer.get_by_label(&format!("channel {largest}: {by:+.4}"));
+    let choice = &viewer.state().state().statistics_choice;
+    assert_eq!((choice.block, choice.channel), (0, largest));
+    assert!(controls(&viewer, "Gates of two networks").len() > 10);
+
+    // A network with other blocks is not compared, and a line says so.
+    let other = classifier_with(&scenes, "se-resnet50", 3);
+    let open = Request::OpenSecond(other.display().to_string());
+    viewer.state_mut().state_mut().requests.push(open);
+    settle(&mut viewer);
+    assert!(viewer.state().state().second_statistics().is_none());
+    click(&mut viewer, "Measure the second network on the same images");
+    let second = viewer.state().state().second_statistics().cloned().unwrap();
+    let channels = [&first, &second].map(|of| of.blocks[0].all.mean.len());
+    viewer.get_by_label(&format!(
+        "no block can be compared: {} has {} channels in the first network and {} in the second, and {} more \
+         blocks differ",
+        block.block,
+        channels[0],
+        channels[1],
+        first.blocks.len() - 1
+    ));
+    assert_eq!(errors(&viewer), [""; 0]);
+}
+
+#[test]
+fn two_networks_are_compared_with_a_divider_or_side_by_side() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(Opening {
+        compare: Some(shipped("blood-cells-se-resnet18")),
+        ..scenes.opening()
+    });
+    let stem = viewer
+        .state()
+        .state()
+        .collection
+        .as_ref()
+        .unwrap()
+        .image_title(0);
+    let stem = stem.trim_end_matches(".jpg").to_owned();
+    let ratio = |viewer: &mut Viewer, name: &str| {
+        viewer.key_press_modifiers(Modifiers::COMMAND, Key::S);
+        settle(viewer);
+        let image = image::load_from_memory(&scenes.exported(name)).unwrap();
+        f64::from(image.width()) / f64::from(image.height())
+    };
+    viewer.get_by_role_and_label(Role::Slider, "divider");
+    let one = ratio(&mut viewer, &format!("{stem}.png"));
+    click(&mut viewer, "side by side");
+    assert!(
+        viewer
+            .query_by_role_and_label(Role::Slider, "divider")
+            .is_none()
+    );
+    let two = ratio(&mut viewer, &format!("{stem}-2.png"));
+    assert!(two > 1.5 * one, "{one} {two}");
+    // The right half answers for the second network.
+    let view = viewer.get_by_label("image with boxes").rect();
+    let place = view.right_center() - egui::vec2(view.width() / 4.0, 0.0);
+    viewer.drag_at(place);
+    viewer.drop_at(place);
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().focused(), Pane::Second);
+    click(&mut viewer, "with divider");
+    viewer.get_by_role_and_label(Role::Slider, "divider");
+    assert_eq!(errors(&viewer), [""; 0]);
 }
 
 #[test]

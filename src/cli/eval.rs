@@ -15,10 +15,13 @@ use super::progress::{Unit, with_bar, with_bar_of};
 use super::ranks::{self, ranks};
 use super::report::{metrics_text, report_skipped};
 use super::{check_data_dir, output_directory, print_out, problem, status, whole_number_within};
-use sedet_core::model::{DatasetDetections, Task, ground_truth, without_skipped};
+use sedet_core::model::{
+    ClassifiedDataset, DatasetDetections, Task, ground_truth, without_skipped,
+};
 use sedet_core::report::{Evaluation, write_text};
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
+use sedet_data::eval::classification::{PredictedImage, predictions_csv};
 use sedet_data::eval::confusion::{
     Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
 };
@@ -73,8 +76,8 @@ pub(super) struct EvalArgs {
     /// COCO results file of another detector on the same images; prints the differences with their intervals
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// Directory for metrics.json and figures; for detectors also detections.json, confusion.csv and
-    /// boxes.csv (every box with its match)
+    /// Directory for metrics.json, confusion.csv and figures; for detectors also detections.json and boxes.csv
+    /// (every box with its match), for classifiers predictions.csv (every image with its classes)
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Classifiers: images per batch [default: depends on the input size]
@@ -565,7 +568,12 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
     let found = with_bar("evaluating", |progress| {
         model.classify_dataset(&images, views, &options, progress)
     })??;
-    let Some((evaluation, skipped)) = found else {
+    let Some(ClassifiedDataset {
+        evaluation,
+        top,
+        skipped,
+    }) = found
+    else {
         bail!("interrupted before all images were evaluated");
     };
     if !ranks().is_first() {
@@ -577,7 +585,19 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
         let right: u32 = diagonal.map(|(label, row)| row[label]).sum();
         Bootstrap::of_share("top1", right as usize, evaluation.images, config)
     });
+    let predictions = args.output.as_ref().map(|_| {
+        let name = |class: usize| evaluation.classes[class].name.clone();
+        let images = top.iter().map(|(index, top)| PredictedImage {
+            image: images.describe(*index),
+            truth: Some(name(images.label(*index))),
+            top: top.iter().map(|&(class, p)| (name(class), p)).collect(),
+        });
+        predictions_csv(images)
+    });
     report(args, &Evaluation::Classification(evaluation), bootstrap)?;
+    if let (Some(output), Some(predictions)) = (&args.output, predictions) {
+        write_text(&output.join("predictions.csv"), &predictions)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -216,7 +216,7 @@ impl ModelSpec {
 
     /// Returns whether the classes have names. Third-party files have none; those of a detector are then `class
     /// 1`, `class 2`, ..., by their ids.
-    pub(crate) fn has_class_names(&self) -> bool {
+    pub fn has_class_names(&self) -> bool {
         let is_placeholder = |class: &Category| class.name == format!("class {}", class.id);
         !self.categories.iter().all(is_placeholder)
     }

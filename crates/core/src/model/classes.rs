@@ -19,6 +19,18 @@ pub struct ClassMatch {
 }
 
 impl ClassMatch {
+    /// Finds the classes of a dataset among the names of a model, as [`Model::match_classes`] does. `is_named`: whether
+    /// the model has names of its own, and not only numbers.
+    ///
+    /// # Errors
+    /// The dataset has a class that the model does not have; the text names the differences.
+    pub fn find(model: &[String], is_named: bool, dataset: &[String]) -> Result<Self, String> {
+        match match_names(model, true, dataset) {
+            Err(_) if !is_named => match_names(model, false, dataset),
+            by_name => by_name,
+        }
+    }
+
     /// Returns the label in the model of each class of the dataset; no two are equal.
     pub fn labels(&self) -> &[usize] {
         &self.labels
@@ -34,7 +46,7 @@ impl ClassMatch {
     }
 
     /// Returns all labels of the model: first those of the dataset's classes in their order, then the others.
-    pub(super) fn order(&self) -> Vec<usize> {
+    pub fn order(&self) -> Vec<usize> {
         let classes = self.classes();
         let others = (0..self.known).filter(|&label| classes[label].is_none());
         self.labels.iter().copied().chain(others).collect()
@@ -86,11 +98,7 @@ impl Model {
     /// The dataset has a class that the model does not have.
     pub fn match_classes(&self, dataset: &[String]) -> Result<ClassMatch, ModelError> {
         let names = self.spec.class_names();
-        let by_name = match_names(&names, true, dataset);
-        let matched = match by_name {
-            Err(_) if !self.spec.has_class_names() => match_names(&names, false, dataset),
-            by_name => by_name,
-        };
+        let matched = ClassMatch::find(&names, self.spec.has_class_names(), dataset);
         matched.map_err(|reason| ModelError::OtherClasses {
             path: self.path.clone(),
             reason,

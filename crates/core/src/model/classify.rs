@@ -12,14 +12,14 @@ use crate::device::Backend;
 use crate::distributed::{DistributedError, Ranks, SharedWork};
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::eval::classification::{
-    ClassificationEvaluation, ClassificationScores, ImageScore,
+    ClassificationEvaluation, ClassificationScores, ImageScore, TOP, top_classes,
 };
 use sedet_data::loading::batch::pad_images;
 use sedet_data::loading::transforms::{PreparedImage, prepare};
 use sedet_data::loading::{LoaderOptions, Shard, SkippedImage, Views, evaluation_batches};
 
 /// Number of classes that [`Model::predict`] returns.
-pub const DEFAULT_TOP: usize = 5;
+pub const DEFAULT_TOP: usize = TOP;
 
 /// Pixels of a batch on the CPU: 100 images of CIFAR, 2 of 224x224. A batch of 32 images of 32x32 takes a quarter less
 /// time per image than one alone (ResNet-20, one thread of an AMD EPYC); at 224 no batch from 2 to 32 takes less
@@ -37,6 +37,18 @@ pub struct RankedClass {
     pub name: String,
     /// Softmax of the logits.
     pub probability: f32,
+}
+
+/// A dataset that a classifier was run on.
+#[derive(Debug, Clone)]
+pub struct ClassifiedDataset {
+    /// The metrics.
+    pub evaluation: ClassificationEvaluation,
+    /// For each image its index in the dataset and its best classes: positions in the classes of the metrics, with
+    /// their probabilities.
+    pub top: Vec<(usize, Vec<(usize, f32)>)>,
+    /// The images that cannot be read.
+    pub skipped: Vec<SkippedImage>,
 }
 
 impl Model {
@@ -75,18 +87,18 @@ impl Model {
     /// # Errors
     /// The model is a detector.
     pub fn classify(&self, image: &RgbImage, count: usize) -> Result<Vec<RankedClass>, ModelError> {
-        Ok(self.classify_with(self.classifier()?, image, count))
+        let logits = self.logits_of(self.classifier()?, image);
+        Ok(self.ranked(logits, count))
     }
 
-    pub(super) fn classify_with(
-        &self,
-        network: &Classifier,
-        image: &RgbImage,
-        count: usize,
-    ) -> Vec<RankedClass> {
-        let logits = self
-            .logits_with(network, std::slice::from_ref(image))
-            .concat();
+    /// Returns the logits of all classes for one image.
+    pub(super) fn logits_of(&self, network: &Classifier, image: &RgbImage) -> Vec<f32> {
+        self.logits_with(network, std::slice::from_ref(image))
+            .concat()
+    }
+
+    /// Returns the `count` most probable classes, by descending probability.
+    pub(super) fn ranked(&self, logits: Vec<f32>, count: usize) -> Vec<RankedClass> {
         let classes = logits.len();
         let probabilities: Vec<f32> = softmax(
             Tensor::<1>::from_data(TensorData::new(logits, [classes]), &self.device),
@@ -110,8 +122,8 @@ impl Model {
         ranked
     }
 
-    /// Evaluates a classifier on a dataset and returns the metrics and the images that were skipped
-    /// because they can't be read. The logits of several views of an image are averaged. Returns
+    /// Evaluates a classifier on a dataset and returns the metrics, the best classes of each image, and the images that
+    /// were skipped because they can't be read. The logits of several views of an image are averaged. Returns
     /// none if `progress` stopped it.
     ///
     /// Classes are matched by name ([`match_classes`](Self::match_classes)); the metrics have the order
@@ -126,7 +138,7 @@ impl Model {
         views: Views,
         options: &LoaderOptions,
         progress: &mut ProgressFn<'_>,
-    ) -> Result<Option<(ClassificationEvaluation, Vec<SkippedImage>)>, ModelError> {
+    ) -> Result<Option<ClassifiedDataset>, ModelError> {
         let network = self.classifier()?;
         let order = self.match_classes(dataset.class_names())?.order();
         let lacking = order.iter().skip(dataset.class_names().len());
@@ -143,7 +155,7 @@ impl Model {
         };
         let count = total.div_ceil(options.batch_size.max(1)).div_ceil(size);
         let mut work = SharedWork::new(&self.ranks, count);
-        let mut own: Vec<(usize, ImageScore)> = Vec::new();
+        let mut own: Vec<(usize, ImageScore, Top)> = Vec::new();
         let mut batches = evaluation_batches(dataset.clone(), preprocess, views, options, shard)?;
         while let Some(batch) = batches.next_or_skipped() {
             let Some(batch) = batch? else {
@@ -159,7 +171,8 @@ impl Model {
                 let views: Vec<Vec<f32>> = logits.by_ref().take(image.views.len()).collect();
                 let logits = mean(&views);
                 let logits: Vec<f32> = order.iter().map(|&label| logits[label]).collect();
-                own.push((image.index, ImageScore::of(&logits, image.label)));
+                let score = ImageScore::of(&logits, image.label);
+                own.push((image.index, score, top_classes(&logits)));
             }
             let is_stopped = progress((size * own.len()).min(total), total).is_break();
             if !work.goes_on(is_stopped)? {
@@ -169,8 +182,10 @@ impl Model {
         if !work.finish()? {
             return Ok(None);
         }
-        for score in all_scores(&self.ranks, own)? {
+        let mut top = Vec::new();
+        for (index, score, best) in all_scores(&self.ranks, own)? {
             scores.add(&score);
+            top.push((index, best));
         }
         let skipped = all_skipped(&self.ranks, batches.skipped())?;
         if scores.images() == 0
@@ -181,39 +196,51 @@ impl Model {
                 first: first.reason.clone(),
             });
         }
-        Ok(Some((scores.evaluation(&names), skipped)))
+        Ok(Some(ClassifiedDataset {
+            evaluation: scores.evaluation(&names),
+            top,
+            skipped,
+        }))
     }
 }
 
-/// Returns the scores of all ranks, in the order of the images.
+/// The best classes of an image with their probabilities.
+type Top = Vec<(usize, f32)>;
+
+/// Returns the scores and best classes of all ranks, in the order of the images.
 fn all_scores(
     ranks: &Ranks,
-    own: Vec<(usize, ImageScore)>,
-) -> Result<Vec<ImageScore>, DistributedError> {
-    let own = own.into_iter().map(|(index, score)| {
+    own: Vec<(usize, ImageScore, Top)>,
+) -> Result<Vec<(usize, ImageScore, Top)>, DistributedError> {
+    let own = own.into_iter().map(|(index, score, top)| {
         // Bits instead of numbers: text would round them.
         let [loss, confidence] = [score.loss, score.confidence].map(f64::to_bits);
+        let top = top.into_iter().map(|(class, p)| (class, p.to_bits()));
         (
             index,
             score.label,
             score.predicted,
-            score.is_among_five,
+            score.rank,
             loss,
             confidence,
+            top.collect::<Vec<_>>(),
         )
     });
     let mut all = ranks.gather(own.collect::<Vec<_>>())?.concat();
     all.sort();
-    let scores =
-        all.into_iter().map(
-            |(_, label, predicted, is_among_five, loss, confidence)| ImageScore {
+    let scores = all
+        .into_iter()
+        .map(|(index, label, predicted, rank, loss, confidence, top)| {
+            let score = ImageScore {
                 label,
                 predicted,
-                is_among_five,
+                rank,
                 loss: f64::from_bits(loss),
                 confidence: f64::from_bits(confidence),
-            },
-        );
+            };
+            let top = top.into_iter().map(|(class, p)| (class, f32::from_bits(p)));
+            (index, score, top.collect())
+        });
     Ok(scores.collect())
 }
 

@@ -32,7 +32,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 
 pub use classes::ClassMatch;
-pub use classify::{DEFAULT_TOP, RankedClass};
+pub use classify::{ClassifiedDataset, DEFAULT_TOP, RankedClass};
 pub use dataset::{Dataset, ground_truth, without_skipped};
 pub(crate) use detect::all_skipped;
 pub use detect::{DatasetDetections, ImageDetection};
@@ -360,8 +360,18 @@ impl Model {
     pub fn predict(&self, image: &RgbImage) -> Prediction {
         match &self.network {
             Network::Detector(network) => Prediction::Detections(self.detect_with(network, image)),
+            Network::Classifier(_) => self.predict_with_logits(image).0,
+        }
+    }
+
+    /// Predicts as [`predict`](Self::predict), and also returns the logits of a classifier; none for a detector.
+    fn predict_with_logits(&self, image: &RgbImage) -> (Prediction, Vec<f32>) {
+        match &self.network {
+            Network::Detector(_) => (self.predict(image), Vec::new()),
             Network::Classifier(network) => {
-                Prediction::Classes(self.classify_with(network, image, DEFAULT_TOP))
+                let logits = self.logits_of(network, image);
+                let ranked = self.ranked(logits.clone(), DEFAULT_TOP);
+                (Prediction::Classes(ranked), logits)
             }
         }
     }

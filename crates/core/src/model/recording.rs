@@ -15,6 +15,8 @@ use sedet_nn::nn::recording::{Depth, RecordedUnit, ScaledFeatureMaps, record};
 pub struct Recording {
     /// The detections or the most probable classes.
     pub prediction: Prediction,
+    /// The logits of all classes of a classifier; empty for a detector.
+    pub logits: Vec<f32>,
     /// The SE units in the order of the forward pass; empty for a plain network.
     pub blocks: Vec<BlockRecording>,
     /// The part of the image that the network receives, in pixels of the image: all of it, or the
@@ -104,7 +106,7 @@ impl Model {
     /// # Errors
     /// Gates that are not finite.
     pub fn record(&self, image: &RgbImage, depth: Depth) -> Result<Recording, ModelError> {
-        let (prediction, recorded) = record(depth, || self.predict(image));
+        let ((prediction, logits), recorded) = record(depth, || self.predict_with_logits(image));
         let blocks = self.se_blocks_or_none()?;
         if blocks.len() != recorded.len() {
             return Err(self.excitation_error(ExcitationError::Blocks {
@@ -137,6 +139,7 @@ impl Model {
         let preprocess = &self.spec.preprocess;
         Ok(Recording {
             prediction,
+            logits,
             blocks: units.map(block).collect::<Result<_, _>>()?,
             seen: preprocess.input_box(image_size).clip(image_size),
         })

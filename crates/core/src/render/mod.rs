@@ -22,8 +22,8 @@ mod svg;
 pub use boxes::{DrawnBox, label_text, save_boxes};
 pub use drawing::{DrawnShape, save_drawing};
 pub use plots::{
-    FigureFile, MAX_PANELS, Series, TrainingChart, TrainingCurves, save_excitation_figures,
-    save_gates, save_precision_recall, save_training_curves,
+    FigureFile, MAX_PANELS, Series, TrainingChart, TrainingCurves, save_confusion,
+    save_excitation_figures, save_gates, save_precision_recall, save_reliability,
+    save_training_curves,
 };
-pub(crate) use plots::{save_confusion, save_reliability};
 pub use save::{RenderError, save_image};

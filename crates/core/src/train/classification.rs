@@ -50,10 +50,12 @@ impl ClassificationTask {
         stop: &AtomicBool,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<(ClassificationEvaluation, Vec<SkippedImage>)>, ModelError> {
-        model.classify_dataset(&self.val, Views::One, &self.evaluation, &mut |done, all| {
+        let mut go_on = |done, all| {
             progress(done, all);
             goes_on(stop)
-        })
+        };
+        let found = model.classify_dataset(&self.val, Views::One, &self.evaluation, &mut go_on)?;
+        Ok(found.map(|found| (found.evaluation, found.skipped)))
     }
 }
 

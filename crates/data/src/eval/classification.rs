@@ -5,7 +5,9 @@ use serde::Serialize;
 /// Number of bins of the reliability diagram, as in Guo et al. 2017.
 const BINS: usize = 15;
 /// The k of the top-k accuracy.
-const SECOND_RANK: usize = 5;
+const SECOND_RANK: usize = TOP;
+/// Number of classes that are listed of an image.
+pub const TOP: usize = 5;
 
 /// Counts over images, added one at a time; the memory depends on the number of classes only.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,12 @@ struct Bin {
     images: usize,
     right: usize,
     confidence: f64,
+}
+
+/// Returns the position of the bin of a confidence.
+fn bin_of(confidence: f64) -> usize {
+    let bin = (confidence * BINS as f64).ceil() as usize;
+    bin.clamp(1, BINS) - 1
 }
 
 /// The metrics of a classifier, from [`ClassificationScores`]. Shares are in percent.
@@ -92,6 +100,13 @@ pub struct ReliabilityBin {
     pub accuracy: f64,
 }
 
+impl ReliabilityBin {
+    /// Returns whether images with this probability of the predicted class are in the bin.
+    pub fn contains(&self, confidence: f64) -> bool {
+        bin_of(self.from + 0.5 / BINS as f64) == bin_of(confidence)
+    }
+}
+
 /// What the metrics need of one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ImageScore {
@@ -99,8 +114,8 @@ pub struct ImageScore {
     pub label: usize,
     /// The class of the best score, the first on ties, as in an argmax; none if a score is NaN, which counts as wrong.
     pub predicted: Option<usize>,
-    /// Whether the label is among the five best classes.
-    pub is_among_five: bool,
+    /// The number of classes with a better score than the label, of equal scores the first; none if a score is NaN.
+    pub rank: Option<usize>,
     /// The cross entropy, in nats; NaN if a score is NaN.
     pub loss: f64,
     /// The probability of the predicted class.
@@ -117,7 +132,7 @@ impl ImageScore {
             return Self {
                 label,
                 predicted: None,
-                is_among_five: false,
+                rank: None,
                 loss: f64::NAN,
                 confidence: 0.0,
             };
@@ -140,10 +155,25 @@ impl ImageScore {
         Self {
             label,
             predicted: Some(predicted),
-            is_among_five: rank(label) < SECOND_RANK,
+            rank: Some(rank(label)),
             loss: exp_sum.ln() + highest - f64::from(logits[label]),
             confidence: 1.0 / exp_sum,
         }
+    }
+
+    /// Returns whether the label is among the five best classes.
+    pub fn is_among_five(&self) -> bool {
+        self.rank.is_some_and(|rank| rank < SECOND_RANK)
+    }
+
+    /// Returns whether the best score is that of the label.
+    pub fn is_right(&self) -> bool {
+        self.predicted == Some(self.label)
+    }
+
+    /// Returns the probability of the label.
+    pub fn probability(&self) -> f64 {
+        (-self.loss).exp()
     }
 }
 
@@ -172,9 +202,8 @@ impl ClassificationScores {
             return;
         };
         self.confusion[label * self.classes + predicted] += 1;
-        self.among_five[label] += u32::from(image.is_among_five);
-        let bin = (image.confidence * BINS as f64).ceil() as usize;
-        let bin = &mut self.bins[bin.clamp(1, BINS) - 1];
+        self.among_five[label] += u32::from(image.is_among_five());
+        let bin = &mut self.bins[bin_of(image.confidence)];
         bin.images += 1;
         bin.right += usize::from(predicted == label);
         bin.confidence += image.confidence;
@@ -256,8 +285,18 @@ impl ClassificationEvaluation {
         format!("{:#}", serde_json::json!(self))
     }
 
+    /// Returns the mean of the top-1 accuracy of the classes that have images, in percent; none without images. Unlike
+    /// `top1`, it gives rare classes the weight of frequent ones.
+    pub fn mean_class_top1(&self) -> Option<f64> {
+        let known = self.classes.iter().filter(|class| class.images > 0);
+        let (sum, count) = known.fold((0.0, 0), |(sum, count), class| {
+            (sum + class.top1, count + 1)
+        });
+        (count > 0).then(|| sum / f64::from(count))
+    }
+
     /// Returns whether there are more than five classes: of fewer, each image has its class among the first five.
-    pub(crate) fn has_top5(&self) -> bool {
+    pub fn has_top5(&self) -> bool {
         self.classes.len() > 5
     }
 
@@ -289,6 +328,46 @@ impl ClassificationEvaluation {
         }));
         crate::csv::to_csv(&rows)
     }
+}
+
+/// Returns the [`TOP`] best classes with their probabilities, best first; of equal logits the first class.
+pub fn top_classes(logits: &[f32]) -> Vec<(usize, f32)> {
+    let mut best: Vec<usize> = (0..logits.len()).collect();
+    best.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    best.truncate(TOP);
+    let highest = best.first().map_or(0.0, |&class| f64::from(logits[class]));
+    let exp = |score: f32| (f64::from(score) - highest).exp();
+    let sum: f64 = logits.iter().map(|&score| exp(score)).sum();
+    let best = best.into_iter();
+    best.map(|class| (class, (exp(logits[class]) / sum) as f32))
+        .collect()
+}
+
+/// An image as the table of predictions lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PredictedImage {
+    /// The name of the image.
+    pub image: String,
+    /// The true class, if it is known.
+    pub truth: Option<String>,
+    /// The most probable classes with their probabilities, best first.
+    pub top: Vec<(String, f32)>,
+}
+
+/// Formats predictions as CSV: image, true class, and the [`TOP`] most probable classes with their probabilities. Cells
+/// of what is not known are empty.
+pub fn predictions_csv(images: impl IntoIterator<Item = PredictedImage>) -> String {
+    let ranks = (1..=TOP).flat_map(|rank| [format!("class_{rank}"), format!("probability_{rank}")]);
+    let head = ["image", "true_class"].map(str::to_owned);
+    let mut rows: Vec<Vec<String>> = vec![head.into_iter().chain(ranks).collect()];
+    rows.extend(images.into_iter().map(|image| {
+        let mut row = vec![image.image, image.truth.unwrap_or_default()];
+        let top = image.top.into_iter().take(TOP);
+        row.extend(top.flat_map(|(class, probability)| [class, probability.to_string()]));
+        row.resize(2 + 2 * TOP, String::new());
+        row
+    }));
+    crate::csv::to_csv(&rows)
 }
 
 fn percent(count: usize, of: usize) -> f64 {
@@ -329,6 +408,67 @@ mod tests {
             assert_eq!(summary.contains("top-5"), shown, "{summary}");
             assert!(summary.starts_with("1 image: top-1 100.00 %"), "{summary}");
         }
+    }
+
+    #[test]
+    fn rare_classes_have_the_weight_of_frequent_ones_in_the_mean_over_classes() {
+        let mut scores = ClassificationScores::new(3);
+        assert_eq!(scores.evaluation(&names(3)).mean_class_top1(), None);
+        for label in [0, 0, 0, 1] {
+            scores.add(&ImageScore::of(&[0.9, 0.1, 0.2], label));
+        }
+        let found = scores.evaluation(&names(3));
+        assert_eq!(found.top1, 75.0);
+        assert_eq!(found.mean_class_top1(), Some(50.0));
+    }
+
+    #[test]
+    fn a_bin_contains_the_images_that_it_counts() {
+        let mut scores = ClassificationScores::new(2);
+        let images = [0.0, 0.3, 1.0, 1.1, 5.0, 40.0].map(|best| ImageScore::of(&[best, 0.0], 0));
+        images.iter().for_each(|image| scores.add(image));
+        for bin in scores.evaluation(&names(2)).reliability {
+            let own = images.iter().filter(|image| bin.contains(image.confidence));
+            assert_eq!(own.count(), bin.images, "{bin:?}");
+        }
+    }
+
+    #[test]
+    fn the_label_has_a_rank_and_a_probability() {
+        let image = ImageScore::of(&[1.0, 3.0, 2.0], 2);
+        assert_eq!((image.rank, image.is_right()), (Some(1), false));
+        let sum: f64 = [1.0f64, 3.0, 2.0].map(f64::exp).iter().sum();
+        assert!((image.probability() - 2.0f64.exp() / sum).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_best_classes_have_the_probabilities_of_all_classes() {
+        let top = top_classes(&[0.0, 2.0, 1.0, 2.0, -1.0, 0.5, 0.25]);
+        let classes: Vec<usize> = top.iter().map(|(class, _)| *class).collect();
+        assert_eq!(classes, [1, 3, 2, 5, 6]);
+        let sum: f64 = [0.0f64, 2.0, 1.0, 2.0, -1.0, 0.5, 0.25]
+            .map(f64::exp)
+            .iter()
+            .sum();
+        assert!((f64::from(top[0].1) - 2.0f64.exp() / sum).abs() < 1e-7);
+        assert_eq!(top[0].1, top[1].1);
+    }
+
+    #[test]
+    fn predictions_have_the_same_columns_whatever_is_known() {
+        let image = |image: &str, truth: Option<&str>, classes: usize| PredictedImage {
+            image: image.to_owned(),
+            truth: truth.map(str::to_owned),
+            top: names(classes)
+                .into_iter()
+                .map(|name| (name, 0.25))
+                .collect(),
+        };
+        let csv = predictions_csv([image("a,b.png", Some("c1"), 2), image("c.png", None, 7)]);
+        let lines: Vec<&str> = csv.lines().collect();
+        assert!(lines[0].starts_with("image,true_class,class_1,probability_1,class_2,"));
+        assert_eq!(lines[1], "\"a,b.png\",c1,c0,0.25,c1,0.25,,,,,,");
+        assert_eq!(lines[2], "c.png,,c0,0.25,c1,0.25,c2,0.25,c3,0.25,c4,0.25");
     }
 
     #[test]

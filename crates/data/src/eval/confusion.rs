@@ -64,6 +64,34 @@ impl Confusion {
         all
     }
 
+    /// Compares predicted and true classes of `images` images, which have one class each: an image counts as one box that
+    /// is correct or wrong. `classes` returns both for an image, or `None` if the classifier was not run on it; no
+    /// predicted class counts as wrong in the column of missed objects.
+    pub fn of_classes(
+        images: usize,
+        classes: impl Fn(usize) -> Option<(usize, Option<usize>)>,
+    ) -> Self {
+        let mut all = Self::default();
+        for index in 0..images {
+            let Some((truth, predicted)) = classes(index) else {
+                all.images.push(None);
+                continue;
+            };
+            let is_correct = predicted == Some(truth);
+            let counts = MatchCounts {
+                correct: usize::from(is_correct),
+                wrong: usize::from(!is_correct),
+                missed: 0,
+            };
+            all.total += counts;
+            all.images.push(Some(counts));
+            let (count, images) = all.cells.entry((Some(truth), predicted)).or_default();
+            *count += 1;
+            images.push(index as u32);
+        }
+        all
+    }
+
     /// Formats the matrix as CSV, with a row for each annotated class.
     pub fn to_csv(&self, class_names: &[String]) -> String {
         let sides: Vec<Option<usize>> = (0..class_names.len()).map(Some).chain([None]).collect();
@@ -295,6 +323,24 @@ mod tests {
             all.to_csv(&names).trim_end(),
             "annotated,round,\"flat, long\",(missed)\nround,1,0,0\n\"flat, long\",1,0,1\n(background),0,1,0"
         );
+    }
+
+    #[test]
+    fn an_image_of_a_classifier_counts_as_one_box() {
+        let classes = [
+            Some((0, Some(0))),
+            Some((1, Some(0))),
+            None,
+            Some((1, None)),
+        ];
+        let all = Confusion::of_classes(4, |at| classes[at]);
+        assert_eq!(
+            (all.total.correct, all.total.wrong, all.total.missed),
+            (1, 2, 0)
+        );
+        assert_eq!(all.images[2], None);
+        assert_eq!(all.cells[&(Some(1), Some(0))], (1, vec![1]));
+        assert_eq!(all.cells[&(Some(1), None)], (1, vec![3]));
     }
 
     #[test]

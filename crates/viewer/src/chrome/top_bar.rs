@@ -140,7 +140,12 @@ fn compare_menu(ui: &mut Ui, state: &mut ViewerState) {
     if entry(ui, true, "Remove") {
         state.close_second();
     }
-    if second.is_detector && entry(ui, true, "Detect in all images with it") {
+    let run = if second.is_detector {
+        "Detect in all images with it"
+    } else {
+        "Classify all images with it"
+    };
+    if entry(ui, true, run) {
         state.requests.push(Request::DetectAll(Pane::Second));
     }
     let better = state.only_first_correct();

@@ -4,6 +4,7 @@ use egui::{ComboBox, RichText, ScrollArea, Slider, Ui};
 use egui_extras::{Column, TableBuilder};
 use egui_plot::{Bar, BarChart, HoverPosition, Plot};
 
+use super::gate_difference;
 use super::heat_map::HeatMap;
 use super::line_chart::{ChartLine, LineChart};
 use super::{Panel, PanelContext};
@@ -110,6 +111,7 @@ fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
             .auto_shrink([false, false])
             .show(ui, |ui| {
                 curves(ui, state, &excitation);
+                gate_difference::show(ui, state);
                 heat_map(ui, state, &excitation, textures);
                 channel(ui, state, &excitation);
             });

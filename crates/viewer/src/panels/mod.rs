@@ -1,9 +1,11 @@
 //! The panels of the viewer, one file or directory each, and their list.
 
+mod comparison;
 pub(crate) mod corrections;
 mod data;
 mod errors;
 mod frame_cache;
+mod gate_difference;
 mod gate_statistics;
 mod heat_map;
 mod image;

@@ -66,23 +66,37 @@ impl ClassTable {
     /// Returns the indices of the classes of a network; unknown classes are appended. Classes are compared
     /// by name as in an evaluation, since third-party networks may number them differently.
     pub fn merge(&mut self, categories: &[Category]) -> Vec<usize> {
-        let known: Vec<&str> = self
-            .classes
-            .iter()
-            .map(|class| class.name.as_str())
-            .collect();
-        let names: Vec<&str> = categories.iter().map(|class| class.name.as_str()).collect();
-        let known_at = positions_by_name(&names, &known);
-        let index = |(found, category): (Option<usize>, &Category)| {
-            found.unwrap_or_else(|| {
-                self.classes.push(ShownClass {
-                    name: category.name.clone(),
-                    id: Some(category.id),
-                });
-                self.classes.len() - 1
-            })
+        let classes = categories.iter().map(|category| ShownClass {
+            name: category.name.clone(),
+            id: Some(category.id),
+        });
+        self.merge_after(0, classes.collect())
+    }
+
+    /// Returns the indices of classes without ids as [`merge`](Self::merge) does. The first `taken` classes of the table
+    /// are known to be others, however similar their names are.
+    pub(crate) fn merge_names(&mut self, names: &[&str], taken: usize) -> Vec<usize> {
+        let classes = names.iter().map(|name| ShownClass {
+            name: (*name).to_owned(),
+            id: None,
+        });
+        self.merge_after(taken, classes.collect())
+    }
+
+    fn merge_after(&mut self, taken: usize, classes: Vec<ShownClass>) -> Vec<usize> {
+        let names = |classes: &[ShownClass]| -> Vec<String> {
+            classes.iter().map(|class| class.name.clone()).collect()
         };
-        known_at.into_iter().zip(categories).map(index).collect()
+        let known = names(self.classes.get(taken..).unwrap_or_default());
+        let known_at = positions_by_name(&names(&classes), &known);
+        let index = |(found, class): (Option<usize>, ShownClass)| match found {
+            Some(at) => taken + at,
+            None => {
+                self.classes.push(class);
+                self.classes.len() - 1
+            }
+        };
+        known_at.into_iter().zip(classes).map(index).collect()
     }
 
     /// Returns the index of the class with this id; an unknown one is appended as `category ID`.
@@ -116,6 +130,9 @@ mod tests {
         assert_eq!(indices, [1, 2, 0]);
         assert_eq!((table.len(), table.name(2)), (3, "cow"));
         assert_eq!(table.by_id(7), 1);
+        let mut labeled = ClassTable::of_names(&["dog".to_owned()]);
+        assert_eq!(labeled.merge_names(&["Dog", "cow"], 1), [1, 2]);
+        assert_eq!(labeled.merge_names(&["cow", "dog"], 0), [2, 0]);
         assert_eq!(table.by_id(90), 3);
         assert_eq!(table.name(3), "category 90");
     }

@@ -1,6 +1,9 @@
 //! Comparison of two images or two networks.
 
+use std::sync::Arc;
+
 use super::{BoxRef, NetworkInfo, Predictions, ViewerState};
+use sedet_core::excitation::Excitation;
 
 /// The content of the second pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +54,25 @@ impl ViewerState {
         }
     }
 
+    /// Discards what was computed from the results of both networks.
+    pub(crate) fn forget_comparison(&mut self) {
+        self.comparison = None;
+        self.walked = None;
+        self.ap_change = None;
+    }
+
+    /// Returns whether the panes show one image with a divider between two networks, and are not side by side.
+    pub(crate) fn has_divider(&self) -> bool {
+        self.compare == Compare::Network && !self.settings.side_by_side
+    }
+
+    /// Returns the gate statistics of the second network, if they have been measured.
+    pub fn second_statistics(&self) -> Option<&Arc<Excitation>> {
+        let network = self.networks[1].as_ref()?;
+        let (of, statistics) = self.second_gates.as_ref()?;
+        (*of == network.id).then_some(statistics)
+    }
+
     /// Starts a comparison with the second network, or with the next image if there is none; ends a
     /// comparison that is on.
     pub(crate) fn toggle_compare(&mut self) {
@@ -93,10 +115,12 @@ impl ViewerState {
         {
             self.selected = None;
         }
+        self.forget_comparison();
         if pane == Pane::Second {
             self.compare = Compare::Network;
         }
         self.networks[at] = Some(network);
+        self.match_classifier(pane);
     }
 
     /// Closes the second network.
@@ -106,6 +130,8 @@ impl ViewerState {
         self.inference[1] = None;
         self.tallies[1] = None;
         self.evaluations[1] = None;
+        self.match_classifier(Pane::Second);
+        self.forget_comparison();
         self.compare = Compare::Off;
     }
 

@@ -1,9 +1,11 @@
 //! Filter and order of the gallery.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::classified::{Classifications, Mistake};
 use super::collection::{Collection, ShownImages};
 use sedet_data::eval::matching::MatchCounts;
 
@@ -23,17 +25,20 @@ pub enum SortBy {
     MostMissed,
     /// Most annotated objects first.
     MostObjects,
+    /// Wrongly classified images first, those with the most probable wrong class before others.
+    SurestMistake,
 }
 
 impl SortBy {
     /// All orders, as the menu lists them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Position,
         Self::Name,
         Self::WorstF1,
         Self::MostWrong,
         Self::MostMissed,
         Self::MostObjects,
+        Self::SurestMistake,
     ];
 
     /// Returns the label.
@@ -45,6 +50,7 @@ impl SortBy {
             Self::MostWrong => "most wrong first",
             Self::MostMissed => "most missed first",
             Self::MostObjects => "most objects first",
+            Self::SurestMistake => "surest mistakes first",
         }
     }
 }
@@ -65,21 +71,37 @@ pub struct GalleryQuery {
     pub search: String,
     /// The order.
     pub sort: SortBy,
-    /// Only images with wrong or missed boxes.
+    /// Only images with wrong or missed boxes, or with a wrong class.
     pub errors_only: bool,
-    /// Only images with an annotation of this class.
+    /// Only images with an annotation of this class; without labels, those that a classifier gives the class.
     pub class: Option<usize>,
     /// Only these images.
     pub picked: Option<Picked>,
 }
 
-/// Returns the indices of the images to list, given the counts by image.
-pub fn order(
-    collection: &Collection,
-    query: &GalleryQuery,
-    counts: Option<&[Option<MatchCounts>]>,
-) -> Vec<u32> {
-    let counts = |index: u32| counts.and_then(|c| c.get(index as usize).copied().flatten());
+/// What is known about the images of a gallery.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ImageFacts<'a> {
+    /// The counts by image.
+    pub counts: Option<&'a [Option<MatchCounts>]>,
+    /// The classes of the images.
+    pub classes: Option<&'a Classifications>,
+    /// The mistakes of the classifier, the most confident first.
+    pub mistakes: &'a [Mistake],
+}
+
+/// Returns the indices of the images to list.
+pub fn order(collection: &Collection, query: &GalleryQuery, facts: ImageFacts<'_>) -> Vec<u32> {
+    let counts = |index: u32| {
+        let counts = facts.counts?;
+        counts.get(index as usize).copied().flatten()
+    };
+    let has_predicted = |index: u32, class: usize| {
+        let image = facts
+            .classes
+            .and_then(|classes| classes.get(index as usize));
+        image.is_some_and(|image| image.predicted() == Some(class))
+    };
     let search = query.search.to_lowercase();
     let keep = |&index: &u32| {
         let found = search.is_empty()
@@ -87,9 +109,10 @@ pub fn order(
                 .image_title(index as usize)
                 .to_lowercase()
                 .contains(&search);
-        let has_class = query.class.is_none_or(|class| {
-            collection.label(index as usize) == Some(class)
-                || has_object(collection, index as usize, class)
+        let has_class = query.class.is_none_or(|class| match &collection.images {
+            ShownImages::Boxes(_) => has_object(collection, index as usize, class),
+            ShownImages::Labeled(_) => collection.label(index as usize) == Some(class),
+            ShownImages::Files(_) => has_predicted(index, class),
         });
         let has_error = !query.errors_only || counts(index).is_some_and(|c| c.wrong + c.missed > 0);
         found && has_class && has_error
@@ -118,6 +141,13 @@ pub fn order(
                 ShownImages::Labeled(_) | ShownImages::Files(_) => 0,
             };
             images.sort_by_key(|&index| std::cmp::Reverse(objects(index)));
+        }
+        SortBy::SurestMistake => {
+            let places = facts.mistakes.iter().enumerate();
+            let places: HashMap<u32, usize> = places
+                .map(|(place, mistake)| (mistake.image as u32, place))
+                .collect();
+            images.sort_by_key(|index| places.get(index).copied().unwrap_or(usize::MAX));
         }
     }
     images
@@ -150,7 +180,18 @@ mod tests {
     fn the_gallery_sorts_by_errors_and_filters_by_name_class_and_errors() {
         let collection = two_images();
         let images = [counts(2, 0, 0), counts(0, 1, 0)];
-        let list = |query: GalleryQuery| order(&collection, &query, Some(&images));
+        let mistake = |image, probability| Mistake {
+            image,
+            truth: 0,
+            predicted: 1,
+            probability,
+        };
+        let facts = ImageFacts {
+            counts: Some(&images),
+            mistakes: &[mistake(1, 0.9), mistake(0, 0.5)],
+            classes: None,
+        };
+        let list = |query: GalleryQuery| order(&collection, &query, facts);
         assert_eq!(list(GalleryQuery::default()), [0, 1]);
         let sort = |sort| GalleryQuery {
             sort,
@@ -159,6 +200,7 @@ mod tests {
         assert_eq!(list(sort(SortBy::WorstF1)), [1, 0]);
         assert_eq!(list(sort(SortBy::MostWrong)), [1, 0]);
         assert_eq!(list(sort(SortBy::MostObjects)), [0, 1]);
+        assert_eq!(list(sort(SortBy::SurestMistake)), [1, 0]);
         let errors = GalleryQuery {
             errors_only: true,
             ..GalleryQuery::default()

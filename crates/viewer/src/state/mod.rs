@@ -4,8 +4,10 @@
 mod boxes;
 mod charts;
 mod classes;
+mod classified;
 mod collection;
 mod compare;
+mod comparison;
 mod corrections;
 mod errors;
 mod explanation;
@@ -32,8 +34,16 @@ use image::RgbImage;
 pub use boxes::{BoxRef, CurrentBoxes};
 pub use charts::{Chart, ChartBar, charts};
 pub use classes::{ClassTable, ShownClass};
+pub(crate) use classified::tally_classes;
+pub use classified::{
+    Classifications, ClassifiedImage, ClassifierClasses, Mistake, TrueClass, mistakes,
+};
 pub use collection::{Collection, ShownImages};
 pub use compare::{Compare, Pane};
+pub use comparison::{
+    ApChange, BlockDifference, Change, ClassChange, ComparedItem, Comparison, gate_differences,
+};
+pub(crate) use comparison::{compare_boxes, compare_classes, difference};
 pub use corrections::Redraw;
 pub(crate) use corrections::numbers;
 pub use errors::{
@@ -42,7 +52,7 @@ pub use errors::{
 pub(crate) use explanation::is_same;
 pub use explanation::{ExplainedScore, ExplanationChoice, OffGate, ScoreExplanation, ScoreWithout};
 pub use filter::BoxFilter;
-pub use gallery::{GalleryQuery, Picked, SortBy, order};
+pub use gallery::{GalleryQuery, ImageFacts, Picked, SortBy, order};
 pub use gates::{
     BlockGates, BlockMaps, GateChoice, GateSort, Inference, MapStage, StatisticsChoice,
     StatisticsSource,
@@ -66,6 +76,7 @@ use sedet_data::annotations::Category;
 use sedet_data::annotations::layout::Split;
 use sedet_data::boxes::BoxXyxy;
 use sedet_data::eval::CocoEvaluation;
+use sedet_data::eval::classification::ClassificationEvaluation;
 use sedet_data::eval::confusion::Confusion;
 
 /// Identifies a panel by its name, which the tab shows.
@@ -107,8 +118,12 @@ pub struct NetworkInfo {
     pub config: NetworkConfig,
     /// A title such as `shapes-se-resnet18.safetensors: detector, 6 classes`.
     pub title: String,
-    /// The classes.
+    /// The classes of a detector.
     pub categories: Vec<Category>,
+    /// The names of its classes by label.
+    pub class_names: Vec<String>,
+    /// Whether these names are its own, and not only numbers.
+    pub has_class_names: bool,
     /// Whether it is a detector; otherwise a classifier.
     pub is_detector: bool,
     /// Names of its SE blocks.
@@ -154,12 +169,16 @@ pub enum Request {
     CompareRun(PathBuf),
     /// Draw the curves of another run no longer.
     ForgetRun(PathBuf),
-    /// Run the detector on every image.
+    /// Run the network on every image.
     DetectAll(Pane),
     /// Measure the gates over every image, or over this many.
     MeasureGates(Option<usize>),
+    /// Measure the gates of the second network over the images that those of the first were measured on.
+    MeasureSecondGates,
     /// Compute COCO metrics of the detections.
     Evaluate,
+    /// Compute COCO metrics of both networks over the images that both have processed.
+    EvaluateBoth,
     /// Set the IoU threshold, and the score threshold that reaches a recall at it, and list the images with
     /// errors.
     ShowRecall {
@@ -196,6 +215,14 @@ pub struct ViewerState {
     pub networks: [Option<NetworkInfo>; 2],
     /// The predictions of each network.
     pub predictions: [Predictions; 2],
+    /// The classes of the images, for each network that is a classifier.
+    pub classified: [Classifications; 2],
+    /// The classes of each network that is a classifier among those shown.
+    pub classifiers: [Option<Arc<ClassifierClasses>>; 2],
+    /// The images that each classifier gives a wrong class, the most confident mistakes first.
+    pub mistakes: [Arc<Vec<Mistake>>; 2],
+    /// The metrics of each classifier over its processed images; computed while the Data page is open.
+    pub accuracies: [Option<Arc<ClassificationEvaluation>>; 2],
     /// The images that cannot be read, as far as that is known.
     pub unreadable: BTreeSet<usize>,
     /// Whether the first predictions come from a results file; inference then adds no boxes.
@@ -242,6 +269,14 @@ pub struct ViewerState {
     pub charts: Arc<Vec<Chart>>,
     /// COCO metrics of each network.
     pub evaluations: [Option<Arc<CocoEvaluation>>; 2],
+    /// What differs between both networks, while they are compared.
+    pub comparison: Option<Arc<Comparison>>,
+    /// The item of the comparison that was shown last: its kind, and its position among those of the kind.
+    pub walked: Option<(Change, usize)>,
+    /// The metrics of both networks over the same images.
+    pub ap_change: Option<Arc<ApChange>>,
+    /// The gate statistics of the second network, and which network that was.
+    pub second_gates: Option<(u64, Arc<Excitation>)>,
     /// Gate statistics over a dataset.
     pub statistics: Option<Arc<Excitation>>,
     /// The origin of the gate statistics.
@@ -339,19 +374,24 @@ impl ViewerState {
         self.from_results || self.networks.iter().flatten().any(is_detector)
     }
 
+    /// Returns whether there are boxes of any kind: annotations or detections. Box controls and their keys are about
+    /// them.
+    pub(crate) fn shows_boxes(&self) -> bool {
+        self.finds_boxes() || self.collection.as_ref().is_some_and(|c| c.has_boxes())
+    }
+
     /// Returns the inference result of the current image.
     pub(crate) fn current_inference(&self) -> Option<&Inference> {
         let inference = self.inference[0].as_ref();
         inference.filter(|inference| inference.image == self.current)
     }
 
-    /// Returns the number of images that a detector could still be run on.
+    /// Returns the number of images that a network could still be run on.
     pub(crate) fn remaining(&self, network: Pane) -> usize {
-        let predictions = &self.predictions[network.index()];
         let unreadable = self.unreadable.iter();
-        let unreadable = unreadable.filter(|&&index| predictions.get(index).is_none());
+        let unreadable = unreadable.filter(|&&index| !self.is_processed(network, index));
         self.image_count()
-            .saturating_sub(predictions.image_count() + unreadable.count())
+            .saturating_sub(self.processed(network) + unreadable.count())
     }
 
     /// Returns the pixels of the current image.
@@ -417,10 +457,17 @@ impl ViewerState {
         self.errors = ErrorWall::default();
         self.charts = Arc::default();
         self.evaluations = [None, None];
+        self.forget_comparison();
         self.tab = PanelId::IMAGE;
         self.redraws = None;
         self.collection = Some(collection);
         self.forget_history();
+        for network in [Pane::First, Pane::Second] {
+            let known = self.networks[network.index()].as_ref();
+            let categories = known.map(|network| network.categories.clone());
+            self.classes.merge(&categories.unwrap_or_default());
+            self.match_classifier(network);
+        }
         let corrections = self.corrections().len();
         if corrections > 0 {
             let corrections = sedet_data::text::count(corrections, "correction");

@@ -18,6 +18,8 @@ pub struct Settings {
     pub dark: bool,
     /// Whether the gallery shows thumbnails.
     pub thumbnails: bool,
+    /// Whether two networks are compared side by side; otherwise with a divider.
+    pub side_by_side: bool,
     /// Smoothing factor of training curves, 0 to 1. The default 0 shows the logged values.
     pub smoothing: f64,
     /// Whether the axes of the training curves, iteration and value, are logarithmic.
@@ -59,6 +61,7 @@ impl Default for Settings {
             filter: BoxFilter::default(),
             dark: true,
             thumbnails: true,
+            side_by_side: false,
             smoothing: 0.0,
             shows_gallery: true,
             shows_tables: true,

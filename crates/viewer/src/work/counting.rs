@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::{Busy, CollectionMessage, Mailbox};
 use crate::state::{
-    BoxFilter, ClassTable, Collection, ErrorList, GalleryQuery, Pane, Predictions, ShownImages,
-    class_counts, order, tally, unmatched,
+    ApChange, BoxFilter, ClassTable, Classifications, ClassifierClasses, Collection, Comparison,
+    ErrorList, GalleryQuery, ImageFacts, Mistake, Pane, Predictions, ShownImages, class_counts,
+    compare_boxes, compare_classes, mistakes, order, tally, tally_classes, unmatched,
 };
+use sedet_data::eval::classification::ClassificationEvaluation;
 use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::{CocoEvaluation, EvalError, GroundTruth, ResultRow, evaluate as coco};
 
@@ -22,24 +24,30 @@ pub(super) struct CountingJob {
     pub collection: Arc<Collection>,
     pub query: GalleryQuery,
     pub predictions: [Predictions; 2],
+    pub classified: [Classifications; 2],
+    pub classifiers: [Option<Arc<ClassifierClasses>>; 2],
     pub score: f32,
     pub iou: f32,
     /// The network whose unmatched detections are divided by the type of their error.
     pub divided: Option<Pane>,
     /// The network whose errors are listed.
     pub listed: Option<Pane>,
+    /// Whether both networks are compared.
+    pub compares: bool,
 }
 
 impl PartialEq for CountingJob {
     /// The generation identifies the collection.
     fn eq(&self, other: &Self) -> bool {
-        let versions = |job: &Self| [0, 1].map(|at| job.predictions[at].version());
+        let versions = |job: &Self| {
+            [0, 1].map(|at| (job.predictions[at].version(), job.classified[at].version()))
+        };
         self.generation == other.generation
             && self.query == other.query
             && versions(self) == versions(other)
             && (self.score, self.iou) == (other.score, other.iou)
-            && self.divided == other.divided
-            && self.listed == other.listed
+            && (self.divided, self.listed, self.compares)
+                == (other.divided, other.listed, other.compares)
     }
 }
 
@@ -61,13 +69,17 @@ impl Counter {
         std::thread::spawn(move || {
             loop {
                 let (job, busy) = receiver.next();
-                let (tallies, order) = count(&job);
+                let mistakes = [0, 1].map(|at| Arc::new(mistakes(&job.classified[at])));
+                let (tallies, order) = count(&job, &mistakes[0]);
                 let counted = CollectionMessage::Counted {
                     tallies,
                     unmatched: job.per_network(job.divided, unmatched).map(Arc::new),
                     errors: job.per_network(job.listed, ErrorList::of).map(Arc::new),
+                    comparison: compare(&job).map(Arc::new),
+                    accuracies: [0, 1].map(|at| accuracy(&job, at).map(Arc::new)),
                     query: job.query,
                     order,
+                    mistakes,
                 };
                 sender.send_result(job.generation, counted);
                 drop(busy);
@@ -125,33 +137,77 @@ impl CountingJob {
 }
 
 /// Counts the matches of both networks and orders the gallery by those of the first.
-fn count(job: &CountingJob) -> ([Option<Arc<Confusion>>; 2], Vec<u32>) {
+fn count(job: &CountingJob, mistakes: &[Mistake]) -> ([Option<Arc<Confusion>>; 2], Vec<u32>) {
     let filter = job.filter();
     let tallies = [0, 1].map(|at| {
         let predictions = &job.predictions[at];
-        let countable = job.collection.has_boxes() && predictions.image_count() > 0;
+        if !job.collection.has_boxes() {
+            return tally_classes(&job.classified[at], job.collection.len()).map(Arc::new);
+        }
+        let countable = predictions.image_count() > 0;
         countable.then(|| Arc::new(tally(&job.collection, predictions, &filter)))
     });
     // A class is listed by the errors of this class.
-    let of_class = job.query.class.filter(|_| tallies[0].is_some());
+    let has_boxes = job.collection.has_boxes() && tallies[0].is_some();
+    let of_class = job.query.class.filter(|_| has_boxes);
     let of_class =
         of_class.map(|class| class_counts(&job.collection, &job.predictions[0], &filter, class));
     let all = tallies[0].as_ref().map(|tally| tally.images.as_slice());
-    let order = order(&job.collection, &job.query, of_class.as_deref().or(all));
+    let facts = ImageFacts {
+        counts: of_class.as_deref().or(all),
+        classes: Some(&job.classified[0]),
+        mistakes,
+    };
+    let order = order(&job.collection, &job.query, facts);
     (tallies, order)
 }
 
-/// Computes COCO metrics over the processed images.
+/// Finds what differs between both networks, where the job asks for it.
+fn compare(job: &CountingJob) -> Option<Comparison> {
+    if !job.compares {
+        return None;
+    }
+    if !job.collection.has_boxes() {
+        return compare_classes(&job.classified, job.collection.len());
+    }
+    compare_boxes(&job.collection, &job.predictions, &job.filter())
+}
+
+/// Computes the metrics of a classifier, where the job asks for more than counts.
+fn accuracy(job: &CountingJob, at: usize) -> Option<ClassificationEvaluation> {
+    job.divided?;
+    let classes = job.classifiers[at].as_ref()?;
+    classes.evaluation(&job.classified[at])
+}
+
+/// Computes COCO metrics of both networks over the images that both have processed.
+pub(super) fn evaluate_both(
+    collection: &Collection,
+    predictions: &[Predictions; 2],
+    classes: &ClassTable,
+    images: &[usize],
+) -> Result<ApChange, EvalError> {
+    let [first, second] = predictions;
+    Ok(ApChange {
+        evaluations: [
+            evaluate(collection, first, classes, images)?,
+            evaluate(collection, second, classes, images)?,
+        ],
+    })
+}
+
+/// Computes COCO metrics over these images, which have been processed.
 pub(super) fn evaluate(
     collection: &Collection,
     predictions: &Predictions,
     classes: &ClassTable,
+    images: &[usize],
 ) -> Result<CocoEvaluation, EvalError> {
     let ShownImages::Boxes(dataset) = &collection.images else {
         return Err(EvalError::GroundTruth("not a detection dataset".into()));
     };
     let store = dataset.store();
-    let processed = (0..collection.len()).filter(|&index| predictions.get(index).is_some());
+    let processed = images.iter().copied();
     let truth = GroundTruth::of_images(store, processed.clone())?;
     // Classes that the dataset lacks are excluded from its metrics.
     let category_id = |class: usize| {

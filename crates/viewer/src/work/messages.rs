@@ -10,13 +10,15 @@ use image::RgbImage;
 
 use super::{Requested, Workers};
 use crate::state::{
-    BlockMaps, Chart, Collection, Crop, ErrorList, ExplainedScore, GalleryQuery, Inference,
-    ModelTable, NetworkInfo, Pane, PanelId, Predictions, Request, RunLog, ScoreExplanation,
-    ScoreWithout, StatisticsChoice, StatisticsSource, TaskProgress, Unmatched, ViewerState, charts,
+    ApChange, BlockMaps, Chart, Collection, Comparison, Crop, ErrorList, ExplainedScore,
+    GalleryQuery, Inference, Mistake, ModelTable, NetworkInfo, Pane, PanelId, Predictions, Request,
+    RunLog, ScoreExplanation, ScoreWithout, StatisticsChoice, StatisticsSource, TaskProgress,
+    Unmatched, ViewerState, charts,
 };
 use sedet_core::excitation::{Excitation, selection::default_classes};
 use sedet_core::model::ImageDetection;
 use sedet_data::boxes::BoxXyxy;
+use sedet_data::eval::classification::ClassificationEvaluation;
 use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::matching::FoundBox;
 use sedet_data::eval::{CocoEvaluation, ResultRow};
@@ -38,6 +40,8 @@ pub(super) enum Message {
     Results(String, Vec<ResultRow>),
     /// An excitation file was read, or gates were measured.
     Statistics(Arc<Excitation>, StatisticsSource),
+    /// The gates of the second network were measured; the number identifies it.
+    SecondStatistics(u64, Arc<Excitation>),
     /// A training run was opened or has written events.
     Run(RunLog),
     /// A run whose curves are drawn beside others, when it was opened or has written events.
@@ -73,7 +77,9 @@ pub(super) enum CollectionMessage {
     /// A part of an image; `None` if the image cannot be read.
     Crop(Crop, Option<CroppedImage>),
     /// The inference result of an image, by the network of this pane.
-    Inference(Pane, Box<Inference>, Vec<ImageDetection>),
+    Inference(Pane, Box<Inference>, Found),
+    /// The logits of images, by the classifier of this pane.
+    Logits(Pane, Vec<(usize, Vec<f32>)>),
     /// Feature maps of some channels.
     Maps(BlockMaps),
     /// The explanation of a score, or why there is none.
@@ -91,7 +97,14 @@ pub(super) enum CollectionMessage {
         errors: Option<Arc<ErrorList>>,
         query: GalleryQuery,
         order: Vec<u32>,
+        mistakes: [Arc<Vec<Mistake>>; 2],
+        /// While the Data page is open.
+        accuracies: [Option<Arc<ClassificationEvaluation>>; 2],
+        /// While two networks are compared.
+        comparison: Option<Arc<Comparison>>,
     },
+    /// COCO metrics of both networks over the same images.
+    EvaluatedBoth(Box<ApChange>),
     /// The score threshold that reaches a recall at an IoU threshold.
     Recall {
         recall: f64,
@@ -100,6 +113,14 @@ pub(super) enum CollectionMessage {
     },
     /// COCO metrics of the network of this pane.
     Evaluated(Pane, Arc<CocoEvaluation>),
+}
+
+/// What a network finds in an image.
+pub(super) enum Found {
+    /// The detections of a detector.
+    Boxes(Vec<ImageDetection>),
+    /// The logits of a classifier.
+    Logits(Vec<f32>),
 }
 
 /// A change of the textures.
@@ -245,6 +266,9 @@ impl Workers {
             }
             Message::Results(source, rows) => show_results(&source, &rows, state),
             Message::Statistics(excitation, source) => show_statistics(excitation, source, state),
+            Message::SecondStatistics(network, excitation) => {
+                state.second_gates = Some((network, excitation));
+            }
             Message::Run(run) => {
                 let known = state.run.as_ref();
                 if known.is_none_or(|known| known.directory != run.directory) {
@@ -316,9 +340,10 @@ impl Workers {
                 textures(TextureUpdate::Thumbnail(index, thumbnail));
             }
             CollectionMessage::Crop(crop, pixels) => textures(TextureUpdate::Crop(crop, pixels)),
-            CollectionMessage::Inference(pane, inference, detections) => {
-                show_inference(pane, &inference, &detections, state);
+            CollectionMessage::Inference(pane, inference, found) => {
+                show_inference(pane, &inference, found, state);
             }
+            CollectionMessage::Logits(pane, images) => state.add_logits(pane, &images),
             CollectionMessage::Maps(maps) => state.maps = Some(maps),
             CollectionMessage::Explained(of, computed) => {
                 // The selection has changed since, and its own explanation is known or requested.
@@ -343,8 +368,14 @@ impl Workers {
                 errors,
                 query,
                 order,
+                mistakes,
+                accuracies,
+                comparison,
             } => {
+                state.comparison = comparison;
                 state.tallies = tallies;
+                state.mistakes = mistakes;
+                state.accuracies = accuracies;
                 state.unmatched = unmatched.unwrap_or_default();
                 // The list is kept while an image is looked at: the page shows it again at once.
                 if let Some(errors) = errors {
@@ -354,6 +385,9 @@ impl Workers {
             }
             CollectionMessage::Evaluated(network, evaluation) => {
                 state.evaluations[network.index()] = Some(evaluation);
+            }
+            CollectionMessage::EvaluatedBoth(change) => {
+                state.ap_change = Some(Arc::from(change));
             }
             CollectionMessage::Recall { recall, iou, score } => {
                 state.show_recall(recall, iou, score);
@@ -366,9 +400,6 @@ impl Workers {
         self.network.forget_images();
         self.requested = Requested::default();
         state.open_collection(collection.clone());
-        for network in state.networks.iter().flatten() {
-            state.classes.merge(&network.categories);
-        }
         self.mailbox.spawn(move || {
             let charts = CollectionMessage::Charts(charts(&collection));
             Message::OfCollection(generation, charts)
@@ -399,13 +430,15 @@ impl Workers {
 }
 
 /// Stores the inference result of an image. Detections are stored unless they come from a results file.
-fn show_inference(
-    pane: Pane,
-    inference: &Inference,
-    detections: &[ImageDetection],
-    state: &mut ViewerState,
-) {
+fn show_inference(pane: Pane, inference: &Inference, found: Found, state: &mut ViewerState) {
     let at = pane.index();
+    let detections = match found {
+        Found::Boxes(detections) => detections,
+        Found::Logits(logits) => {
+            state.add_logits(pane, &[(inference.image, logits)]);
+            Vec::new()
+        }
+    };
     if let Some(network) = &state.networks[at]
         && network.is_detector
         && !(pane == Pane::First && state.from_results)
@@ -454,6 +487,7 @@ fn show_results(source: &str, rows: &[ResultRow], state: &mut ViewerState) {
             state.predictions[0] = predictions;
             state.from_results = true;
             state.evaluations[0] = None;
+            state.forget_comparison();
         }
         Err(error) => state.report_error(error),
     }

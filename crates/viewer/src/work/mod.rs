@@ -35,6 +35,7 @@ use sedet_core::device::Execution;
 use sedet_core::excitation::Excitation;
 use sedet_core::model::ReplacedGate;
 use sedet_core::train::run_dir::RunDir;
+use sedet_data::annotations::layout::Split;
 use sedet_data::loading::decode::has_image_extension;
 
 /// A dialog that returns faster was not shown: nobody closes one so fast.
@@ -177,10 +178,13 @@ impl Workers {
             collection,
             query,
             predictions: state.predictions.clone(),
+            classified: state.classified.clone(),
+            classifiers: state.classifiers.clone(),
             score: state.filter().score,
             iou: state.filter().iou,
             divided: (state.tab == PanelId::DATA).then(|| state.network_in_focus()),
             listed: (state.tab == PanelId::ERRORS).then(|| state.network_in_focus()),
+            compares: state.compare == Compare::Network,
         };
         if self.requested.counted.as_ref() != Some(&job) {
             self.requested.counted = Some(job.clone());
@@ -369,7 +373,9 @@ impl Workers {
             Request::Cancel => self.network.cancel(),
             Request::DetectAll(pane) => self.detect_all(pane, state),
             Request::MeasureGates(limit) => self.measure_gates(limit, state),
+            Request::MeasureSecondGates => self.measure_second_gates(state),
             Request::Evaluate => self.evaluate(state),
+            Request::EvaluateBoth => self.evaluate_both(state),
             Request::ShowRecall { recall, iou } => self.find_recall(recall, iou, state),
             Request::Export(export) => {
                 // Images and statistics are shared, so cloning the state is cheap.
@@ -448,10 +454,10 @@ impl Workers {
     fn detect_all(&self, pane: Pane, state: &mut ViewerState) {
         let at = pane.index();
         let (Some(collection), Some(_)) = (&state.collection, &state.networks[at]) else {
-            state.report_error("detection requires images and a detector; open both first");
+            state.report_error("this requires images and a network; open both first");
             return;
         };
-        let known = (0..collection.len()).map(|i| state.predictions[at].get(i).is_some());
+        let known = (0..collection.len()).map(|index| state.is_processed(pane, index));
         self.network.long(LongWork::DetectAll {
             pane,
             generation: self.generation(),
@@ -466,12 +472,61 @@ impl Workers {
         };
         if let Some(collection) = state.collection.as_ref().filter(has_classes) {
             self.network.long(LongWork::Measure {
+                pane: Pane::First,
                 collection: collection.clone(),
                 limit,
             });
         } else {
             state.report_error("gate statistics require a dataset with classes; open one first");
         }
+    }
+
+    /// Measures the second network on the images that the gate statistics are of.
+    fn measure_second_gates(&self, state: &mut ViewerState) {
+        let collection = state.collection.clone();
+        let statistics = state.own_statistics().cloned();
+        let (Some(collection), Some(statistics)) = (collection, statistics) else {
+            state.report_error("measure the gates of the first network first");
+            return;
+        };
+        let origin = &statistics.origin;
+        let split = collection.split.unwrap_or(Split::Val).to_string();
+        if (&collection.name, &split) != (&origin.dataset, &origin.split) {
+            state.report_error(format!(
+                "the gates of the first network are of {} {}; open it to measure the second network on it",
+                origin.dataset, origin.split
+            ));
+            return;
+        }
+        let images = origin.images as usize;
+        self.network.long(LongWork::Measure {
+            pane: Pane::Second,
+            limit: (images < collection.len()).then_some(images),
+            collection,
+        });
+    }
+
+    fn evaluate_both(&self, state: &mut ViewerState) {
+        let images = state.processed_by_both();
+        let Some(collection) = state.collection.clone().filter(|c| c.has_boxes()) else {
+            state.report_error("metrics require a detection dataset; open one first");
+            return;
+        };
+        if images.is_empty() {
+            state.report_error("no image has been processed by both networks");
+            return;
+        }
+        let predictions = state.predictions.clone();
+        let (generation, classes) = (self.generation(), state.classes.clone());
+        self.mailbox.spawn(move || {
+            match counting::evaluate_both(&collection, &predictions, &classes, &images) {
+                Ok(change) => {
+                    let evaluated = CollectionMessage::EvaluatedBoth(Box::new(change));
+                    Message::OfCollection(generation, evaluated)
+                }
+                Err(error) => Message::Failed(format!("{}: {error}", collection.title())),
+            }
+        });
     }
 
     fn evaluate(&self, state: &mut ViewerState) {
@@ -482,15 +537,16 @@ impl Workers {
         let network = state.network_in_focus();
         let predictions = state.predictions[network.index()].clone();
         let (generation, classes) = (self.generation(), state.classes.clone());
-        self.mailbox.spawn(
-            move || match counting::evaluate(&collection, &predictions, &classes) {
+        let images: Vec<usize> = predictions.iter().map(|(index, _)| index).collect();
+        self.mailbox.spawn(move || {
+            match counting::evaluate(&collection, &predictions, &classes, &images) {
                 Ok(evaluation) => {
                     let evaluated = CollectionMessage::Evaluated(network, Arc::new(evaluation));
                     Message::OfCollection(generation, evaluated)
                 }
                 Err(error) => Message::Failed(format!("{}: {error}", collection.title())),
-            },
-        );
+            }
+        });
     }
 
     fn find_recall(&self, recall: f64, iou: f32, state: &ViewerState) {

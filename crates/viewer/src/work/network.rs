@@ -10,13 +10,15 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use image::RgbImage;
+use rayon::prelude::*;
 
+use super::messages::Found;
 use super::{Busy, CollectionMessage, Mailbox, Message};
 use crate::state::{
     BlockGates, BlockMaps, Collection, ExplainedScore, Inference, ModelTable, NetworkInfo, Pane,
     ScoreExplanation, ScoreWithout, ShownImages, StatisticsSource, TaskProgress,
 };
-use sedet_core::device::Execution;
+use sedet_core::device::{Backend, Execution};
 use sedet_core::excitation::Excitation;
 use sedet_core::model::{
     Dataset, ExplainedImage, ImageChoice, Model, Recording, ReplacedGate, Task, trained_layers,
@@ -37,7 +39,7 @@ const TABLE_SIDE: usize = 224;
 
 /// Work on many images.
 pub(super) enum LongWork {
-    /// Detection in every image without a result.
+    /// Detection in every image without a result, or its classification.
     DetectAll {
         pane: Pane,
         generation: u64,
@@ -46,6 +48,7 @@ pub(super) enum LongWork {
     },
     /// Statistics of the SE gates.
     Measure {
+        pane: Pane,
         collection: Arc<Collection>,
         limit: Option<usize>,
     },
@@ -381,7 +384,7 @@ impl Owner {
             Ok(recording) => {
                 let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                 let inference = inference_of(&recording, job.image, milliseconds);
-                let found = recording.prediction.detections().to_vec();
+                let found = found_in(&recording, &network.model);
                 if job.pane == Pane::First {
                     self.last = Some((job.generation, job.image, recording));
                     // Its feature maps are those of an image that is no longer shown.
@@ -490,8 +493,23 @@ impl Owner {
                 generation,
                 collection,
                 known,
-            } => self.detect_all(pane, generation, &collection, &known),
-            LongWork::Measure { collection, limit } => self.measure(&collection, limit),
+            } => {
+                let network = self.networks[pane.index()].as_ref();
+                let task = network.map(|network| network.model.task());
+                match task {
+                    Some(Task::Classification) => {
+                        self.classify_all(pane, generation, &collection, &known);
+                    }
+                    Some(Task::Detection) | None => {
+                        self.detect_all(pane, generation, &collection, &known);
+                    }
+                }
+            }
+            LongWork::Measure {
+                pane,
+                collection,
+                limit,
+            } => self.measure(pane, &collection, limit),
         }
     }
 
@@ -525,11 +543,7 @@ impl Owner {
                 Ok(image) => image,
                 Err(error) => {
                     unreadable += 1;
-                    let skipped = CollectionMessage::Skipped(index);
-                    self.mailbox.send_result(generation, skipped);
-                    if unreadable == 1 {
-                        self.mailbox.send(Message::Failed(error));
-                    }
+                    self.skip(generation, index, (unreadable == 1).then_some(error));
                     continue;
                 }
             };
@@ -538,7 +552,7 @@ impl Owner {
                 Ok(recording) => {
                     let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                     let inference = Box::new(inference_of(&recording, index, milliseconds));
-                    let found = recording.prediction.detections().to_vec();
+                    let found = found_in(&recording, &network.model);
                     let result = CollectionMessage::Inference(pane, inference, found);
                     self.mailbox.send_result(generation, result);
                 }
@@ -548,6 +562,89 @@ impl Owner {
                 }
             }
         }
+        self.report_unreadable(unreadable, collection);
+        self.mailbox.send(Message::Finished(label));
+    }
+
+    /// Classifies all images in the batches of an evaluation, without gates and feature maps.
+    fn classify_all(
+        &mut self,
+        pane: Pane,
+        generation: u64,
+        collection: &Collection,
+        known: &[bool],
+    ) {
+        let label = match pane {
+            Pane::First => "classifying".to_owned(),
+            Pane::Second => "classifying with the second network".to_owned(),
+        };
+        let remaining: Vec<usize> = (0..collection.len())
+            .filter(|&index| known.get(index) != Some(&true))
+            .collect();
+        let started_with = self.networks[pane.index()].as_ref().map(|known| known.id);
+        let (mut done, mut unreadable) = (collection.len() - remaining.len(), 0);
+        let mut remaining = remaining.as_slice();
+        while !remaining.is_empty() {
+            self.urgent();
+            let is_current = generation == self.generation.load(Ordering::SeqCst);
+            let network = self.networks[pane.index()].clone();
+            let network = network.filter(|known| is_current && Some(known.id) == started_with);
+            let Some(network) = network.filter(|_| !self.is_canceled()) else {
+                break;
+            };
+            self.mailbox.send(Message::Progress(TaskProgress {
+                label: label.clone(),
+                done,
+                total: collection.len(),
+            }));
+            // Also on a GPU the small batches of a CPU, between which the visible image is processed.
+            let size = network.model.batch_size(Backend::Cpu).max(1);
+            let (batch, others) = remaining.split_at(size.min(remaining.len()));
+            remaining = others;
+            done += batch.len();
+            let decoded: Vec<_> = batch
+                .par_iter()
+                .map(|&index| (index, collection.load(index)))
+                .collect();
+            let (mut places, mut images) = (Vec::new(), Vec::new());
+            for (index, image) in decoded {
+                match image {
+                    Ok(image) => {
+                        places.push(index);
+                        images.push(image);
+                    }
+                    Err(error) => {
+                        unreadable += 1;
+                        self.skip(generation, index, (unreadable == 1).then_some(error));
+                    }
+                }
+            }
+            match network.model.logits(&images) {
+                Ok(logits) => {
+                    let found = places.into_iter().zip(logits).collect();
+                    let result = CollectionMessage::Logits(pane, found);
+                    self.mailbox.send_result(generation, result);
+                }
+                Err(error) => {
+                    self.mailbox.send(Message::Failed(error.to_string()));
+                    break;
+                }
+            }
+        }
+        self.report_unreadable(unreadable, collection);
+        self.mailbox.send(Message::Finished(label));
+    }
+
+    /// Records an image that cannot be read; only the first of a task is reported by its error.
+    fn skip(&self, generation: u64, index: usize, error: Option<String>) {
+        let skipped = CollectionMessage::Skipped(index);
+        self.mailbox.send_result(generation, skipped);
+        if let Some(error) = error {
+            self.mailbox.send(Message::Failed(error));
+        }
+    }
+
+    fn report_unreadable(&self, unreadable: usize, collection: &Collection) {
         if unreadable > 1 {
             let text = format!(
                 "{unreadable} images of {} cannot be read",
@@ -555,12 +652,14 @@ impl Owner {
             );
             self.mailbox.send(Message::Failed(text));
         }
-        self.mailbox.send(Message::Finished(label));
     }
 
-    fn measure(&mut self, collection: &Collection, limit: Option<usize>) {
-        let label = "measuring gates".to_owned();
-        let Some(network) = self.networks[0].clone() else {
+    fn measure(&mut self, pane: Pane, collection: &Collection, limit: Option<usize>) {
+        let label = match pane {
+            Pane::First => "measuring gates".to_owned(),
+            Pane::Second => "measuring gates of the second network".to_owned(),
+        };
+        let Some(network) = self.networks[pane.index()].clone() else {
             let text = "open a network first: gates are measured of one".to_owned();
             self.mailbox.send(Message::Failed(text));
             return;
@@ -597,6 +696,12 @@ impl Owner {
         match measured {
             Ok(Some(measured)) => {
                 let excitation = Arc::new(measured.excitation);
+                if pane == Pane::Second {
+                    let measured = Message::SecondStatistics(network.id, excitation);
+                    self.mailbox.send(measured);
+                    self.mailbox.send(Message::Finished(label));
+                    return;
+                }
                 let source = StatisticsSource::Network {
                     id: network.id,
                     title: network.title,
@@ -607,6 +712,14 @@ impl Owner {
             Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
         }
         self.mailbox.send(Message::Finished(label));
+    }
+}
+
+/// Returns what a model found in an image.
+fn found_in(recording: &Recording, model: &Model) -> Found {
+    match model.task() {
+        Task::Detection => Found::Boxes(recording.prediction.detections().to_vec()),
+        Task::Classification => Found::Logits(recording.logits.clone()),
     }
 }
 
@@ -654,6 +767,8 @@ fn info(network: &Model, path: &Path) -> NetworkInfo {
         } else {
             Vec::new()
         },
+        class_names: network.spec.class_names(),
+        has_class_names: network.spec.has_class_names(),
         is_detector,
         blocks: blocks.into_iter().map(|block| block.name).collect(),
     }

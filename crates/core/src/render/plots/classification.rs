@@ -1,13 +1,11 @@
 //! Confusion matrix and reliability diagram of a classifier.
 
-use std::path::Path;
-
 use plotters::prelude::*;
 use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::page::{Axes, BEHIND, Bounds, Drawn, Entry, FAINT_INK, INK, Line, Page, line_color};
-use super::{Figure, save};
+use super::{Figure, FigureFile, save};
 use crate::render::RenderError;
 use sedet_data::eval::classification::ClassificationEvaluation;
 
@@ -27,22 +25,22 @@ const FULL: RGBColor = RGBColor(11, 61, 145);
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
-pub(crate) fn save_confusion(
+pub fn save_confusion<'a>(
     evaluation: &ClassificationEvaluation,
-    path: &Path,
+    file: impl Into<FigureFile<'a>>,
 ) -> Result<(), RenderError> {
-    save(&ConfusionFigure { evaluation }, path)
+    save(&ConfusionFigure { evaluation }, file)
 }
 
 /// Plots the reliability diagram: accuracy over predicted probability.
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
-pub(crate) fn save_reliability(
+pub fn save_reliability<'a>(
     evaluation: &ClassificationEvaluation,
-    path: &Path,
+    file: impl Into<FigureFile<'a>>,
 ) -> Result<(), RenderError> {
-    save(&ReliabilityFigure { evaluation }, path)
+    save(&ReliabilityFigure { evaluation }, file)
 }
 
 struct ConfusionFigure<'a> {

@@ -17,7 +17,7 @@ use image::RgbImage;
 use plotters::prelude::*;
 
 pub use bars::{Bars, save_bars};
-pub(crate) use classification::{save_confusion, save_reliability};
+pub use classification::{save_confusion, save_reliability};
 pub use excitation::{MAX_PANELS, save_excitation_figures, save_gates};
 pub use precision_recall::save_precision_recall;
 pub use training::{Series, TrainingChart, TrainingCurves, save_training_curves};

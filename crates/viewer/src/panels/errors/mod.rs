@@ -5,7 +5,7 @@ mod exports;
 
 use egui::{RichText, ScrollArea, Ui};
 
-use super::image::{detect_all, thresholds};
+use super::image::{run_on_all, thresholds};
 use super::{Panel, PanelContext};
 use crate::chrome::open_menu::start_page;
 use crate::state::export::Export;
@@ -90,7 +90,7 @@ fn missing(state: &ViewerState) -> Option<(&'static str, &'static str)> {
 fn headline(ui: &mut Ui, state: &mut ViewerState) {
     ui.horizontal_wrapped(|ui| {
         thresholds(ui, state, true);
-        detect_all(ui, state);
+        run_on_all(ui, state);
     });
 }
 

@@ -1,5 +1,6 @@
 //! One image with its boxes and gates, between the gallery and the tables.
 
+mod classes;
 mod explanation;
 mod exports;
 mod gallery;
@@ -12,11 +13,13 @@ mod view;
 
 use egui::{Color32, Frame, Key, ScrollArea, Style, Ui};
 
-pub(in crate::panels) use objects::{detect_all, thresholds};
+pub(in crate::panels) use objects::thresholds;
 
 use super::{Input, KeyShortcut, Panel, PanelContext};
 use crate::state::export::Export;
 use crate::state::{GalleryQuery, PanelId};
+
+pub(super) use classes::run_on_all;
 
 /// The image with its boxes and gates.
 pub(crate) struct ImagePanel;

@@ -3,8 +3,9 @@
 use egui::{RichText, ScrollArea, Slider, Ui};
 use egui_extras::{Column, TableBuilder};
 
-use crate::panels::{FrameCache, corrections};
-use crate::state::{BoxRef, CurrentBoxes, Pane, Request, ViewerState};
+use super::classes;
+use crate::panels::{FrameCache, comparison, corrections};
+use crate::state::{BoxRef, CurrentBoxes, Pane, ViewerState};
 use crate::style::{
     CORRECT, MISSED, WRONG, box_color, class_text, count, hint, number, pane_choice, verdict_text,
 };
@@ -15,13 +16,14 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
     pane_choice(ui, state);
     let pane = state.focused();
     let boxes = cache.boxes(pane);
-    classes_of_image(ui, state);
+    classes::show(ui, state);
     let has_annotations = state.collection.as_ref().is_some_and(|c| c.has_boxes());
     let finds_boxes = state.finds_boxes();
     if finds_boxes {
         thresholds(ui, state, has_annotations);
     }
     counts(ui, state, boxes);
+    comparison::changes(ui, state);
     if !has_annotations && !finds_boxes {
         // Neither the images nor a classifier have boxes to select.
         return;
@@ -75,68 +77,6 @@ fn short_score(score: f64) -> String {
     text.strip_suffix('0').unwrap_or(&text).to_owned()
 }
 
-/// The label of the image and the top classes of a classifier.
-fn classes_of_image(ui: &mut Ui, state: &mut ViewerState) {
-    let Some(collection) = &state.collection else {
-        return;
-    };
-    let pane = state.focused();
-    let index = state.image_of(pane);
-    if let Some(label) = collection.label(index) {
-        ui.label(format!("label: {}", state.classes.name(label)));
-    }
-    let inference = state.inference[pane.index()].as_ref();
-    // The classes of the first pane can be explained: see `ViewerState::score_to_explain`.
-    let may_choose = pane == Pane::First;
-    let mut chosen = state.explanation.class;
-    if let Some(inference) = inference.filter(|inference| inference.image == index) {
-        for class in &inference.classes {
-            let text = format!("{} {:.1} %", class.name, class.probability * 100.0);
-            let own = Some((index, class.label));
-            let choice = may_choose.then(|| state.explanation.class == own);
-            if probability(ui, class.probability, &text, choice).clicked() {
-                chosen = own.filter(|_| choice == Some(false));
-            }
-        }
-    }
-    state.explanation.class = chosen;
-}
-
-/// Draws a bar whose length is the probability; that of egui is never shorter than its rounded ends. A bar that can
-/// be chosen has an outline while it is.
-fn probability(
-    ui: &mut Ui,
-    probability: f32,
-    text: &str,
-    is_chosen: Option<bool>,
-) -> egui::Response {
-    let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
-    let size = egui::vec2(ui.available_width(), height);
-    let sense = match is_chosen {
-        Some(_) => egui::Sense::click(),
-        None => egui::Sense::hover(),
-    };
-    let (rect, response) = ui.allocate_exact_size(size, sense);
-    response.widget_info(|| match is_chosen {
-        Some(is_chosen) => egui::WidgetInfo::selected(egui::Role::Button, true, is_chosen, text),
-        None => egui::WidgetInfo::labeled(egui::Role::Label, true, text),
-    });
-    let painter = ui.painter_at(rect);
-    painter.rect_filled(rect, 0.0, ui.visuals().extreme_bg_color);
-    let length = rect.width() * probability.clamp(0.0, 1.0);
-    let bar = egui::Rect::from_min_size(rect.min, egui::vec2(length, height));
-    painter.rect_filled(bar, 0.0, ui.visuals().selection.bg_fill);
-    let ink = ui.visuals().strong_text_color();
-    let font = egui::TextStyle::Body.resolve(ui.style());
-    let at = rect.left_center() + egui::vec2(4.0, 0.0);
-    painter.text(at, egui::Align2::LEFT_CENTER, text, font, ink);
-    if is_chosen == Some(true) || response.has_focus() {
-        let stroke = egui::Stroke::new(1.0, ink);
-        painter.rect_stroke(rect, 0.0, stroke, egui::StrokeKind::Inside);
-    }
-    response
-}
-
 fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
     let line = |ui: &mut Ui, name: &str, counts: &MatchCounts| {
         ui.horizontal_wrapped(|ui| {
@@ -151,6 +91,14 @@ fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
         ui.strong(format!("precision {p}   recall {r}   F1 {f1}"));
     };
     let network = state.network_in_focus();
+    if state.is_classifier(network) {
+        if is_running(state, boxes) {
+            hint(ui, "running inference …");
+        }
+        classes::counts(ui, state);
+        classes::run_on_all(ui, state);
+        return;
+    }
     if let Some(matches) = &boxes.matches {
         line(ui, "this image:", &matches.counts(&boxes.ground_truth));
     } else if is_running(state, boxes) {
@@ -161,23 +109,7 @@ fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
         let name = format!("{}:", count(known, "image"));
         line(ui, &name, &tally.total);
     }
-    detect_all(ui, state);
-}
-
-/// Draws the button that runs the detector in focus on the other images, while there are any.
-pub fn detect_all(ui: &mut Ui, state: &mut ViewerState) {
-    let network = state.network_in_focus();
-    let all = state.image_count();
-    let can_detect = state.networks[network.index()].as_ref();
-    let can_detect = can_detect.is_some_and(|network| network.is_detector);
-    let is_file = network == Pane::First && state.from_results;
-    let remains = state.remaining(network) > 0;
-    if can_detect && !is_file && remains && state.progress.is_empty() && all > 1 {
-        let text = format!("Detect in all {all} images");
-        if ui.button(text).clicked() {
-            state.requests.push(Request::DetectAll(network));
-        }
-    }
+    classes::run_on_all(ui, state);
 }
 
 /// Returns whether the result of the network for the image is still missing. A classifier never has boxes.

@@ -9,7 +9,7 @@ use image::RgbImage;
 use super::view::{PaneFrame, Transform, View, outlines, selected_map};
 use crate::drawing::layer::{Background, Layer, Overlay};
 use crate::panels::FrameCache;
-use crate::state::{Compare, ViewerState};
+use crate::state::ViewerState;
 use crate::style::{HIGHLIGHT, add_fonts};
 use crate::textures::{color_image, map_image};
 use sedet_core::render::DrawnShape;
@@ -119,7 +119,7 @@ fn of_panes(
         let [left, top] = [part.left() - bounds.left(), part.top() - bounds.top()].map(pixels);
         paste(&mut image, colors, [left, top]);
     }
-    if state.compare == Compare::Network {
+    if state.has_divider() {
         let x = view.divider(state);
         let ends = [x, x].map(|x| Pos2::new(x, bounds.top()));
         let ends = [ends[0], Pos2::new(ends[1].x, bounds.bottom())];

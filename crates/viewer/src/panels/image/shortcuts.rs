@@ -3,7 +3,7 @@
 use egui::{FocusDirection, Key, Modifiers};
 
 use crate::panels::{Input, KeyShortcut};
-use crate::state::{GalleryQuery, MapStage, Pane, Request};
+use crate::state::{BoxFilter, GalleryQuery, MapStage, Pane, Request};
 use sedet_data::curation::check::LabelChange;
 
 const NONE: Modifiers = Modifiers::NONE;
@@ -95,14 +95,14 @@ pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
         keys: "G",
         action: "annotations on, off",
         bindings: &[(NONE, Key::G, |input| {
-            toggle(&mut input.state.settings.filter.show_annotations);
+            input.toggle(|filter| &mut filter.show_annotations);
         })],
     },
     KeyShortcut {
         keys: "P",
         action: "detections on, off",
         bindings: &[(NONE, Key::P, |input| {
-            toggle(&mut input.state.settings.filter.show_detections);
+            input.toggle(|filter| &mut filter.show_detections);
         })],
     },
     KeyShortcut {
@@ -110,10 +110,10 @@ pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
         action: "labels, scores on, off",
         bindings: &[
             (NONE, Key::L, |input| {
-                toggle(&mut input.state.settings.filter.show_labels);
+                input.toggle(|filter| &mut filter.show_labels);
             }),
             (NONE, Key::S, |input| {
-                toggle(&mut input.state.settings.filter.show_scores);
+                input.toggle(|filter| &mut filter.show_scores);
             }),
         ],
     },
@@ -121,14 +121,14 @@ pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
         keys: "V",
         action: "color by verdict or by class",
         bindings: &[(NONE, Key::V, |input| {
-            toggle(&mut input.state.settings.filter.color_by_verdict);
+            input.toggle(|filter| &mut filter.color_by_verdict);
         })],
     },
     KeyShortcut {
         keys: "F",
         action: "class filter on, off",
         bindings: &[(NONE, Key::F, |input| {
-            toggle(&mut input.state.settings.filter.class_filter_off);
+            input.toggle(|filter| &mut filter.class_filter_off);
         })],
     },
     KeyShortcut {
@@ -172,10 +172,17 @@ pub(crate) static SHORTCUTS: &[KeyShortcut] = &[
     },
     KeyShortcut {
         keys: "D",
-        action: "detect in all images",
+        action: "detect in all images, or classify them",
         bindings: &[(NONE, Key::D, |input| {
-            let request = Request::DetectAll(Pane::First);
-            input.state.requests.push(request);
+            let state = &mut *input.state;
+            let has_second = state.networks[1].is_some();
+            // Without any network, the request reports what is missing.
+            if state.networks[0].is_some() || !has_second {
+                state.requests.push(Request::DetectAll(Pane::First));
+            }
+            if has_second {
+                state.requests.push(Request::DetectAll(Pane::Second));
+            }
         })],
     },
     KeyShortcut {
@@ -258,12 +265,22 @@ fn toggle(switch: &mut bool) {
     *switch = !*switch;
 }
 
+/// A switch of the boxes.
+type Switch = fn(&mut BoxFilter) -> &mut bool;
+
 /// Adds to a threshold and rounds it to a multiple of [`STEP`].
 fn stepped(threshold: f32, by: f32) -> f32 {
     ((threshold + by) / STEP).round() * STEP
 }
 
 impl Input<'_> {
+    /// Toggles a switch of the boxes. Where there are none, the switch has no effect that could be seen.
+    fn toggle(&mut self, switch: Switch) {
+        if self.state.shows_boxes() {
+            toggle(switch(&mut self.state.settings.filter));
+        }
+    }
+
     fn next_box(&mut self, backwards: bool) {
         // Otherwise egui moves the focus as well.
         let keep_focus = |memory: &mut egui::Memory| memory.move_focus(FocusDirection::None);
@@ -282,11 +299,17 @@ impl Input<'_> {
     }
 
     fn change_score(&mut self, by: f32) {
+        if !self.state.finds_boxes() {
+            return;
+        }
         let score = &mut self.state.settings.filter.score;
         *score = stepped(*score, by).clamp(0.0, 1.0);
     }
 
     fn change_iou(&mut self, by: f32) {
+        if !self.state.finds_boxes() {
+            return;
+        }
         let iou = &mut self.state.settings.filter.iou;
         *iou = stepped(*iou, by).clamp(0.5, 0.95);
     }

@@ -38,7 +38,7 @@ const DIVIDER_REACH: f32 = 8.0;
 const BAR_WIDTH: f32 = 12.0;
 /// Width and height of a feature map that the scale has a place in, in points.
 const MIN_BAR: f32 = 80.0;
-/// Gap between the two panes of a comparison of images, in points.
+/// Gap between two panes side by side, in points.
 const PANE_GAP: f32 = 2.0;
 
 /// Draws the view.
@@ -75,7 +75,7 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
         );
     }
     view.draw_new_box(ui, context.state, &response);
-    if context.state.compare == Compare::Network {
+    if context.state.has_divider() {
         let divider = view.divider(context.state);
         let stroke = Stroke::new(2.0, HIGHLIGHT);
         ui.painter_at(rect).vline(divider, rect.y_range(), stroke);
@@ -145,8 +145,13 @@ fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
                         .to_owned()
                 };
                 let [first, second] = [Pane::First, Pane::Second].map(name);
-                let divider = egui::Slider::new(&mut state.wipe, 0.0..=1.0).show_value(false);
-                ui.add(divider.text("divider"));
+                let split = &mut state.settings.side_by_side;
+                ui.selectable_value(split, true, "side by side");
+                ui.selectable_value(split, false, "with divider");
+                if state.has_divider() {
+                    let divider = egui::Slider::new(&mut state.wipe, 0.0..=1.0).show_value(false);
+                    ui.add(divider.text("divider"));
+                }
                 let names = format!("left: {first}   right: {second}");
                 ui.add(Label::new(names).truncate());
             });
@@ -205,7 +210,7 @@ pub(super) struct PaneFrame {
 impl View {
     /// Divides the view between the panes.
     pub fn new(whole: Rect, state: &ViewerState) -> Self {
-        let frame = if let Compare::Image(_) = state.compare {
+        let frame = if state.compare != Compare::Off && !state.has_divider() {
             let width = (whole.width() - PANE_GAP) / 2.0;
             Rect::from_min_size(whole.min, vec2(width, whole.height()))
         } else {
@@ -224,14 +229,14 @@ impl View {
         let (frame, divider) = (self.frame, self.divider(state));
         match state.compare {
             Compare::Off => vec![of(Pane::First, frame, frame)],
-            Compare::Image(_) => {
+            Compare::Image(_) | Compare::Network if !state.has_divider() => {
                 let second = frame.translate(vec2(frame.width() + PANE_GAP, 0.0));
                 vec![
                     of(Pane::First, frame, frame),
                     of(Pane::Second, second, second),
                 ]
             }
-            Compare::Network => vec![
+            Compare::Image(_) | Compare::Network => vec![
                 of(Pane::First, frame, self.whole.with_max_x(divider)),
                 of(Pane::Second, frame, self.whole.with_min_x(divider)),
             ],
@@ -280,7 +285,7 @@ impl View {
             }
             let by = response.drag_delta();
             let moves_divider = ui.data(|data| data.get_temp(memory)) == Some(true);
-            if state.compare == Compare::Network && moves_divider {
+            if state.has_divider() && moves_divider {
                 state.wipe = (state.wipe + by.x / self.whole.width()).clamp(0.0, 1.0);
             } else {
                 state.zoom.pan([by.x, by.y], frame_size, size);

@@ -1,17 +1,23 @@
 //! Dataset histograms, confusion matrix and COCO metrics. Bars, cells and rows lead to their images.
 
+mod classes;
+
+use std::collections::HashMap;
+
 use egui::{ScrollArea, Sense, Ui, vec2};
 use egui_extras::{Column, TableBuilder};
 
 use super::line_chart::{ChartLine, LineChart};
-use super::{Panel, PanelContext};
+use super::{Panel, PanelContext, comparison};
 use crate::state::export::{Export, ExportFiles};
-use crate::state::{Chart, ErrorChoice, GalleryQuery, Pane, PanelId, Request, SortBy, ViewerState};
+use crate::state::{
+    Chart, Compare, ErrorChoice, GalleryQuery, Pane, PanelId, Request, SortBy, ViewerState,
+};
 use crate::style::{
     CORRECT, WRONG, class_on, class_text, count, empty_page, hint, ink_on, mixed, number,
     pane_choice,
 };
-use sedet_core::render::save_precision_recall;
+use sedet_core::render::{save_confusion, save_precision_recall, save_reliability};
 use sedet_data::eval::PrecisionRecall;
 use sedet_data::eval::confusion::{Cell, Confusion};
 use sedet_data::eval::matching::ErrorType;
@@ -63,6 +69,18 @@ static EXPORTS: &[Export] = &[
         name: "Metrics (JSON, PNG, SVG)",
         write: export_metrics,
     },
+    Export {
+        name: "Predicted classes (CSV)",
+        write: export_classes,
+    },
+    Export {
+        name: "Differences of two networks (CSV)",
+        write: export_comparison,
+    },
+    Export {
+        name: "Change of AP (CSV)",
+        write: export_ap_change,
+    },
 ];
 
 fn export_histograms(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
@@ -70,14 +88,51 @@ fn export_histograms(state: &ViewerState, files: &mut ExportFiles) -> Result<(),
         let name = chart.title.split(' ').next().unwrap_or("chart");
         files.text(&format!("data-{}-{name}.csv", at + 1), &chart.to_csv())?;
     }
-    if let Some(tally) = &state.tallies[state.network_in_focus().index()] {
+    let network = state.network_in_focus();
+    if state.is_classifier(network) {
+        if let Some(evaluation) = &state.accuracies[network.index()] {
+            files.text("confusion.csv", &evaluation.confusion_csv())?;
+        }
+    } else if let Some(tally) = &state.tallies[network.index()] {
         let names: Vec<String> = state.classes.iter().map(|c| c.name.clone()).collect();
         files.text("confusion.csv", &tally.to_csv(&names))?;
     }
     Ok(())
 }
 
+fn export_comparison(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
+    let known = state.comparison.as_ref().zip(state.collection.as_ref());
+    let (comparison, collection) =
+        known.ok_or("compare with a second network that has processed the images first")?;
+    files.text(
+        "comparison.csv",
+        &comparison.to_csv(collection, &state.classes),
+    )
+}
+
+fn export_ap_change(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
+    let change = state.ap_change.as_ref();
+    let change = change.ok_or("evaluate both networks first")?;
+    files.text("ap_change.csv", &change.to_csv())
+}
+
+fn export_classes(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
+    let network = state.network_in_focus();
+    if !state.is_classifier(network) || state.processed(network) == 0 {
+        return Err("no image has been classified yet".to_owned());
+    }
+    files.text("predictions.csv", &state.classes_csv(network))
+}
+
 fn export_metrics(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
+    let network = state.network_in_focus();
+    if state.is_classifier(network) {
+        let evaluation = state.accuracies[network.index()].as_ref();
+        let evaluation = evaluation.ok_or("no image with a class has been classified yet")?;
+        files.text("metrics.json", &evaluation.to_json())?;
+        files.figure("confusion", |path| save_confusion(evaluation, path))?;
+        return files.figure("reliability", |path| save_reliability(evaluation, path));
+    }
     let evaluation = state.evaluation();
     let evaluation = evaluation.ok_or("no metrics have been computed yet")?;
     files.text("metrics.json", &evaluation.to_json())?;
@@ -113,7 +168,17 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
                 }
             });
             ui.separator();
+            comparison::changes(ui, state);
+            comparison::ap_change(ui, state);
+            if state.compare == Compare::Network {
+                ui.separator();
+            }
             pane_choice(ui, state);
+            let network = state.network_in_focus();
+            if state.is_classifier(network) {
+                classes::show(ui, state, network);
+                return;
+            }
             if let Some(tally) = state.tallies[state.network_in_focus().index()].clone() {
                 confusion(ui, state, &tally);
             }
@@ -266,34 +331,13 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
     let mut clicked = None;
     ui.horizontal_top(|ui| {
         if state.classes.len() <= MATRIX_CLASSES {
-            let cell = matrix(ui, state, tally);
+            let classes: Vec<usize> = (0..state.classes.len()).collect();
+            let cell = matrix(ui, state, tally, &classes, true);
             clicked = cell.map(|(cell, shows)| (Entry::Cell(cell), shows));
         }
-        ui.vertical(|ui| {
-            let height = ui.spacing().interact_size.y;
-            ScrollArea::vertical()
-                .id_salt("confusions")
-                .max_height(280.0)
-                .auto_shrink([false, true])
-                .show_rows(ui, height, wrong.len(), |ui, rows| {
-                    for (entry, count) in wrong.get(rows).unwrap_or_default() {
-                        let name = entry.name(state);
-                        ui.horizontal(|ui| {
-                            if ui.button(format!("{name}: {count}")).clicked() {
-                                clicked = Some((*entry, Shows::Images));
-                            }
-                            let boxes = ui.button("boxes").on_hover_text("on the Errors page");
-                            boxes.widget_info(|| {
-                                let label = format!("boxes: {name}");
-                                egui::WidgetInfo::labeled(egui::Role::Button, true, label)
-                            });
-                            if boxes.clicked() {
-                                clicked = Some((*entry, Shows::Boxes));
-                            }
-                        });
-                    }
-                });
-        });
+        if let Some(entry) = error_list(ui, state, &wrong, true) {
+            clicked = Some(entry);
+        }
     });
     let Some((entry, shows)) = clicked else {
         return;
@@ -311,9 +355,65 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
     }
 }
 
-fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<(Cell, Shows)> {
-    let classes = state.classes.len();
-    let sides = classes + 1;
+/// Draws a button for each error with its number, and one that shows its boxes if errors `have_boxes`, and returns
+/// the clicked one.
+fn error_list(
+    ui: &mut Ui,
+    state: &ViewerState,
+    wrong: &[(Entry, usize)],
+    have_boxes: bool,
+) -> Option<(Entry, Shows)> {
+    let mut clicked = None;
+    ui.vertical(|ui| {
+        let height = ui.spacing().interact_size.y;
+        ScrollArea::vertical()
+            .id_salt("confusions")
+            .max_height(280.0)
+            .auto_shrink([false, true])
+            .show_rows(ui, height, wrong.len(), |ui, rows| {
+                for (entry, count) in wrong.get(rows).unwrap_or_default() {
+                    let name = entry.name(state);
+                    ui.horizontal(|ui| {
+                        if ui.button(format!("{name}: {count}")).clicked() {
+                            clicked = Some((*entry, Shows::Images));
+                        }
+                        if !have_boxes {
+                            return;
+                        }
+                        let boxes = ui.button("boxes").on_hover_text("on the Errors page");
+                        boxes.widget_info(|| {
+                            let label = format!("boxes: {name}");
+                            egui::WidgetInfo::labeled(egui::Role::Button, true, label)
+                        });
+                        if boxes.clicked() {
+                            clicked = Some((*entry, Shows::Boxes));
+                        }
+                    });
+                }
+            });
+    });
+    clicked
+}
+
+/// Draws the matrix of some classes, with a row and a column for no class if there is such a thing, and returns the
+/// clicked cell.
+fn matrix(
+    ui: &mut Ui,
+    state: &ViewerState,
+    tally: &Confusion,
+    shown: &[usize],
+    has_background: bool,
+) -> Option<(Cell, Shows)> {
+    let classes = shown.len();
+    let sides = classes + usize::from(has_background);
+    if sides == 0 {
+        return None;
+    }
+    let places: HashMap<usize, usize> = shown.iter().copied().zip(0..).collect();
+    let place = |class: Option<usize>| match class {
+        Some(class) => places.get(&class).copied(),
+        None => has_background.then_some(classes),
+    };
     let cell = (280.0 / sides as f32).clamp(4.0, 40.0);
     let size = vec2(cell, cell) * sides as f32;
     let (rect, response) = ui.allocate_exact_size(size, Sense::click());
@@ -321,16 +421,20 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<(Cell, 
     let painter = ui.painter_at(rect);
     let below = ui.visuals().extreme_bg_color;
     painter.rect_filled(rect, 0.0, below);
-    let offset = |class: Option<usize>| class.unwrap_or(classes) as f32 * cell;
     // Colors are relative to the row, so that rare classes are visible too.
     let mut row_sums = vec![0usize; sides];
     for ((truth, _), (count, _)) in &tally.cells {
-        row_sums[truth.unwrap_or(classes)] += count;
+        if let Some(row) = place(*truth) {
+            row_sums[row] += count;
+        }
     }
     for ((truth, found), (count, _)) in &tally.cells {
-        let share = *count as f32 / row_sums[truth.unwrap_or(classes)].max(1) as f32;
+        let (Some(row), Some(column)) = (place(*truth), place(*found)) else {
+            continue;
+        };
+        let share = *count as f32 / row_sums[row].max(1) as f32;
         let color = if truth == found { CORRECT } else { WRONG };
-        let corner = rect.min + vec2(offset(*found), offset(*truth));
+        let corner = rect.min + vec2(column as f32, row as f32) * cell;
         let square = egui::Rect::from_min_size(corner, vec2(cell - 1.0, cell - 1.0));
         let shade = mixed(color, below, 0.15 + 0.85 * share);
         painter.rect_filled(square, 0.0, shade);
@@ -342,8 +446,8 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<(Cell, 
     }
     let pointer = response.hover_pos()?;
     let class_at = |at: f32| {
-        let index = ((at / cell) as usize).min(classes);
-        (index < classes).then_some(index)
+        let index = ((at / cell) as usize).min(sides - 1);
+        shown.get(index).copied()
     };
     let hovered = (
         class_at(pointer.y - rect.top()),
