@@ -44,7 +44,7 @@ fn open_error(viewer: &mut Viewer, kind: ErrorKind) -> ErrorItem {
 /// Returns id and category id of the annotation that an error is about.
 fn annotation_of(viewer: &Viewer, item: &ErrorItem) -> (u64, u64) {
     let boxes = state(viewer).boxes(Pane::First);
-    let at = match item.subject.box_ref() {
+    let at = match item.subject.box_ref().unwrap() {
         BoxRef::GroundTruth(at) => at,
         of @ BoxRef::Detection(_) => match boxes.partner(of).unwrap().0 {
             BoxRef::GroundTruth(at) => at,
@@ -126,7 +126,7 @@ fn corrections_by_key_are_listed_kept_and_written_as_a_copy() {
     viewer_state.current = missed.image as usize;
     viewer_state.tab = PanelId::IMAGE;
     settle(&mut viewer);
-    viewer.state_mut().state_mut().selected = Some(missed.subject.box_ref());
+    viewer.state_mut().state_mut().selected = missed.subject.box_ref();
     press(&mut viewer, Key::R);
     let removed = LabelChange::Remove {
         annotation_id: class_id,
@@ -194,7 +194,7 @@ fn corrections_by_key_are_listed_kept_and_written_as_a_copy() {
     };
     let objects = |document: &Value| document["annotations"].as_array().unwrap().len();
     assert_eq!(objects(&document), objects(&original) + 1);
-    let [x, y, width, height] = moved.subject.box_in_image().to_xywh();
+    let [x, y, width, height] = moved.subject.box_in_image().unwrap().to_xywh();
     let place = find(&document, moved_id).unwrap()["bbox"].clone();
     let place: [f32; 4] = serde_json::from_value(place).unwrap();
     assert_eq!(place, [x, y, width, height]);
@@ -232,7 +232,7 @@ fn corrections_by_key_are_listed_kept_and_written_as_a_copy() {
 
 /// Returns the id of the annotation of a missed object.
 fn annotation_at(viewer: &Viewer, item: &ErrorItem) -> u64 {
-    let BoxRef::GroundTruth(at) = item.subject.box_ref() else {
+    let Some(BoxRef::GroundTruth(at)) = item.subject.box_ref() else {
         panic!("not missed");
     };
     let collection = state(viewer).collection.as_ref().unwrap();

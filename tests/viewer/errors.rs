@@ -251,10 +251,10 @@ fn a_click_on_a_crop_leads_to_its_box_and_back_to_the_same_place() {
     let shown = state(&viewer);
     assert_eq!(shown.tab, PanelId::IMAGE);
     assert_eq!(shown.current, item.image as usize);
-    assert_eq!(shown.selected, Some(item.subject.box_ref()));
+    assert_eq!(shown.selected, item.subject.box_ref());
     let boxes = shown.boxes(sedet::viewer::state::Pane::First);
-    let of = boxes.box_of(item.subject.box_ref()).unwrap();
-    assert_eq!(of, item.subject.box_in_image());
+    let of = boxes.box_of(item.subject.box_ref().unwrap()).unwrap();
+    assert_eq!(Some(of), item.subject.box_in_image());
     assert!(matches!(item.subject, ErrorSubject::Detection(..)));
     let zoomed = shown.zoom;
     assert!(zoomed.scale.is_some_and(|scale| scale > 1.0), "{zoomed:?}");
@@ -419,4 +419,59 @@ fn errors_of_the_shipped_detector_lead_to_their_images() {
         .unwrap()[at];
     assert_eq!(Some(found.score), item.score);
     assert_eq!(Some(found.class), item.group.found);
+}
+
+#[test]
+fn the_mistakes_of_a_classifier_are_whole_images_grouped_by_classes() {
+    let photos = super::Photos::new();
+    let (mut viewer, scenes) = (photos.open(), &photos.scenes);
+    press(&mut viewer, Key::F6);
+    click(&mut viewer, "Classify all 18 images");
+    let state = viewer.state().state();
+    let mistakes = state.mistakes[0].clone();
+    assert!(!mistakes.is_empty());
+    let list = state.errors.list().unwrap().clone();
+    assert_eq!(list.items.len(), mistakes.len());
+    for (item, mistake) in list.items.iter().zip(mistakes.iter()) {
+        assert_eq!(item.image as usize, mistake.image);
+        assert_eq!(item.subject, ErrorSubject::Image);
+        assert_eq!(item.group.kind, ErrorKind::WrongClass);
+        let classes = (item.group.truth, item.group.found);
+        assert_eq!(classes, (Some(mistake.truth), Some(mistake.predicted)));
+        assert_eq!(item.score, Some(mistake.probability));
+    }
+    let first = list.items[0];
+    let text = first.text(&state.classes);
+    assert!(
+        text.starts_with("wrong ") && text.contains(" as "),
+        "{text}"
+    );
+    let image = state
+        .collection
+        .as_ref()
+        .unwrap()
+        .image_title(first.image as usize);
+    click(&mut viewer, &format!("error 1: {text}, {image}"));
+    let state = viewer.state().state();
+    assert_eq!(
+        (state.tab, state.current),
+        (PanelId::IMAGE, first.image as usize)
+    );
+    press(&mut viewer, Key::F6);
+    for name in ["Errors (CSV)", "Crops in sight (PNG)"] {
+        click(&mut viewer, "Export");
+        click(&mut viewer, name);
+    }
+    let csv = String::from_utf8(scenes.exported("errors.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + mistakes.len());
+    assert!(
+        csv.lines()
+            .nth(1)
+            .unwrap()
+            .starts_with(&format!("{image},wrong,")),
+        "{csv}"
+    );
+    assert!(csv.lines().nth(1).unwrap().ends_with(",,,,,"), "{csv}");
+    assert!(!scenes.exported("errors.png").is_empty());
+    assert_eq!(errors(&viewer), [""; 0]);
 }

@@ -2,7 +2,7 @@
 
 use egui::{RichText, Ui};
 
-use crate::state::{PanelId, Request, ViewerState};
+use crate::state::{Pane, PanelId, Request, ViewerState};
 use crate::style::count;
 use sedet_data::annotations::layout::Split;
 
@@ -67,6 +67,11 @@ fn splits(ui: &mut Ui, state: &mut ViewerState) {
 }
 
 impl ViewerState {
+    fn progress_line(&self, network: Pane) -> String {
+        let (done, all) = (self.processed(network), self.image_count());
+        format!("{done} of {} processed", count(all, "image"))
+    }
+
     /// Returns what is shown, in one line.
     pub(crate) fn shown(&self) -> String {
         let Some(collection) = self.collection.as_ref() else {
@@ -91,10 +96,10 @@ impl ViewerState {
             let filter = self.filter();
             let thresholds = format!("score from {:.2}, IoU from {:.2}", filter.score, filter.iou);
             parts.push(thresholds);
-            let (done, all) = (predictions.image_count(), self.image_count());
-            parts.push(format!("{done} of {} processed", count(all, "image")));
+            parts.push(self.progress_line(at));
         } else if let Some(network) = network {
             parts.push(network.title.clone());
+            parts.push(self.progress_line(at));
         } else {
             parts.push(format!(
                 "no network, {}",

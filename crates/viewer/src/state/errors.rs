@@ -1,4 +1,4 @@
-//! The errors of a detector over all images, as the Errors page lists them.
+//! The errors of a network over all images, as the Errors page lists them.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{
-    BoxFilter, BoxRef, ClassTable, Collection, Compare, Pane, PanelId, Predictions, ViewerState,
+    BoxFilter, BoxRef, ClassTable, Collection, Compare, Mistake, Pane, PanelId, Predictions,
+    ViewerState,
 };
 use sedet_data::boxes::BoxXyxy;
 use sedet_data::csv::to_csv;
@@ -21,6 +22,8 @@ pub enum ErrorKind {
     Wrong(ErrorType),
     /// An annotation that no detection matches.
     Missed,
+    /// An image that a classifier has taken for one of another class.
+    WrongClass,
 }
 
 impl ErrorKind {
@@ -29,6 +32,7 @@ impl ErrorKind {
         match self {
             Self::Wrong(error) => error.short_name(),
             Self::Missed => "missed",
+            Self::WrongClass => "wrong",
         }
     }
 }
@@ -70,21 +74,25 @@ pub enum ErrorSubject {
     Detection(usize, BoxXyxy),
     /// An annotation: its index, and its box in pixels of the image.
     Annotation(usize, BoxXyxy),
+    /// The whole image.
+    Image,
 }
 
 impl ErrorSubject {
-    /// Returns the box among those of its image.
-    pub fn box_ref(&self) -> BoxRef {
+    /// Returns the box among those of its image, if it is one.
+    pub fn box_ref(&self) -> Option<BoxRef> {
         match *self {
-            Self::Detection(at, _) => BoxRef::Detection(at),
-            Self::Annotation(at, _) => BoxRef::GroundTruth(at),
+            Self::Detection(at, _) => Some(BoxRef::Detection(at)),
+            Self::Annotation(at, _) => Some(BoxRef::GroundTruth(at)),
+            Self::Image => None,
         }
     }
 
     /// Returns the coordinates of the box in pixels of the image.
-    pub fn box_in_image(&self) -> BoxXyxy {
+    pub fn box_in_image(&self) -> Option<BoxXyxy> {
         match *self {
-            Self::Detection(_, place) | Self::Annotation(_, place) => place,
+            Self::Detection(_, place) | Self::Annotation(_, place) => Some(place),
+            Self::Image => None,
         }
     }
 }
@@ -98,7 +106,7 @@ pub struct ErrorItem {
     pub subject: ErrorSubject,
     /// Kind and classes.
     pub group: ErrorGroup,
-    /// The score of a detection.
+    /// The score of a detection, or the probability of the class of an image.
     pub score: Option<f32>,
     /// The annotation that explains the error of a detection, and the IoU with it.
     pub partner: Option<(BoxXyxy, f32)>,
@@ -144,6 +152,29 @@ impl ErrorItem {
         }
     }
 
+    fn of_mistake(mistake: &Mistake) -> Self {
+        Self {
+            image: mistake.image as u32,
+            subject: ErrorSubject::Image,
+            group: ErrorGroup {
+                kind: ErrorKind::WrongClass,
+                truth: Some(mistake.truth),
+                found: Some(mistake.predicted),
+            },
+            score: Some(mistake.probability),
+            partner: None,
+        }
+    }
+
+    /// Returns the part of the image that shows the error.
+    pub(crate) fn crop(&self) -> Crop {
+        let image = self.image as usize;
+        match self.subject.box_in_image() {
+            Some(of) => Crop::around(image, of),
+            None => Crop::whole(image),
+        }
+    }
+
     /// Returns a line such as `Cls RBC as WBC 0.87`.
     pub fn text(&self, classes: &ClassTable) -> String {
         let name = self.group.name(classes);
@@ -156,7 +187,7 @@ impl ErrorItem {
     /// Compares two errors by their place in the list: detections by descending score, then missed annotations by
     /// descending area. Ties keep the order of the images.
     fn before(&self, other: &Self) -> Ordering {
-        let area = |item: &Self| item.subject.box_in_image().area();
+        let area = |item: &Self| item.subject.box_in_image().map_or(0.0, |of| of.area());
         match (self.score, other.score) {
             (Some(a), Some(b)) => b.total_cmp(&a),
             (Some(_), None) => Ordering::Less,
@@ -195,7 +226,15 @@ impl ErrorList {
                 filter.iou,
             )
         });
-        let mut items: Vec<ErrorItem> = each.flatten_iter().collect();
+        Self::sorted(each.flatten_iter().collect())
+    }
+
+    /// Lists the mistakes of a classifier.
+    pub(crate) fn of_mistakes(mistakes: &[Mistake]) -> Self {
+        Self::sorted(mistakes.iter().map(ErrorItem::of_mistake).collect())
+    }
+
+    fn sorted(mut items: Vec<ErrorItem>) -> Self {
         items.sort_by(ErrorItem::before);
         let mut counts = std::collections::BTreeMap::new();
         for item in &items {
@@ -225,7 +264,8 @@ impl ErrorList {
         rows.extend(items.map(|item| {
             let name = |class: Option<usize>| class.map_or("", |class| classes.name(class));
             let number = |value: Option<f32>| value.map_or_else(String::new, |v| v.to_string());
-            let [x, y, width, height] = item.subject.box_in_image().to_xywh();
+            let place = item.subject.box_in_image().map(|of| of.to_xywh());
+            let [x, y, width, height] = [0, 1, 2, 3].map(|side| number(place.map(|of| of[side])));
             [
                 collection.image_title(item.image as usize),
                 item.group.kind.name().to_owned(),
@@ -233,10 +273,10 @@ impl ErrorList {
                 name(item.group.truth).to_owned(),
                 number(item.score),
                 number(item.partner.map(|(_, iou)| iou)),
-                x.to_string(),
-                y.to_string(),
-                width.to_string(),
-                height.to_string(),
+                x,
+                y,
+                width,
+                height,
             ]
         }));
         to_csv(&rows)
@@ -285,7 +325,9 @@ impl ErrorChoice {
             }
             Self::Cell((truth, None)) => group.kind == ErrorKind::Missed && group.truth == truth,
             Self::Cell((truth, found)) => {
-                let mixes_up = is(ErrorType::Classification) || is(ErrorType::Both);
+                let mixes_up = is(ErrorType::Classification)
+                    || is(ErrorType::Both)
+                    || group.kind == ErrorKind::WrongClass;
                 mixes_up && (group.truth, group.found) == (truth, found)
             }
             Self::Found(class, error) => is(error) && group.found == Some(class),
@@ -368,7 +410,8 @@ impl ViewerState {
         self.tab = PanelId::ERRORS;
     }
 
-    /// Shows the image of an error, with its box selected and enlarged. Filters that hide the box are cleared.
+    /// Shows the image of an error, with its box, if it has one, selected and enlarged. Filters that hide the box are
+    /// cleared.
     pub(crate) fn open_error(&mut self, item: ErrorItem) {
         if let Compare::Image(_) = self.compare {
             self.focus = Pane::First;
@@ -378,19 +421,20 @@ impl ViewerState {
         let of = item.subject.box_ref();
         let (group, filter) = (item.group, &mut self.settings.filter);
         match of {
-            BoxRef::Detection(_) => filter.show_detections = true,
-            BoxRef::GroundTruth(_) => filter.show_annotations = true,
+            Some(BoxRef::Detection(_)) => filter.show_detections = true,
+            Some(BoxRef::GroundTruth(_)) => filter.show_annotations = true,
+            None => {}
         }
         if let Some(class) = group.found.or(group.truth) {
             filter.hidden_classes.remove(&class);
         }
-        self.selected = Some(of);
-        self.zoom_to = Some(item.subject.box_in_image());
+        self.selected = of;
+        self.zoom_to = item.subject.box_in_image();
         self.tab = PanelId::IMAGE;
     }
 }
 
-/// A square part of an image around a box.
+/// A square part of an image around a box, or the whole image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Crop {
     /// The index of the image.
@@ -416,6 +460,16 @@ impl Crop {
             left: corner(of.x1, of.x2),
             top: corner(of.y1, of.y2),
             side: side.round() as u32,
+        }
+    }
+
+    /// Returns the crop that is the whole image, whatever its size.
+    pub(crate) const fn whole(image: usize) -> Self {
+        Self {
+            image,
+            left: 0,
+            top: 0,
+            side: u32::MAX,
         }
     }
 

@@ -74,7 +74,7 @@ impl Counter {
                 let counted = CollectionMessage::Counted {
                     tallies,
                     unmatched: job.per_network(job.divided, unmatched).map(Arc::new),
-                    errors: job.per_network(job.listed, ErrorList::of).map(Arc::new),
+                    errors: errors(&job, &mistakes).map(Arc::new),
                     comparison: compare(&job).map(Arc::new),
                     accuracies: [0, 1].map(|at| accuracy(&job, at).map(Arc::new)),
                     query: job.query,
@@ -160,6 +160,14 @@ fn count(job: &CountingJob, mistakes: &[Mistake]) -> ([Option<Arc<Confusion>>; 2
     };
     let order = order(&job.collection, &job.query, facts);
     (tallies, order)
+}
+
+/// Lists the errors of a network, where the job asks for it.
+fn errors(job: &CountingJob, mistakes: &[Arc<Vec<Mistake>>; 2]) -> Option<ErrorList> {
+    if job.collection.has_boxes() {
+        return job.per_network(job.listed, ErrorList::of);
+    }
+    Some(ErrorList::of_mistakes(&mistakes[job.listed?.index()]))
 }
 
 /// Finds what differs between both networks, where the job asks for it.

@@ -36,10 +36,12 @@ pub(super) fn show(ui: &mut Ui, context: &mut PanelContext<'_>, list: &ErrorList
     let title = choice.name(&state.classes);
     ui.horizontal_wrapped(|ui| {
         ui.strong(format!("{title}: {}", count(shown.len(), "error")));
-        hint(
-            ui,
-            "highest score first, then missed objects, the largest first; click to see the image",
-        );
+        let order = if state.finds_boxes() {
+            "highest score first, then missed objects, the largest first; click to see the image"
+        } else {
+            "highest probability first; click to see the image"
+        };
+        hint(ui, order);
     });
     if shown.is_empty() {
         ui.label("None at these thresholds.");
@@ -74,7 +76,7 @@ pub(super) fn show(ui: &mut Ui, context: &mut PanelContext<'_>, list: &ErrorList
                 for at in row * columns..((row + 1) * columns).min(shown.len()) {
                     let item = shown.get(at).and_then(|at| list.items.get(*at as usize));
                     let Some(item) = item else { continue };
-                    let crop = Crop::around(item.image as usize, item.subject.box_in_image());
+                    let crop = item.crop();
                     crops_in_sight.push(crop);
                     let size = vec2(CELL, CELL + LINE);
                     let (rect, response) = ui.allocate_exact_size(size, Sense::click());
@@ -97,12 +99,14 @@ pub(super) fn show(ui: &mut Ui, context: &mut PanelContext<'_>, list: &ErrorList
                     if response.clicked() {
                         clicked = Some(*item);
                     }
-                    response.context_menu(|ui| {
-                        let image = item.image as usize;
-                        let network = state.network_in_focus();
-                        let boxes = state.boxes_of(image, network);
-                        corrections::menu(ui, state, (image, &boxes), item.subject.box_ref());
-                    });
+                    if let Some(of) = item.subject.box_ref() {
+                        response.context_menu(|ui| {
+                            let image = item.image as usize;
+                            let network = state.network_in_focus();
+                            let boxes = state.boxes_of(image, network);
+                            corrections::menu(ui, state, (image, &boxes), of);
+                        });
+                    }
                     if response.hovered() {
                         let image = collection.image_title(item.image as usize);
                         let text = explained(item, &state.classes);
@@ -180,7 +184,9 @@ fn draw(
     {
         outlines.dashed(partner, Stroke::new(1.0, ANNOTATION));
     }
-    let of = place(item.subject.box_in_image());
+    let Some(of) = item.subject.box_in_image().map(place) else {
+        return false;
+    };
     // On any image: the color on a light edge.
     outlines.solid(of, Stroke::new(3.0, HIGHLIGHT.gamma_multiply(0.4)));
     outlines.solid(of, Stroke::new(2.0, color(item.group.kind)));

@@ -4,7 +4,7 @@ use image::{Rgb, RgbImage, imageops};
 
 use super::color;
 use crate::state::export::{Export, ExportFiles};
-use crate::state::{Collection, Crop, ErrorItem, ViewerState};
+use crate::state::{Collection, ErrorItem, ViewerState};
 use sedet_core::render::feature_maps::{TILE_SIDE, Tile, grid};
 use sedet_core::render::save_image;
 
@@ -72,14 +72,16 @@ fn load(collection: &Collection, item: &ErrorItem) -> Result<RgbImage, String> {
 
 /// Returns the crop of an error with its box.
 fn tile(image: &RgbImage, item: &ErrorItem) -> RgbImage {
-    let of = item.subject.box_in_image();
-    let crop = Crop::around(item.image as usize, of);
+    let crop = item.crop();
     let [left, top, width, height] = crop.inside([image.width(), image.height()]);
     let part = imageops::crop_imm(image, left, top, width, height).to_image();
     let scale = TILE_SIDE as f32 / width.max(height).max(1) as f32;
     let side = |length: u32| ((length as f32 * scale).round() as u32).max(1);
     let filter = imageops::FilterType::Triangle;
     let mut tile = imageops::resize(&part, side(width), side(height), filter);
+    let Some(of) = item.subject.box_in_image() else {
+        return tile;
+    };
     let place = |at: f32, from: u32| ((at - from as f32) * scale).round() as i64;
     let [x1, x2] = [of.x1, of.x2].map(|x| place(x, left));
     let [y1, y2] = [of.y1, of.y2].map(|y| place(y, top));

@@ -1,4 +1,4 @@
-//! The errors of a detector over all images: groups with counts, and the crops of the chosen group.
+//! The errors of a network over all images: groups with counts, and the crops of the chosen group.
 
 mod crops;
 mod exports;
@@ -9,10 +9,12 @@ use super::image::{run_on_all, thresholds};
 use super::{Panel, PanelContext};
 use crate::chrome::open_menu::start_page;
 use crate::state::export::Export;
-use crate::state::{ErrorChoice, ErrorGroup, ErrorKind, Pane, PanelId, Request, ViewerState};
+use crate::state::{
+    ErrorChoice, ErrorGroup, ErrorKind, Pane, PanelId, Request, ShownImages, ViewerState,
+};
 use crate::style::{MISSED, WRONG, hint, pane_choice, verdict_text};
 
-/// The errors of a detector.
+/// The errors of a network.
 pub(crate) struct ErrorsPanel;
 
 impl Panel for ErrorsPanel {
@@ -41,7 +43,7 @@ impl Panel for ErrorsPanel {
         pane_choice(ui, state);
         headline(ui, state);
         let network = state.network_in_focus();
-        if state.predictions[network.index()].image_count() == 0 {
+        if state.processed(network) == 0 {
             ui.label("No image has been processed yet.");
             return;
         }
@@ -51,7 +53,11 @@ impl Panel for ErrorsPanel {
             return;
         };
         if list.items.is_empty() {
-            ui.label("No box of the processed images is wrong or missed at these thresholds.");
+            ui.label(if state.finds_boxes() {
+                "No box of the processed images is wrong or missed at these thresholds."
+            } else {
+                "No processed image has a wrong class."
+            });
             return;
         }
         egui::Panel::left("error groups")
@@ -76,20 +82,32 @@ fn missing(state: &ViewerState) -> Option<(&'static str, &'static str)> {
             "Open a dataset with annotations and a detector or a results file.",
         ));
     };
-    if !collection.has_boxes() {
+    if let ShownImages::Files(_) = collection.images {
         return Some((
             "No annotations",
-            "These images have no annotated boxes, so no box is known to be wrong.",
+            "These images have neither annotated boxes nor classes, so nothing is known to be wrong.",
         ));
     }
-    let opens = "Open a detector or a results file to see its errors.";
-    (!state.finds_boxes()).then_some(("No detections", opens))
+    let (knows, title, opens) = if collection.has_boxes() {
+        let opens = "Open a detector or a results file to see its errors.";
+        (state.finds_boxes(), "No detections", opens)
+    } else {
+        let is_open = state.is_classifier(state.network_in_focus());
+        (
+            is_open,
+            "No classifier",
+            "Open a classifier to see its mistakes.",
+        )
+    };
+    (!knows).then_some((title, opens))
 }
 
 /// Draws the thresholds, and the button for the images that have not been processed.
 fn headline(ui: &mut Ui, state: &mut ViewerState) {
     ui.horizontal_wrapped(|ui| {
-        thresholds(ui, state, true);
+        if state.finds_boxes() {
+            thresholds(ui, state, true);
+        }
         run_on_all(ui, state);
     });
 }
@@ -132,7 +150,7 @@ fn groups(ui: &mut Ui, state: &mut ViewerState, groups: &[(ErrorGroup, usize)], 
 /// Returns the color of the boxes of a kind.
 fn color(kind: ErrorKind) -> egui::Color32 {
     match kind {
-        ErrorKind::Wrong(_) => WRONG,
+        ErrorKind::Wrong(_) | ErrorKind::WrongClass => WRONG,
         ErrorKind::Missed => MISSED,
     }
 }
