@@ -1912,6 +1912,8 @@ fn the_right_half_of_a_comparison_answers_for_its_own_boxes() {
     press(&mut viewer, Key::D);
     click(&mut viewer, "Data");
     click(&mut viewer, "right network");
+    viewer.get_by_label("Evaluate").scroll_to_me();
+    settle(&mut viewer);
     click(&mut viewer, "Evaluate");
     let state = viewer.state().state();
     assert!(state.evaluations[0].is_none() && state.evaluations[1].is_some());

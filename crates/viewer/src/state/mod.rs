@@ -63,7 +63,7 @@ pub use model_table::ModelTable;
 pub use predictions::{Detections, Predictions};
 pub(crate) use run_log::run_name;
 pub use run_log::{Curves, RunLog, smoothed};
-pub use settings::Settings;
+pub use settings::{MatrixScale, Settings};
 pub use tally::{Unmatched, tally};
 pub(crate) use tally::{class_counts, score_at_recall, unmatched};
 pub(crate) use typed_path::typed_path;

@@ -8,6 +8,32 @@ use serde::{Deserialize, Serialize};
 use super::BoxFilter;
 use sedet_data::curation::check::Correction;
 
+/// What the colors and numbers of a confusion matrix are relative to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum MatrixScale {
+    /// The largest count; the numbers are counts.
+    #[default]
+    Count,
+    /// The objects of a class: recall on the diagonal.
+    Row,
+    /// The detections of a class: precision on the diagonal.
+    Column,
+}
+
+impl MatrixScale {
+    /// All of them, as they are listed.
+    pub const ALL: [Self; 3] = [Self::Count, Self::Row, Self::Column];
+
+    /// Returns the label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Count => "counts",
+            Self::Row => "% of rows",
+            Self::Column => "% of columns",
+        }
+    }
+}
+
 /// Settings that are kept between sessions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +48,8 @@ pub struct Settings {
     pub side_by_side: bool,
     /// Smoothing factor of training curves, 0 to 1. The default 0 shows the logged values.
     pub smoothing: f64,
+    /// What the colors and numbers of the confusion matrix are relative to.
+    pub matrix_scale: MatrixScale,
     /// Whether the axes of the training curves, iteration and value, are logarithmic.
     pub log_axes: [bool; 2],
     /// Whether the gallery is shown beside the image.
@@ -66,6 +94,7 @@ impl Default for Settings {
             shows_gallery: true,
             shows_tables: true,
             recent: Vec::new(),
+            matrix_scale: MatrixScale::default(),
             log_axes: [false, false],
             export_directory: PathBuf::from("sedet-exports"),
             export_scale: None,

@@ -5,15 +5,13 @@ use std::cmp::Reverse;
 use egui::{Rect, ScrollArea, Sense, Ui, vec2};
 use egui_extras::{Column, TableBuilder};
 
-use super::{Entry, MATRIX_CLASSES, error_list, matrix};
+use super::matrix::{matrix, scale_choice, shown_classes};
+use super::{Entry, error_list};
 use crate::panels::image::run_on_all;
 use crate::state::{GalleryQuery, Mistake, Pane, SortBy, ViewerState};
 use crate::style::{CORRECT, class_text, count, hint, mixed};
 use sedet_data::eval::classification::{ClassificationEvaluation, ReliabilityBin};
 use sedet_data::eval::confusion::Confusion;
-
-/// The classes of the matrix where a dataset has more than it can show.
-const CONFUSED_CLASSES: usize = 40;
 
 /// Draws the section about a classifier.
 pub(super) fn show(ui: &mut Ui, state: &mut ViewerState, network: Pane) {
@@ -244,11 +242,7 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
         .collect();
     wrong.sort_by_key(|(_, count)| Reverse(*count));
     let all = state.classes.len();
-    let classes = if all <= MATRIX_CLASSES {
-        (0..all).collect()
-    } else {
-        most_confused(&wrong)
-    };
+    let classes = shown_classes(all, &wrong);
     ui.strong("Confusion matrix");
     let which = if classes.len() < all {
         format!(
@@ -264,6 +258,7 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
             "{which}rows: true class, columns: predicted class; click a cell to list its images"
         ),
     );
+    scale_choice(ui, state);
     let mut clicked = None;
     ui.horizontal_top(|ui| {
         let cell = matrix(ui, state, tally, &classes, false);
@@ -277,40 +272,5 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
         && let Some((_, images)) = tally.cells.get(&cell)
     {
         state.pick(entry.name(state), images.clone());
-    }
-}
-
-/// Returns the classes of the largest cells off the diagonal, in the order of the cells.
-fn most_confused(wrong: &[(Entry, usize)]) -> Vec<usize> {
-    let mut classes = Vec::new();
-    for (entry, _) in wrong {
-        let Entry::Cell((Some(truth), Some(found))) = entry else {
-            continue;
-        };
-        for class in [*truth, *found] {
-            if !classes.contains(&class) && classes.len() < CONFUSED_CLASSES {
-                classes.push(class);
-            }
-        }
-        if classes.len() == CONFUSED_CLASSES {
-            break;
-        }
-    }
-    classes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_matrix_shows_the_classes_that_are_confused_most_often() {
-        let cell = |truth: usize, found: usize| Entry::Cell((Some(truth), Some(found)));
-        assert_eq!(
-            most_confused(&[(cell(700, 3), 9), (cell(3, 8), 4), (cell(1, 700), 1)]),
-            [700, 3, 8, 1]
-        );
-        let many: Vec<_> = (0..1000).map(|class| (cell(class, class + 1), 1)).collect();
-        assert_eq!(most_confused(&many).len(), CONFUSED_CLASSES);
     }
 }

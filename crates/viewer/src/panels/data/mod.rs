@@ -1,8 +1,7 @@
 //! Dataset histograms, confusion matrix and COCO metrics. Bars, cells and rows lead to their images.
 
 mod classes;
-
-use std::collections::HashMap;
+mod matrix;
 
 use egui::{ScrollArea, Sense, Ui, vec2};
 use egui_extras::{Column, TableBuilder};
@@ -13,10 +12,8 @@ use crate::state::export::{Export, ExportFiles};
 use crate::state::{
     Chart, Compare, ErrorChoice, GalleryQuery, Pane, PanelId, Request, SortBy, ViewerState,
 };
-use crate::style::{
-    CORRECT, WRONG, class_on, class_text, count, empty_page, hint, ink_on, mixed, number,
-    pane_choice,
-};
+use crate::style::{class_on, class_text, count, empty_page, hint, number, pane_choice};
+use matrix::{matrix, scale_choice, shown_classes};
 use sedet_core::render::{save_confusion, save_precision_recall, save_reliability};
 use sedet_data::eval::PrecisionRecall;
 use sedet_data::eval::confusion::{Cell, Confusion};
@@ -24,8 +21,6 @@ use sedet_data::eval::matching::ErrorType;
 
 /// Height of a histogram without scrolling, in points.
 const BARS_HEIGHT: f32 = 260.0;
-/// The maximum number of classes with a confusion matrix; with more there is only a list.
-const MATRIX_CLASSES: usize = 100;
 
 /// Dataset histograms, confusion matrix and metrics.
 pub(crate) struct DataPanel;
@@ -328,13 +323,12 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
         divided.map(|((class, error), (count, _))| (Entry::Unmatched(*class, *error), *count));
     let mut wrong: Vec<(Entry, usize)> = cells.chain(divided).collect();
     wrong.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    scale_choice(ui, state);
     let mut clicked = None;
     ui.horizontal_top(|ui| {
-        if state.classes.len() <= MATRIX_CLASSES {
-            let classes: Vec<usize> = (0..state.classes.len()).collect();
-            let cell = matrix(ui, state, tally, &classes, true);
-            clicked = cell.map(|(cell, shows)| (Entry::Cell(cell), shows));
-        }
+        let classes = shown_classes(state.classes.len(), &wrong);
+        let cell = matrix(ui, state, tally, &classes, true);
+        clicked = cell.map(|(cell, shows)| (Entry::Cell(cell), shows));
         if let Some(entry) = error_list(ui, state, &wrong, true) {
             clicked = Some(entry);
         }
@@ -393,76 +387,6 @@ fn error_list(
             });
     });
     clicked
-}
-
-/// Draws the matrix of some classes, with a row and a column for no class if there is such a thing, and returns the
-/// clicked cell.
-fn matrix(
-    ui: &mut Ui,
-    state: &ViewerState,
-    tally: &Confusion,
-    shown: &[usize],
-    has_background: bool,
-) -> Option<(Cell, Shows)> {
-    let classes = shown.len();
-    let sides = classes + usize::from(has_background);
-    if sides == 0 {
-        return None;
-    }
-    let places: HashMap<usize, usize> = shown.iter().copied().zip(0..).collect();
-    let place = |class: Option<usize>| match class {
-        Some(class) => places.get(&class).copied(),
-        None => has_background.then_some(classes),
-    };
-    let cell = (280.0 / sides as f32).clamp(4.0, 40.0);
-    let size = vec2(cell, cell) * sides as f32;
-    let (rect, response) = ui.allocate_exact_size(size, Sense::click());
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "confusion matrix"));
-    let painter = ui.painter_at(rect);
-    let below = ui.visuals().extreme_bg_color;
-    painter.rect_filled(rect, 0.0, below);
-    // Colors are relative to the row, so that rare classes are visible too.
-    let mut row_sums = vec![0usize; sides];
-    for ((truth, _), (count, _)) in &tally.cells {
-        if let Some(row) = place(*truth) {
-            row_sums[row] += count;
-        }
-    }
-    for ((truth, found), (count, _)) in &tally.cells {
-        let (Some(row), Some(column)) = (place(*truth), place(*found)) else {
-            continue;
-        };
-        let share = *count as f32 / row_sums[row].max(1) as f32;
-        let color = if truth == found { CORRECT } else { WRONG };
-        let corner = rect.min + vec2(column as f32, row as f32) * cell;
-        let square = egui::Rect::from_min_size(corner, vec2(cell - 1.0, cell - 1.0));
-        let shade = mixed(color, below, 0.15 + 0.85 * share);
-        painter.rect_filled(square, 0.0, shade);
-        if cell >= 24.0 {
-            let font = egui::FontId::proportional(10.0);
-            let (middle, ink) = (square.center(), ink_on(shade));
-            painter.text(middle, egui::Align2::CENTER_CENTER, count, font, ink);
-        }
-    }
-    let pointer = response.hover_pos()?;
-    let class_at = |at: f32| {
-        let index = ((at / cell) as usize).min(sides - 1);
-        shown.get(index).copied()
-    };
-    let hovered = (
-        class_at(pointer.y - rect.top()),
-        class_at(pointer.x - rect.left()),
-    );
-    let images = tally.cells.get(&hovered).map_or(0, |(count, _)| *count);
-    let clicked = if response.clicked() {
-        Some(Shows::Images)
-    } else {
-        response.secondary_clicked().then_some(Shows::Boxes)
-    };
-    if hovered != (None, None) {
-        response.on_hover_text(format!("{}: {images}", cell_name(state, hovered)));
-    }
-    clicked.map(|shows| (hovered, shows))
 }
 
 /// Draws the COCO metrics of the processed images.

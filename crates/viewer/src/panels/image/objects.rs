@@ -88,7 +88,8 @@ fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
             ui.colored_label(missed, format!("{} missed", counts.missed));
         });
         let [p, r, f1] = [counts.precision(), counts.recall(), counts.f1()].map(number);
-        ui.strong(format!("precision {p}   recall {r}   F1 {f1}"));
+        let text = format!("precision {p}   recall {r}   F1 {f1}");
+        ui.label(RichText::new(text).strong().size(15.0));
     };
     let network = state.network_in_focus();
     if state.is_classifier(network) {
@@ -204,12 +205,27 @@ fn class_row(ui: &mut Ui, state: &mut ViewerState, class: usize) {
 
 /// A row for each visible box.
 fn table(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
+    // The height does not depend on the number of boxes: what is below stays in its place from image to image.
+    let most = (ui.ctx().content_rect().height() * 0.26).max(120.0);
+    let size = egui::vec2(ui.available_width(), most);
+    ui.allocate_ui_with_layout(size, egui::Layout::top_down(egui::Align::Min), |ui| {
+        ui.set_min_height(most);
+        rows(ui, state, boxes, most);
+    });
+    if let Some(selected) = state.selected {
+        explain(ui, state, boxes, selected);
+    }
+}
+
+/// Draws the rows of the table in this height.
+fn rows(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes, most: f32) {
     let visible = state.visible_boxes(boxes);
     if visible.is_empty() {
+        hint(ui, "no boxes are shown for this image");
         return;
     }
     let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
-    let most = (ui.available_height() * 0.5).max(120.0);
+    let most = most - height - 8.0;
     let mut hovered = None;
     // The table scrolls to a box that was selected elsewhere.
     let memory = ui.scope_id().with("scrolled to");
@@ -254,9 +270,6 @@ fn table(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
         });
     if let Some(hovered) = hovered {
         state.hovered_next = Some((state.focused(), hovered));
-    }
-    if let Some(selected) = state.selected {
-        explain(ui, state, boxes, selected);
     }
 }
 
