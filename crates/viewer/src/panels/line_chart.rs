@@ -95,6 +95,18 @@ fn log_marks(input: GridInput) -> Vec<GridMark> {
     marks.collect()
 }
 
+/// Returns the label of a mark of a logarithmic axis: a digit times a power of ten, without what the logarithm adds.
+fn mark_text(place: f64) -> String {
+    const ROUNDING: f64 = 1e-9;
+    let decade = (place + ROUNDING).floor();
+    let digit = 10f64.powf(place - decade).round();
+    number(if decade < 0.0 {
+        digit / 10f64.powf(-decade)
+    } else {
+        digit * 10f64.powf(decade)
+    })
+}
+
 /// Returns the names of the lines of a chart that its legend hides.
 pub(crate) fn hidden_lines(ui: &Ui, chart: &str) -> BTreeSet<String> {
     let known = ui.data(|data| data.get_temp::<BTreeSet<String>>(memory(chart)));
@@ -135,12 +147,12 @@ impl LineChart<'_> {
         if log[0] {
             plot = plot
                 .x_grid_spacer(log_marks)
-                .x_axis_formatter(|mark, _| number(value_at(true, mark.value)));
+                .x_axis_formatter(|mark, _| mark_text(mark.value));
         }
         if log[1] {
             plot = plot
                 .y_grid_spacer(log_marks)
-                .y_axis_formatter(|mark, _| number(value_at(true, mark.value)));
+                .y_axis_formatter(|mark, _| mark_text(mark.value));
         }
         let marker = self.marker.filter(|x| !log[0] || *x > 0.0);
         let marker_color = ui.visuals().text_color();
@@ -289,7 +301,7 @@ mod tests {
                 base_step_size: 0.1,
             };
             let marks = log_marks(input).into_iter();
-            marks.map(|mark| number(value_at(true, mark.value)))
+            marks.map(|mark| mark_text(mark.value))
         };
         let few: Vec<String> = marks(-0.5, 0.9).collect();
         assert_eq!(
@@ -301,7 +313,7 @@ mod tests {
         let many: Vec<String> = marks(-3.0, 3.0).collect();
         assert_eq!(
             many,
-            ["1.000e-3", "0.0100", "0.1000", "1", "10", "100", "1000"]
+            ["0.0010", "0.0100", "0.1000", "1", "10", "100", "1000"]
         );
         assert_eq!(marks(f64::NEG_INFINITY, 1.0).count(), 302);
         assert!(is_on_axes([false, false], [0.0, -1.0]));
