@@ -1789,6 +1789,7 @@ fn exports_without_a_window_are_those_of_the_window() {
                 export_directory: scenes.at("headless"),
                 ..Settings::default()
             },
+            corrections: None,
         };
         let mut seen = 0;
         let mut progress = |progress: &TaskProgress| seen = seen.max(progress.total);
@@ -1858,6 +1859,23 @@ fn exports_without_a_window_are_those_of_the_window() {
         unknown.starts_with("no image is called \"nowhere.jpg\"; the first is "),
         "{unknown}"
     );
+}
+
+#[test]
+fn metrics_of_fewer_images_than_are_processed_say_so() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(scenes.opening());
+    press(&mut viewer, Key::F3);
+    click(&mut viewer, "Evaluate");
+    viewer.get_by_label("over 1 image");
+    // Undefined metrics are not numbers.
+    assert!(viewer.query_by_label_contains(" -1.0").is_none());
+    press(&mut viewer, Key::F1);
+    press(&mut viewer, Key::D);
+    press(&mut viewer, Key::F3);
+    viewer.get_by_label("over 1 image; 6 are processed now: evaluate again");
+    click(&mut viewer, "Evaluate");
+    viewer.get_by_label("over 6 images");
 }
 
 #[test]
@@ -2694,7 +2712,7 @@ fn gates_are_explained_relative_to_measured_statistics_once_there_are_some() {
     viewer.state_mut().state_mut().requests.push(measure);
     settle(&mut viewer);
     press(&mut viewer, Key::F1);
-    viewer.get_by_label_contains("a gate that differs from the mean over ");
+    viewer.get_by_label_contains("if the gate were the mean over ");
     let statistics = viewer.state().state().statistics.clone().unwrap();
     let means = Neutral::of_dataset(&statistics, expected.pass.blocks()).unwrap();
     let listed = expected.strongest(&means);
@@ -3001,6 +3019,12 @@ fn what_was_opened_is_offered_again_and_empty_pages_have_ways_to_open_something(
         .to_string_lossy();
     click(&mut viewer, &format!("{parent}/scenes"));
     assert_eq!(viewer.state().state().tab, PanelId::IMAGE);
+    // A path that cannot be opened is not offered.
+    let request = Request::Open("/nowhere/at/all".into());
+    viewer.state_mut().state_mut().requests.push(request);
+    settle(&mut viewer);
+    let recent = &viewer.state().state().settings.recent;
+    assert_eq!(*recent, [scenes.text("scenes")]);
     // The shipped detector, from an empty viewer.
     let mut viewer = scenes.open(Opening::of("/nowhere.jpg"));
     press(&mut viewer, Key::Escape);

@@ -1,7 +1,5 @@
 //! Corrections of labels: made on boxes, listed, kept, and written as a copy of the annotation file.
 
-use std::collections::BTreeMap;
-
 use egui::{Key, PointerButton};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use sedet::annotations::coco::read_coco;
@@ -60,26 +58,6 @@ fn annotation_of(viewer: &Viewer, item: &ErrorItem) -> (u64, u64) {
     (annotation.id, store.categories()[annotation.class].id)
 }
 
-/// The file of the settings.
-#[derive(Default)]
-struct Storage(BTreeMap<String, String>);
-
-impl eframe::Storage for Storage {
-    fn get_string(&self, key: &str) -> Option<String> {
-        self.0.get(key).cloned()
-    }
-
-    fn set_string(&mut self, key: &str, value: String) {
-        self.0.insert(key.to_owned(), value);
-    }
-
-    fn remove_string(&mut self, key: &str) {
-        self.0.remove(key);
-    }
-
-    fn flush(&mut self) {}
-}
-
 fn wrong(error: ErrorType) -> ErrorKind {
     ErrorKind::Wrong(error)
 }
@@ -89,6 +67,12 @@ fn corrections_by_key_are_listed_kept_and_written_as_a_copy() {
     let scenes = Scenes::new();
     let mut viewer = scenes.open(scenes.all_errors());
     let original = scenes.annotations();
+    let file = scenes.at("kept/corrections.json");
+    let kept = viewer
+        .state_mut()
+        .state_mut()
+        .keep_corrections_in(file.clone());
+    kept.unwrap();
 
     let mixed_up = open_error(&mut viewer, wrong(ErrorType::Classification));
     let (class_id, old_category) = annotation_of(&viewer, &mixed_up);
@@ -152,10 +136,15 @@ fn corrections_by_key_are_listed_kept_and_written_as_a_copy() {
     super::controls(&viewer, "corrections");
 
     // The next start of the viewer has them.
-    let mut storage = Storage::default();
-    eframe::App::save(viewer.state_mut(), &mut storage);
-    let settings: Settings = eframe::get_value(&storage, "settings").unwrap();
-    let next = super::viewer(settings, scenes.all_errors());
+    let mut next = super::viewer(Settings::default(), Opening::default());
+    let kept = next
+        .state_mut()
+        .state_mut()
+        .keep_corrections_in(file.clone());
+    kept.unwrap();
+    let request = Request::Open(scenes.text("scenes"));
+    next.state_mut().state_mut().requests.push(request);
+    settle(&mut next);
     assert_eq!(state(&next).corrections(), &corrections[1..]);
     next.get_by_label("2 corrections");
     let notices = state(&next).notices.iter();

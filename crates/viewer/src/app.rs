@@ -36,13 +36,18 @@ impl ViewerApp {
             // Settings of an incompatible version are replaced by the defaults.
             eframe::get_value::<Settings>(storage, SETTINGS)
         });
-        Self::with_settings(
+        let mut app = Self::with_settings(
             &creation.egui_ctx,
             settings.unwrap_or_default(),
             opening,
             execution,
-        )
-        .in_window(creation)
+        );
+        if let Some(file) = crate::corrections_file()
+            && let Err(error) = app.state.keep_corrections_in(file)
+        {
+            app.state.report_error(error);
+        }
+        app.in_window(creation)
     }
 
     /// Creates the viewer with these settings. `execution` is that of the networks.
@@ -59,6 +64,10 @@ impl ViewerApp {
         context.all_styles_mut(|style| style.interaction.selectable_labels = false);
         let wake = context.clone();
         let workers = Workers::new(execution, Arc::new(move || wake.request_repaint()));
+        let mut settings = settings;
+        if let Some(what) = &opening.what {
+            settings.add_recent(what);
+        }
         workers.open(opening);
         Self {
             state: ViewerState::new(settings),

@@ -18,6 +18,8 @@ pub struct PageExport {
     pub image: Option<String>,
     /// The directory, the scale and the thresholds.
     pub settings: Settings,
+    /// The file with the corrections of labels.
+    pub corrections: Option<PathBuf>,
 }
 
 /// What was exported.
@@ -49,7 +51,7 @@ pub enum ExportError {
         name: String,
         /// How many there are, in words.
         found: &'static str,
-        /// The path of the first image, if there is one.
+        /// The name of the first image, if there is one.
         first: Option<String>,
     },
     /// Something that was to be opened cannot be.
@@ -88,6 +90,10 @@ pub fn export(
         })?;
     let mut workers = Workers::new(execution, Arc::new(|| ()));
     let mut state = ViewerState::new(wanted.settings.clone());
+    if let Some(file) = &wanted.corrections {
+        let read = state.keep_corrections_in(file.clone());
+        read.map_err(ExportError::NotOpened)?;
+    }
     workers.open(opening.clone());
     settle(&mut workers, &mut state, progress);
     let mut errors = state.notices.iter().filter(|notice| notice.is_error);
@@ -178,7 +184,7 @@ fn find_image(state: &ViewerState, name: &str) -> Result<usize, ExportError> {
         found,
         first: collection
             .filter(|images| !images.is_empty())
-            .map(|images| images.describe(0)),
+            .map(|images| images.image_title(0)),
     };
     match (found.next(), found.next()) {
         (Some(index), None) => Ok(index),

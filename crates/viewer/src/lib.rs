@@ -29,6 +29,11 @@ pub use work::{Content, Opening};
 /// The title of the window and the name of the settings.
 const NAME: &str = "sedet";
 
+/// Returns the file in which corrections of labels are kept: beside the settings.
+pub fn corrections_file() -> Option<std::path::PathBuf> {
+    Some(eframe::storage_dir(NAME)?.join("corrections.json"))
+}
+
 /// Opens the window and returns when it is closed.
 ///
 /// # Errors

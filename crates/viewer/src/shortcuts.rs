@@ -1,5 +1,7 @@
 //! Keyboard shortcuts: those of the whole viewer here, those of a panel from the panel.
 
+use egui::text::{CCursor, CCursorRange};
+use egui::text_edit::TextEditState;
 use egui::{Context, Event, Id, Key, Modifiers, Popup};
 
 use super::panels::{self, FrameCache, Input, KeyShortcut, PANELS};
@@ -18,6 +20,14 @@ static WHILE_TYPING: &[KeyShortcut] = &[
             input
                 .context
                 .memory_mut(|memory| memory.request_focus(field));
+            // What is typed replaces the path before.
+            let mut edited = TextEditState::load(input.context, field).unwrap_or_default();
+            let all = CCursorRange::two(
+                CCursor::default(),
+                CCursor::new(input.state.path.chars().count()),
+            );
+            edited.cursor.set_char_range(Some(all));
+            edited.store(input.context, field);
         })],
     },
     KeyShortcut {

@@ -1,4 +1,4 @@
-//! The last error, over the content until it is closed.
+//! The last error, over the content for a while, or until it is closed.
 
 use egui::{Align2, Area, Frame, Id, Order, RichText, Ui, WidgetInfo, vec2};
 
@@ -7,6 +7,9 @@ use crate::style::{WRONG, verdict_text};
 
 /// The width of the text in points, at most.
 const WIDTH: f32 = 640.0;
+
+/// An error is shown for so many seconds; then only the bar at the bottom has it.
+const SECONDS: f64 = 20.0;
 
 /// Draws the last error that has not been closed.
 pub fn show(ui: &Ui, state: &mut ViewerState) {
@@ -17,6 +20,14 @@ pub fn show(ui: &Ui, state: &mut ViewerState) {
         return;
     };
     let text = error.text.clone();
+    let now = ui.input(|input| input.time);
+    let since = *state.error_since.get_or_insert(now);
+    if now - since > SECONDS {
+        state.close_error();
+        return;
+    }
+    let left = std::time::Duration::from_secs_f64(SECONDS - (now - since));
+    ui.ctx().request_repaint_after(left);
     let place = ui.max_rect();
     let mut is_closed = false;
     Area::new(Id::unique("last error"))

@@ -23,7 +23,7 @@ const SCALES: [(Option<u32>, &str); 5] = [
 
 /// Draws the bar.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         for panel in PANELS {
             ui.selectable_value(&mut state.tab, panel.id(), panel.id().0);
         }

@@ -284,6 +284,14 @@ impl ViewerState {
         })
     }
 
+    /// Returns the name that the dataset has for a class of a network, where their classes are compared.
+    pub(crate) fn name_in_dataset(&self, pane: Pane, label: usize) -> Option<&str> {
+        let classes = self.classifiers[self.network_of(pane).index()].as_ref();
+        let classes = classes.filter(|classes| classes.compares())?;
+        let class = classes.order.iter().position(|known| *known == label)?;
+        Some(self.classes.name(class))
+    }
+
     /// Returns whether a class that a network names is the true one of the image in a pane.
     pub(crate) fn is_true_class(&self, pane: Pane, class: &RankedClass) -> bool {
         let network = self.network_of(pane).index();

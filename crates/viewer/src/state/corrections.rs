@@ -1,7 +1,9 @@
-//! Corrections of labels: annotations that were found to be wrong. They are kept in the settings until they are taken
-//! back, by annotation file.
+//! Corrections of labels: annotations that were found to be wrong. They are kept until they are taken back, by annotation
+//! file.
 
-use super::{BoxRef, CurrentBoxes, PanelId, ViewerState};
+use std::path::PathBuf;
+
+use super::{BoxRef, CorrectionStore, CurrentBoxes, PanelId, ViewerState};
 use sedet_data::annotations::format::SplitFiles;
 use sedet_data::boxes::BoxXyxy;
 use sedet_data::curation::check::{Correction, LabelChange};
@@ -34,8 +36,7 @@ impl ViewerState {
     /// Returns the corrections of the open dataset, in the order they were made.
     pub fn corrections(&self) -> &[Correction] {
         let key = self.corrections_key();
-        let known = key.and_then(|key| self.settings.corrections.get(&key));
-        known.map_or(&[], Vec::as_slice)
+        key.map_or(&[], |key| self.correction_store.of(&key))
     }
 
     /// Corrects a label. A correction of the same annotation that contradicts it is replaced, and one that restores the
@@ -51,11 +52,15 @@ impl ViewerState {
             } => self.category_of(image, annotation_id) == Some(category_id),
             _ => false,
         };
-        let corrections = self.settings.corrections.entry(key).or_default();
-        corrections
-            .retain(|known| known.image_id != image_id || !is_replaced(&known.change, &change));
-        if !changes_nothing {
-            corrections.push(Correction { image_id, change });
+        let changed = self.correction_store.change(&key, |corrections| {
+            corrections
+                .retain(|known| known.image_id != image_id || !is_replaced(&known.change, &change));
+            if !changes_nothing {
+                corrections.push(Correction { image_id, change });
+            }
+        });
+        if let Err(error) = changed {
+            self.report_error(error);
         }
     }
 
@@ -64,14 +69,25 @@ impl ViewerState {
         let Some(key) = self.corrections_key() else {
             return;
         };
-        if let Some(corrections) = self.settings.corrections.get_mut(&key) {
-            if at < corrections.len() {
-                corrections.remove(at);
-            }
-            if corrections.is_empty() {
-                self.settings.corrections.remove(&key);
-            }
+        // Another viewer may have changed the list since.
+        let Some(taken) = self.correction_store.of(&key).get(at).cloned() else {
+            return;
+        };
+        let changed = self.correction_store.change(&key, |corrections| {
+            corrections.retain(|known| *known != taken);
+        });
+        if let Err(error) = changed {
+            self.report_error(error);
         }
+    }
+
+    /// Keeps corrections in a file, from which those of earlier sessions are read.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn keep_corrections_in(&mut self, file: PathBuf) -> Result<(), String> {
+        self.correction_store = CorrectionStore::at(file)?;
+        Ok(())
     }
 
     fn image_id(&self, image: usize) -> Option<u64> {
@@ -362,7 +378,7 @@ mod tests {
         );
         state.take_back(0);
         state.take_back(0);
-        assert!(state.settings.corrections.is_empty());
+        assert_eq!(state.corrections(), []);
     }
 
     #[test]

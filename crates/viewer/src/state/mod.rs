@@ -8,6 +8,7 @@ mod classified;
 mod collection;
 mod compare;
 mod comparison;
+mod correction_store;
 mod corrections;
 mod errors;
 mod explanation;
@@ -44,6 +45,7 @@ pub use comparison::{
     ApChange, BlockDifference, Change, ClassChange, ComparedItem, Comparison, gate_differences,
 };
 pub(crate) use comparison::{compare_boxes, compare_classes, difference};
+pub use correction_store::CorrectionStore;
 pub use corrections::Redraw;
 pub(crate) use corrections::numbers;
 pub use errors::{
@@ -307,6 +309,10 @@ pub struct ViewerState {
     pub notices: Vec<ViewerNotice>,
     /// The number of errors among the notices that the user has closed.
     pub closed_errors: usize,
+    /// The corrections of labels.
+    pub correction_store: CorrectionStore,
+    /// When the error that is shown over the content was first drawn, in seconds.
+    pub error_since: Option<f64>,
     /// The pages, images and thresholds before.
     pub history: History,
     /// Whether nothing but the image is shown.
@@ -419,6 +425,7 @@ impl ViewerState {
         if self.notices.contains(&notice) {
             self.closed_errors = self.closed_errors.saturating_sub(1);
         }
+        self.error_since = None;
         self.notices.retain(|known| *known != notice);
         self.notices.push(notice);
     }
@@ -468,6 +475,9 @@ impl ViewerState {
             self.classes.merge(&categories.unwrap_or_default());
             self.match_classifier(network);
         }
+        if let Err(error) = self.correction_store.refresh() {
+            self.report_error(error);
+        }
         let corrections = self.corrections().len();
         if corrections > 0 {
             let corrections = sedet_data::text::count(corrections, "correction");
@@ -479,6 +489,7 @@ impl ViewerState {
     pub(crate) fn close_error(&mut self) {
         let errors = self.notices.iter().filter(|notice| notice.is_error);
         self.closed_errors = errors.count();
+        self.error_since = None;
     }
 
     /// Returns whether an error is shown over the content.

@@ -1,12 +1,11 @@
 //! Settings that are kept between sessions.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::BoxFilter;
-use sedet_data::curation::check::Correction;
+use sedet_data::datasets::registry::AnyDatasetName;
 
 /// What the colors and numbers of a confusion matrix are relative to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -63,8 +62,6 @@ pub struct Settings {
     /// The number of pixels per point of exported images, and the scale of exported figures; otherwise the image
     /// decides.
     pub export_scale: Option<u32>,
-    /// Corrections of labels, by the path of their annotation file.
-    pub corrections: BTreeMap<String, Vec<Correction>>,
 }
 
 impl Settings {
@@ -75,7 +72,8 @@ impl Settings {
         let path = std::path::absolute(opened);
         let opened = match path {
             Ok(path) if path.exists() => path.display().to_string(),
-            _ => opened.to_owned(),
+            _ if AnyDatasetName::parse(opened).is_ok() => opened.to_owned(),
+            _ => return,
         };
         self.recent.retain(|known| *known != opened);
         self.recent.insert(0, opened);
@@ -98,7 +96,6 @@ impl Default for Settings {
             log_axes: [false, false],
             export_directory: PathBuf::from("sedet-exports"),
             export_scale: None,
-            corrections: BTreeMap::new(),
         }
     }
 }

@@ -195,7 +195,12 @@ impl Workers {
     /// Loads a checkpoint that the run has written, so that boxes and curves are of the same training. A task
     /// on many images is finished with the network that it began with.
     fn reload_checkpoint(&mut self, state: &mut ViewerState) {
-        state.is_outdated = self.written.is_some();
+        let open = state.networks[0].as_ref().map(|network| &network.path);
+        let run = state.run.as_ref().map(|run| &run.directory);
+        let shows_run = open
+            .zip(run)
+            .is_none_or(|(open, run)| open.starts_with(run));
+        state.is_outdated = self.written.is_some() && shows_run;
         if !state.progress.is_empty() {
             return;
         }

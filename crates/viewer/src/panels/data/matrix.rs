@@ -85,7 +85,7 @@ pub(super) fn matrix(
         all.map(move |class| class.map_or(none, |class| state.classes.name(class)))
     };
     let is_named = cell >= NAMED_CELL;
-    let [rows, columns] = ["none", "missed"].map(|none| -> Vec<Arc<Galley>> {
+    let [rows, columns] = ["none", "not found"].map(|none| -> Vec<Arc<Galley>> {
         let names = sides_of(none).filter(|_| is_named);
         names.map(|name| galley(ui, name)).collect()
     });

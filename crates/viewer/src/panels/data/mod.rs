@@ -107,7 +107,11 @@ fn export_comparison(state: &ViewerState, files: &mut ExportFiles) -> Result<(),
 
 fn export_ap_change(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
     let change = state.ap_change.as_ref();
-    let change = change.ok_or("evaluate both networks first")?;
+    let change = change.ok_or(if state.is_classifier(Pane::First) {
+        "AP is a metric of detectors"
+    } else {
+        "evaluate both networks first"
+    })?;
     files.text("ap_change.csv", &change.to_csv())
 }
 
@@ -237,7 +241,7 @@ fn cell_name(state: &ViewerState, (truth, found): Cell) -> String {
             state.classes.name(truth),
             state.classes.name(found)
         ),
-        (Some(truth), None) => format!("{} missed", state.classes.name(truth)),
+        (Some(truth), None) => format!("{} not found as anything", state.classes.name(truth)),
         (None, Some(found)) => format!("{} matching no annotation", state.classes.name(found)),
         (None, None) => String::new(),
     }
@@ -302,7 +306,7 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
         ui,
         format!(
             "score {:.2}, IoU {:.2}: precision {}, recall {}, F1 {}; rows: annotated class, columns: \
-             predicted class, last column: missed, last row: detections that match no annotation (on \
+             predicted class, last column: objects that no detection of any class matches, last row: detections that match no annotation (on \
              background, badly located or a duplicate); click a cell to list its images, or with the right \
              button to see its boxes",
             state.filter().score,
@@ -410,9 +414,16 @@ fn metrics(ui: &mut Ui, state: &mut ViewerState) {
     let Some(evaluation) = state.evaluation().cloned() else {
         return;
     };
+    let over = format!("over {}", count(evaluation.images, "image"));
+    if evaluation.images < known {
+        let text = format!("{over}; {known} are processed now: evaluate again");
+        ui.colored_label(ui.visuals().warn_fg_color, text);
+    } else {
+        hint(ui, over);
+    }
     ui.horizontal_wrapped(|ui| {
         for (name, value) in evaluation.metrics.named() {
-            ui.label(format!("{name} {value:.3}"));
+            ui.label(format!("{name} {}", defined(value)));
         }
     });
     ui.columns(2, |columns| {
@@ -421,6 +432,11 @@ fn metrics(ui: &mut Ui, state: &mut ViewerState) {
             precision_recall(&mut columns[1], state, curves);
         }
     });
+}
+
+/// Formats a COCO metric; -1 means that it is undefined, such as AP for small objects where there are none.
+fn defined(value: f64) -> String {
+    number(Some(value).filter(|value| *value >= 0.0))
 }
 
 fn class_table(ui: &mut Ui, state: &mut ViewerState, classes: &[sedet_data::eval::ClassMetrics]) {

@@ -55,12 +55,12 @@ struct Row {
     is_true: bool,
 }
 
-fn row_of(class: &RankedClass, is_true: bool) -> Row {
+fn row_of(class: &RankedClass, name: &str, is_true: bool) -> Row {
     let mark = if is_true { ", true class" } else { "" };
     Row {
         label: class.label,
         probability: class.probability,
-        text: format!("{} {:.1} %{mark}", class.name, class.probability * 100.0),
+        text: format!("{name} {:.1} %{mark}", class.probability * 100.0),
         is_true,
     }
 }
@@ -74,7 +74,11 @@ fn ranked_classes(ui: &mut Ui, state: &mut ViewerState, pane: Pane) {
     };
     let classes = inference.classes.iter();
     let mut rows: Vec<Row> = classes
-        .map(|class| row_of(class, state.is_true_class(pane, class)))
+        .map(|class| {
+            let name = state.name_in_dataset(pane, class.label);
+            let name = name.unwrap_or(&class.name);
+            row_of(class, name, state.is_true_class(pane, class))
+        })
         .collect();
     if !rows.is_empty() && !rows.iter().any(|row| row.is_true) {
         rows.extend(state.true_class(pane).map(|truth| Row {

@@ -1,9 +1,9 @@
 //! Why the selected box or class has its score: where the evidence is, and which channels raise or lower it.
 
-use egui::{Align, Button, Layout, RichText, Sense, Slider, Ui, vec2};
+use egui::{Align, Button, Label, Layout, RichText, Sense, Slider, Ui, vec2};
 use egui_extras::{Column, TableBuilder, TableRow};
 
-use crate::state::{OffGate, ScoreExplanation, ViewerState};
+use crate::state::{OffGate, Pane, ScoreExplanation, ViewerState};
 use crate::style::hint;
 use sedet_core::explanation::{GateEffect, LayerCam};
 
@@ -68,7 +68,7 @@ fn section(ui: &mut Ui, state: &mut ViewerState, explanation: &ScoreExplanation)
     };
     hint(
         ui,
-        format!("effect: what the score has by a gate that differs from {neutral}"),
+        format!("effect, by the gradient: what the score would lose if the gate were {neutral}"),
     );
     switched_off(ui, state, explanation);
     let titles = ["for it", "against it"];
@@ -85,6 +85,9 @@ fn label_name(state: &ViewerState, label: usize) -> String {
         .current_inference()
         .map_or(&[][..], |found| &found.classes);
     let class = classes.iter().find(|class| class.label == label);
+    if let Some(name) = state.name_in_dataset(Pane::First, label) {
+        return name.to_owned();
+    }
     match (category, class) {
         (Some(category), _) => category.name.clone(),
         (None, Some(class)) => class.name.clone(),
@@ -144,11 +147,17 @@ fn switched_off(ui: &mut Ui, state: &mut ViewerState, explanation: &ScoreExplana
         }
     });
     if state.explanation.off.is_empty() {
+        // These lines have their place from the beginning: the rows below must not move under the pointer.
+        hint(ui, "off: nothing");
+        ui.strong(format!("{:.3}", explanation.explanation.score));
         return;
     }
     let off = state.explanation.off.iter();
     let off: Vec<String> = off.map(|&off| explanation.channel_name(off)).collect();
-    hint(ui, format!("off: {}", off.join(", ")));
+    let off = RichText::new(format!("off: {}", off.join(", ")))
+        .weak()
+        .size(11.0);
+    ui.add(Label::new(off).truncate());
     let score = explanation.explanation.score;
     match state.score_without().map(|without| without.score) {
         Some(Some(without)) => {

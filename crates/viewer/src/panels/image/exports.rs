@@ -143,11 +143,7 @@ fn channel_grid(state: &ViewerState, files: &mut ExportFiles) -> Result<(), Stri
             };
             Tile {
                 image: rgb_image(&Layer::tile(tile.clone(), overlay)),
-                caption: format!(
-                    "{} channel {channel}, gate {gate:.3}, {}",
-                    block.name,
-                    stage.name()
-                ),
+                caption: format!("{}: {} {channel}, gate {gate:.3}", stage.name(), block.name),
             }
         })
     });

@@ -6,7 +6,7 @@ use egui::{
 };
 
 use crate::panels::PanelContext;
-use crate::state::{Pane, SortBy, ViewerState};
+use crate::state::{Compare, Pane, SortBy, ViewerState};
 use crate::style::{CORRECT, MISSED, WRONG, count, hint, named_text, verdict_text};
 use crate::textures::Delivered;
 
@@ -82,6 +82,9 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
             count(collection.len(), "image")
         ),
     );
+    if state.compare == Compare::Network {
+        hint(ui, "counts and order are those of the left network");
+    }
     ui.separator();
     rows(ui, context);
 }
