@@ -3271,8 +3271,13 @@ fn the_screenshots_of_the_guides_are_renewed() {
     save(&mut viewer, "view-why.jpg");
     press(&mut viewer, Key::W);
     click(&mut viewer, "Data");
+    viewer.get_by_label("Evaluate").scroll_to_me();
+    settle(&mut viewer);
     click(&mut viewer, "Evaluate");
     save(&mut viewer, "view-data.jpg");
+    press(&mut viewer, Key::F6);
+    click(&mut viewer, "Cls cylinder as cone: 12");
+    save(&mut viewer, "view-errors.jpg");
 }
 
 #[test]
