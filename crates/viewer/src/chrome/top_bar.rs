@@ -12,6 +12,9 @@ use crate::style::{hint, named_text};
 /// Width in points of the buttons beside the path field.
 const BUTTONS: f32 = 360.0;
 
+/// The width from which the bar has one row, in points.
+const ONE_ROW: f32 = 900.0;
+
 /// The scales of exported PNG images, with their names.
 const SCALES: [(Option<u32>, &str); 5] = [
     (None, "auto"),
@@ -23,24 +26,30 @@ const SCALES: [(Option<u32>, &str); 5] = [
 
 /// Draws the bar.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {
-    ui.horizontal_wrapped(|ui| {
-        for panel in PANELS {
-            ui.selectable_value(&mut state.tab, panel.id(), panel.id().0);
-        }
-        ui.separator();
-        path_field(ui, state);
-        menu(ui, "Export", "Export", |ui| export_menu(ui, state));
-        menu(ui, "Compare", "Compare", |ui| compare_menu(ui, state));
-        let theme = if state.settings.dark { "Light" } else { "Dark" };
-        let button = ui.button(theme).on_hover_text("switch the theme");
-        if button.clicked() {
-            state.settings.dark = !state.settings.dark;
-        }
-        let button = ui.button("?").on_hover_text("keyboard shortcuts");
-        if button.clicked() {
-            state.show_help = !state.show_help;
-        }
-    });
+    if ui.available_width() < ONE_ROW {
+        ui.horizontal_wrapped(|ui| content(ui, state));
+    } else {
+        ui.horizontal(|ui| content(ui, state));
+    }
+}
+
+fn content(ui: &mut Ui, state: &mut ViewerState) {
+    for panel in PANELS {
+        ui.selectable_value(&mut state.tab, panel.id(), panel.id().0);
+    }
+    ui.separator();
+    path_field(ui, state);
+    menu(ui, "Export", "Export", |ui| export_menu(ui, state));
+    menu(ui, "Compare", "Compare", |ui| compare_menu(ui, state));
+    let theme = if state.settings.dark { "Light" } else { "Dark" };
+    let button = ui.button(theme).on_hover_text("switch the theme");
+    if button.clicked() {
+        state.settings.dark = !state.settings.dark;
+    }
+    let button = ui.button("?").on_hover_text("keyboard shortcuts");
+    if button.clicked() {
+        state.show_help = !state.show_help;
+    }
 }
 
 /// Draws a button with a menu that has text fields: a click inside leaves it open, and entries that act
