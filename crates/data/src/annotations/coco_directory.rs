@@ -18,7 +18,7 @@
 //! 3. COCO JSON in `SPLIT/`
 //!
 //! Several of one kind are an error, because the one that is not used would be lost; other COCO JSON is named as not
-//! used. `train` may also be called `training`, `val` `valid` or `validation`, and `test` `testing`, in any
+//! used, but for captions and the like, whose annotations have no boxes. `train` may also be called `training`, `val` `valid` or `validation`, and `test` `testing`, in any
 //! capitals. If no split is found, the only COCO JSON file in the directory or in `annotations`,
 //! such as `result.json` (Label Studio), `instances_default.json` (CVAT) or `labels.json` (FiftyOne), is
 //! train. The images are looked for in `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`,
@@ -28,6 +28,8 @@
 //! a file, the directory of another split is used if it is the only one that has all images, and names in the directories of
 //! several splits (`train/a.jpg`, `val/b.jpg`) divide the images.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
@@ -81,9 +83,10 @@ impl AnnotationFormat for CocoFormat {
     fn may_be_in(&self, directory: &Path) -> bool {
         let has_json = |directory: &Path, is_meant: fn(&str) -> bool| {
             let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-            entries.map(|entry| entry.file_name()).any(|name| {
+            entries.map(|entry| entry.path()).any(|path| {
+                let name = path.file_name().unwrap_or_default();
                 let name = name.to_string_lossy().to_lowercase();
-                name.ends_with(".json") && is_meant(&name)
+                name.ends_with(".json") && is_meant(&name) && !is_without_boxes(&path)
             })
         };
         has_json(&directory.join("annotations"), |_| true)
@@ -269,7 +272,9 @@ impl<'r> CocoDirectory<'r> {
         let is_split = |path: &PathBuf| {
             let stem = stem(path);
             let name = stem.strip_prefix("instances_").unwrap_or(&stem);
-            Split::of_name(name) == Some(split) && unread_file(path).is_none()
+            Split::of_name(name) == Some(split)
+                && unread_file(path).is_none()
+                && !is_without_boxes(path)
         };
         // The original names have the year: `instances_train2017`.
         let is_original = |path: &PathBuf| {
@@ -381,6 +386,47 @@ fn looks_like_coco(path: &Path) -> bool {
             || (has("images") && has("file_name"))
             || (has("annotations") && has("bbox")))
         && unread_file(path).is_none()
+        && !is_without_boxes(path)
+}
+
+/// Returns whether the annotations of a file in COCO's structure have neither boxes nor categories: they are captions, or
+/// questions. The first annotations show it, which come behind the list of all images in most files. A list of categories
+/// means boxes, with keys that are wrong perhaps.
+fn is_without_boxes(path: &Path) -> bool {
+    const CHUNK: u64 = 1 << 20;
+    const LIST: &str = "\"annotations\"";
+    const OF_BOXES: [&str; 2] = ["\"bbox\"", "\"category_id\""];
+    let Ok(mut file) = File::open(path) else {
+        return false;
+    };
+    // The key may be divided by the end of a chunk, and annotations are looked at from the key on.
+    let mut text = String::new();
+    let mut has_categories = false;
+    loop {
+        let mut bytes = Vec::new();
+        let is_read = file.by_ref().take(CHUNK).read_to_end(&mut bytes).is_ok();
+        let is_end = !is_read || (bytes.len() as u64) < CHUNK;
+        text += &String::from_utf8_lossy(&bytes);
+        has_categories |= text.contains("\"categories\"");
+        if OF_BOXES.iter().any(|key| text.contains(key)) {
+            return false;
+        }
+        if let Some(at) = text.find(LIST)
+            && (is_end || text.len() - at >= CHUNK as usize)
+        {
+            let annotations = &text[at..];
+            return annotations.contains("\"image_id\"")
+                && (annotations.contains("\"caption\"") || !has_categories);
+        }
+        if is_end {
+            return false;
+        }
+        if !text.contains(LIST) {
+            let start = text.len().saturating_sub(LIST.len());
+            let start = (start..=text.len()).find(|at| text.is_char_boundary(*at));
+            text.drain(..start.unwrap_or_default());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -826,6 +872,95 @@ mod tests {
                 assert_eq!(paths, expected, "{file}");
                 assert_eq!(found.listed_images().unwrap().len(), 3);
             }
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_directory_that_is_given_does_not_keep_names_from_dividing_a_file() {
+        const NAMES: [&str; 3] = ["train/a.png", "train/b.png", "val/a.png"];
+        let images: Vec<String> = (1..)
+            .zip(NAMES)
+            .map(|(id, name)| format!(r#"{{"id":{id},"file_name":"{name}","width":3,"height":2}}"#))
+            .collect();
+        let text = format!(
+            r#"{{"images":[{}],"annotations":[],"categories":[{{"id":1,"name":"x"}}]}}"#,
+            images.join(",")
+        );
+        for file in ["annotations.json", "annotations/all.json"] {
+            for name in ["mydata", "train", "valid", "test"] {
+                let within = |path: &str| format!("{name}/{path}");
+                // Beside it, as if it were a split of its own.
+                let beside = ["train/train/c.png", "val/a.png", "val/val/a.png"];
+                let all: Vec<String> = NAMES.into_iter().map(within).collect();
+                let all = all.iter().map(String::as_str).chain(beside);
+                let dir = tree(&all.collect::<Vec<_>>());
+                let root = dir.path().join(name);
+                let json = root.join(file);
+                std::fs::create_dir_all(json.parent().unwrap()).unwrap();
+                std::fs::write(&json, &text).unwrap();
+                for given in [&root, &json] {
+                    let found = DatasetFiles::find(given).unwrap();
+                    assert_eq!(found.split_names(), [Split::Train, Split::Val], "{name}");
+                    let read = found.read().unwrap().splits;
+                    let paths: Vec<PathBuf> =
+                        read.iter().flat_map(|read| read.image_paths()).collect();
+                    assert_eq!(paths, NAMES.map(|path| root.join(path)), "{name}");
+                    let notes: Vec<&String> = read.iter().flat_map(|read| &read.notes).collect();
+                    assert!(notes.is_empty(), "{name}: {notes:?}");
+                }
+            }
+        }
+        // In a dataset, the directory of the file says its split.
+        let dir = tree(&["train/train/a.png", "train/train/b.png", "train/val/a.png"]);
+        std::fs::write(dir.path().join("train/labels.json"), &text).unwrap();
+        std::fs::write(dir.path().join("x.txt"), "").unwrap();
+        std::fs::create_dir(dir.path().join("docs")).unwrap();
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(found.split_names(), [Split::Train]);
+    }
+
+    #[test]
+    fn annotations_without_boxes_and_categories_are_none_of_boxes() {
+        let captions = JSON.replace(
+            r#""annotations":[]"#,
+            r#""annotations":[{"id":1,"image_id":1,"caption":"a test of a train"}]"#,
+        );
+        let without_categories = |text: &str| {
+            let end = text.find(r#""categories""#).unwrap();
+            format!("{}}}", text[..end].trim_end().trim_end_matches(','))
+        };
+        // As in COCO 2017, the list of images is long.
+        let many = r#"{"id":1,"file_name":"a.png","url":"x"},"#.repeat(40_000);
+        let long = captions.replace(r#""images":["#, &format!(r#""images":[{many}"#));
+        let questions = captions.replace("caption", "question");
+        for (file, text, is_used) in [
+            ("annotations/captions.json", &captions, false),
+            ("captions.json", &captions, false),
+            ("texts.json", &without_categories(&captions), false),
+            ("annotations/texts.json", &without_categories(&long), false),
+            ("questions.json", &without_categories(&questions), false),
+            ("annotations/train.json", &captions, false),
+            ("train/captions.json", &captions, false),
+            // Boxes are expected, or there are none yet.
+            ("annotations/questions.json", &questions, true),
+            (
+                "annotations/images.json",
+                &JSON.replace("\"x\"", "\"y\""),
+                true,
+            ),
+        ] {
+            let dir = tree(&["annotations.json", "a.png", "b.png"]);
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+            let found = DatasetFiles::find(dir.path());
+            let found = found.map(|found| found.explanation());
+            let found = found.map_err(|error| error.to_string());
+            assert_eq!(
+                found == Ok("annotations.json".to_owned()),
+                !is_used,
+                "{file}: {found:?}"
+            );
         }
     }
 

@@ -564,6 +564,7 @@ fn entries(
         problems,
         dropped: table.dropped,
         notes: found.notes.into_iter().chain(found.other_images).collect(),
+        left_out: Vec::new(),
     })
 }
 

@@ -337,7 +337,7 @@ impl DatasetFiles {
         root: &Path,
         found: FoundSplits,
     ) -> Result<Self, DataError> {
-        let found = found.divided_by_names()?;
+        let found = found.divided_by_names(root)?;
         Ok(Self {
             format,
             root: root.to_owned(),
@@ -416,6 +416,8 @@ pub struct SplitEntries {
     pub dropped: Dropped,
     /// How files were found where it is not evident, one line each.
     pub notes: Vec<String>,
+    /// Images that the notes describe as left out.
+    pub left_out: Vec<PathBuf>,
 }
 
 /// An image of [`SplitEntries`].

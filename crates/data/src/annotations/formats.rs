@@ -17,7 +17,7 @@ use crate::annotations::image_files::{
 };
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::split_lists::{
-    ImageNames, divides_images, is_list_of_images, is_place_of_lists,
+    ImageNames, divides_images, is_list_of_images, is_of_train_or_test, is_place_of_lists,
 };
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::annotations::voc_directory::VocFormat;
@@ -331,8 +331,17 @@ fn unused_lists(files: &DatasetFiles, known: &[PathBuf]) -> Vec<String> {
             && !used.any(|split| split.annotations == *path)
             && !is_annotations()
     };
-    let unread = found.filter(is_unread);
-    let shown = unread.map(|path| {
+    let mut unread: Vec<PathBuf> = found.filter(is_unread).collect();
+    // A list of numbers needs the one that says which images they are.
+    let numbering = files.root.join(NUMBERING);
+    if unread.iter().any(|path| is_of_train_or_test(path))
+        && !known.contains(&numbering)
+        && !unread.contains(&numbering)
+        && image_names(files).add_numbered(&numbering)
+    {
+        unread.push(numbering);
+    }
+    let shown = unread.into_iter().map(|path| {
         let below = path.strip_prefix(&files.root).unwrap_or(&path);
         below.display().to_string()
     });
@@ -340,7 +349,10 @@ fn unused_lists(files: &DatasetFiles, known: &[PathBuf]) -> Vec<String> {
     shown.filter(|name| !is_named(name)).collect()
 }
 
-/// Returns the names of the images of a dataset, in its directories and in its annotation files.
+/// CUB-200's list of images with their numbers.
+const NUMBERING: &str = "images.txt";
+
+/// Returns the names of the images of a dataset, in its directories and in its annotation files, and their numbers.
 fn image_names(files: &DatasetFiles) -> ImageNames {
     let places: BTreeSet<&PathBuf> = files.image_directories().collect();
     let images = places.into_iter().filter(|place| place.is_dir());
@@ -351,6 +363,7 @@ fn image_names(files: &DatasetFiles) -> ImageNames {
     let names = listed.iter().map(|(name, _)| name.clone());
     let mut found = ImageNames::of(names.chain(images.map(|image| image.name)));
     found.add_numbers(listed.iter().filter_map(|(_, id)| *id));
+    found.add_numbered(&files.root.join(NUMBERING));
     found
 }
 
@@ -953,6 +966,60 @@ mod tests {
             image::RgbImage::new(8, 8).save(image).unwrap();
             let found = DatasetFiles::find(dir.path()).unwrap();
             assert_eq!(found.explanation(), explanation);
+        }
+    }
+
+    #[test]
+    fn lists_of_numbers_beside_yolo_are_named_with_the_list_that_numbers_the_images() {
+        const LABEL: &str = "0 0.5 0.5 0.1 0.1\n";
+        const CUB: &str = "1 000000.png\n2 000002.png\n3 000004.png\n4 000006.png\n";
+        const SPLIT: &str = "1 1\n2 1\n3 0\n4 0\n";
+        for (files, explanation) in [
+            (
+                &[("images.txt", CUB), ("train_test_split.txt", SPLIT)][..],
+                "; not used: train_test_split.txt, images.txt",
+            ),
+            (&[("images.txt", CUB)], ""),
+            (
+                &[("train_test_split.txt", "0 1\n2 1\n4 0\n6 0\n")],
+                "; not used: train_test_split.txt",
+            ),
+            (
+                &[("data.csv", "id,split\n0,train\n2,train\n4,val\n6,val\n")],
+                "; not used: data.csv",
+            ),
+            (&[("captions.txt", "000000.png a cat in the train\n")], ""),
+            (
+                &[(
+                    "captions.json",
+                    r#"[{"file":"000000.png","caption":"a test of a train"}]"#,
+                )],
+                "",
+            ),
+            (&[("counts.csv", "split,images\ntrain,4\nval,2\n")], ""),
+            (&[("train_log.txt", "0 0.5\n2 0.4\n4 0.3\n6 0.2\n")], ""),
+        ] {
+            for images in ["images", "."] {
+                let dir = tempfile::tempdir().unwrap();
+                fs::write(dir.path().join("classes.txt"), "cat\n").unwrap();
+                let labels = dir.path().join(images.replace("images", "labels"));
+                let images = dir.path().join(images);
+                for directory in [&images, &labels] {
+                    fs::create_dir_all(directory).unwrap();
+                }
+                for number in [0, 2, 4, 6] {
+                    let image = images.join(format!("{number:06}.png"));
+                    image::RgbImage::new(8, 8).save(image).unwrap();
+                    fs::write(labels.join(format!("{number:06}.txt")), LABEL).unwrap();
+                }
+                for (name, text) in files {
+                    fs::write(dir.path().join(name), text).unwrap();
+                }
+                let found = DatasetFiles::find(dir.path()).unwrap();
+                let explanation = format!("classes.txt{explanation}");
+                assert_eq!(found.explanation(), explanation, "{files:?}");
+                assert_eq!(found.read().unwrap().splits[0].store.image_count(), 4);
+            }
         }
     }
 

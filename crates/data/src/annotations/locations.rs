@@ -36,16 +36,16 @@ impl FoundSplits {
     }
 
     /// Divides the only annotation file, whose own name denotes no split, by the directories of splits in the names of its
-    /// images.
+    /// images. `given` is the directory or file that was given: what is around it has no say, as it may be called `train`.
     ///
     /// # Errors
     /// Some of the names have such a directory, and others none.
-    pub(super) fn divided_by_names(mut self) -> Result<Self, DataError> {
+    pub(super) fn divided_by_names(mut self, given: &Path) -> Result<Self, DataError> {
         let [only] = self.splits.as_slice() else {
             return Ok(self);
         };
         let path = &only.annotations;
-        if !path.is_file() || stated_split(path).is_some() || !may_name_splits(path) {
+        if !path.is_file() || stated_split_below(given, path).is_some() || !may_name_splits(path) {
             return Ok(self);
         }
         // What is wrong with the file is reported when it is read.
@@ -68,7 +68,14 @@ impl FoundSplits {
             }
         };
         self.reason += ", divided by the directories in the names of its images";
-        self.splits = splits.into_iter().map(|split| only.part(split)).collect();
+        let root = if given.is_file() {
+            directory_of_dataset(given)
+        } else {
+            given
+        };
+        let whole = only.with_directories_of(root);
+        let parts = splits.into_iter().map(|split| whole.part(root, split));
+        self.splits = parts.collect();
         Ok(self)
     }
 }
@@ -150,11 +157,27 @@ impl SplitFiles {
         }
     }
 
-    /// Returns the part of a split of an annotation file with several.
-    fn part(&self, split: Split) -> Self {
-        let split_of = |path: &Path| Split::in_name(&last_part_of(path));
+    /// Looks for the images first in a directory whose own name may be that of a split.
+    fn with_directories_of(&self, root: &Path) -> Self {
+        let mut directories = image_directories(root, &self.annotations, self.split);
+        let others = self.image_directories.iter();
+        let others = others.filter(|path| !directories.contains(path));
+        let others: Vec<PathBuf> = others.cloned().collect();
+        directories.extend(others);
+        Self {
+            image_directories: directories,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the part of a split of an annotation file with several, in the dataset of a directory.
+    fn part(&self, root: &Path, split: Split) -> Self {
+        let split_of = |path: &Path| {
+            let name = (path != root).then(|| last_part_of(path))?;
+            Split::in_name(&name)
+        };
         let around = self.split_directories_around().into_iter();
-        let own = around.filter(|path| split_of(path) == Some(split));
+        let own = around.filter(|path| path.starts_with(root) && split_of(path) == Some(split));
         let directories = self.image_directories.iter().cloned();
         // Without a directory in its name, an image could be found in that of another split.
         let is_within = |path: &PathBuf| {
@@ -478,6 +501,28 @@ fn stated_split(annotations: &Path) -> Option<Split> {
     let name = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let around = annotations.parent().and_then(Path::file_name);
     Split::in_name(&name(annotations.file_stem())).or_else(|| Split::of_name(&name(around)))
+}
+
+/// As [`stated_split`] for what was given: its own directory, or that of the only file, says nothing.
+fn stated_split_below(given: &Path, annotations: &Path) -> Option<Split> {
+    let around = annotations.parent();
+    if given == annotations || around == Some(given) {
+        let name = annotations.file_stem().unwrap_or_default();
+        Split::in_name(&name.to_string_lossy())
+    } else {
+        stated_split(annotations)
+    }
+}
+
+/// Returns the directory of the dataset of a file that was given alone.
+fn directory_of_dataset(annotations: &Path) -> &Path {
+    let directory = annotations.parent().unwrap_or(Path::new(""));
+    match directory.file_name() {
+        Some(name) if name.eq_ignore_ascii_case("annotations") => {
+            directory.parent().unwrap_or(directory)
+        }
+        _ => directory,
+    }
 }
 
 /// Returns the directories of splits beside one of a split.

@@ -38,18 +38,23 @@ pub(crate) fn masks_beside_images(
     Some(described(directory, left_out, &example))
 }
 
-/// Removes the masks from the images of a directory, and describes them. An image that is called a mask is used if it is
-/// labeled itself.
+/// Removes the masks from the images of a directory, and returns their paths with a note that describes them. An image that
+/// is called a mask is used if it is labeled itself.
 pub(crate) fn without_masks(
     directory: &Path,
     images: &mut Vec<Found>,
     is_labeled: &(dyn Fn(&Path) -> bool + Sync),
-) -> Option<String> {
+) -> (Vec<PathBuf>, Option<String>) {
     let masks = masks_of(directory, images, is_labeled);
-    let first = images.get(*masks.first()?)?.path();
+    let names = masks.iter().filter_map(|at| Some(images.get(*at)?.path()));
+    let names: Vec<String> = names.collect();
     let mut at = 0..;
     images.retain(|_| at.next().is_none_or(|at| !masks.contains(&at)));
-    Some(described(directory, masks.len(), &first))
+    let note = names
+        .first()
+        .map(|first| described(directory, names.len(), first));
+    let paths = names.iter().map(|name| directory.join(name));
+    (paths.collect(), note)
 }
 
 fn described(directory: &Path, masks: usize, example: &str) -> String {

@@ -1,7 +1,7 @@
 //! Lists of the images of splits, or of the labels of images, in a table or a text: recognized where they are not read,
 //! so that they can be named.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::annotations::format::without_extension;
@@ -34,6 +34,10 @@ pub(crate) struct ImageNames {
     /// The same without extensions.
     stems: HashSet<String>,
     numbers: HashSet<String>,
+    /// The names as numbers if all are digits: `000001`.
+    integers: HashSet<u64>,
+    /// The names of the directories around each name and stem, if these are compared.
+    around: Option<HashMap<String, HashSet<String>>>,
 }
 
 impl ImageNames {
@@ -42,10 +46,52 @@ impl ImageNames {
         let names = names.into_iter();
         let names: HashSet<String> = names.map(|name| last_of(&name).to_lowercase()).collect();
         let stems = names.iter().map(|name| without_extension(name).to_owned());
+        let stems: HashSet<String> = stems.collect();
+        let integers: Option<HashSet<u64>> = stems.iter().map(|stem| number_of(stem)).collect();
         Self {
-            stems: stems.collect(),
+            stems,
             names,
             numbers: HashSet::new(),
+            integers: integers.unwrap_or_default(),
+            around: None,
+        }
+    }
+
+    /// Takes paths of images below a directory that is called `root`. An entry with directories stands for an image only if
+    /// the last one is around it: `cat/1.jpg` is not `rose/1.jpg`.
+    pub(crate) fn of_paths(paths: Vec<String>, root: &str) -> Self {
+        let mut around: HashMap<String, HashSet<String>> = HashMap::new();
+        for path in &paths {
+            let path = path.to_lowercase();
+            let mut parts: Vec<&str> = path.split('/').collect();
+            let Some(name) = parts.pop() else {
+                continue;
+            };
+            for name in [name, without_extension(name)] {
+                let around = around.entry(name.to_owned()).or_default();
+                around.extend(parts.iter().map(|part| (*part).to_owned()));
+                around.insert(root.to_lowercase());
+            }
+        }
+        Self {
+            around: Some(around),
+            ..Self::of(paths)
+        }
+    }
+
+    /// Returns whether the last directory of an entry may be around the image with its name.
+    fn is_around(&self, entry: &str) -> bool {
+        let mut parts = entry.rsplit(['/', '\\']);
+        let name = parts.next().unwrap_or_default().to_lowercase();
+        let directory = parts
+            .next()
+            .filter(|part| !matches!(*part, "" | "." | ".."));
+        match (&self.around, directory) {
+            (Some(around), Some(directory)) => {
+                let directories = around.get(&name);
+                directories.is_some_and(|all| all.contains(&directory.to_lowercase()))
+            }
+            _ => true,
         }
     }
 
@@ -56,20 +102,22 @@ impl ImageNames {
             .extend(numbers.map(|number| number.to_string()));
     }
 
-    /// Adds the numbers of a list that numbers images, as CUB-200's `images.txt` does: `1 rose/1.jpg`.
-    pub(crate) fn add_numbered(&mut self, list: &Path) {
-        let text = read_text(list).unwrap_or_default();
-        let lines = text.lines().filter_map(|line| line.trim().split_once(' '));
-        let numbers = lines.filter(|(_, name)| self.has_file(name.trim()));
-        let numbers = numbers.filter_map(|(number, _)| number.parse().ok());
-        let numbers: Vec<u64> = numbers.collect();
+    /// Adds the numbers of a [list that numbers images](numbered_images), and returns whether there are any.
+    pub(crate) fn add_numbered(&mut self, list: &Path) -> bool {
+        let numbered = numbered_images(list).into_iter();
+        let numbers = numbered.filter(|(_, name)| self.has_file(name));
+        let numbers: Vec<u64> = numbers.map(|(number, _)| number).collect();
+        let has_any = !numbers.is_empty();
         self.add_numbers(numbers);
+        has_any
     }
 
     /// Returns whether a name or path is that of an image, with its extension.
-    pub(crate) fn has_file(&self, name: &str) -> bool {
-        let name = last_of(name);
-        has_image_extension(Path::new(name)) && self.names.contains(&name.to_lowercase())
+    pub(crate) fn has_file(&self, entry: &str) -> bool {
+        let name = last_of(entry);
+        has_image_extension(Path::new(name))
+            && self.names.contains(&name.to_lowercase())
+            && self.is_around(entry)
     }
 
     /// Returns whether a file has the name of an image, but for its extension: it belongs to that image.
@@ -85,7 +133,29 @@ impl ImageNames {
             && (self.names.contains(&name)
                 || self.stems.contains(&name)
                 || self.numbers.contains(&name))
+            && self.is_around(entry)
     }
+
+    /// Returns whether an entry is the number that a name is, without its zeros: `1` for `000001.jpg`.
+    fn denotes_number(&self, entry: &str) -> bool {
+        number_of(entry).is_some_and(|number| self.integers.contains(&number))
+    }
+
+    /// Returns whether so many rows with numbers are more than the counts of each split would be, or those of all images.
+    fn are_no_counts(&self, rows: usize) -> bool {
+        are_no_counts(rows, self.integers.len())
+    }
+}
+
+/// Returns whether rows that name images by numbers are none with the number of images of each split, given that of all
+/// images.
+pub(crate) fn are_no_counts(rows: usize, images: usize) -> bool {
+    rows > Split::ALL.len() || rows >= images
+}
+
+/// Returns the number that a text of digits is.
+pub(crate) fn number_of(text: &str) -> Option<u64> {
+    is_digits(text).then(|| text.parse().ok())?
 }
 
 /// Returns the part of a path behind the last `/` or `\`.
@@ -106,39 +176,46 @@ pub(crate) fn divides_images<'n>(path: &Path, images: &dyn Fn() -> &'n ImageName
     let text = beginning(path, BEGINNING).unwrap_or_default();
     let is_named = words.iter().any(|word| denotes_division(word))
         && !words.iter().any(|word| is_of_other_lists(word));
-    // The values of one document may be in any lines, and a sentence may have the name of a split.
+    // The values of one document may be in any lines, and a sentence may have the name of a split as a word.
     if is_yaml(path) || has_extension(path, "json") {
-        let is_split = |part: &&str| Split::of_name(part).is_some();
-        let has_split = parts_of(&text).any(|part| is_split(&part));
-        let entries: Vec<&str> = parts_of(&text).filter(|part| !is_split(part)).collect();
-        return has_split && entries.iter().any(|part| images().has_file(part))
-            || (has_split || is_named)
+        let fields = if is_yaml(path) {
+            fields_of_yaml(&text)
+        } else {
+            fields_of_json(&text)
+        };
+        let (splits, entries): (Vec<&str>, Vec<&str>) = fields
+            .into_iter()
+            .partition(|field| Split::of_name(field).is_some());
+        return !splits.is_empty() && entries.iter().any(|entry| images().has_file(entry))
+            || (!splits.is_empty() || is_named)
                 && are_most(
-                    entries.iter().filter(|part| images().denotes(part)).count(),
+                    entries
+                        .iter()
+                        .filter(|entry| images().denotes(entry))
+                        .count(),
                     entries.len(),
                 );
     }
-    let rows: Vec<Vec<&str>> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(cells_of)
-        .collect();
+    let rows = rows_of(&text);
     let Some(header) = rows.first() else {
         return false;
     };
-    let column = header.iter().position(|cell| denotes_column(cell));
-    let has_split =
-        |row: &Vec<&str>| column.is_some() || row.iter().any(|cell| Split::of_name(cell).is_some());
-    if !is_named && !rows.iter().any(has_split) {
+    let column = SplitColumn::of(&rows);
+    if !is_named && column.is_none() {
         return false;
     }
+    let has_header = column.as_ref().is_some_and(|column| column.has_header);
+    let has_split = |row: &Row<'_>| {
+        let split = column.as_ref().and_then(|column| column.in_row(row));
+        has_header || split.is_some()
+    };
     let images = images();
     // The label file of an image that is called `test_1`.
     if has_extension(path, "txt") && images.has_stem_of(path) {
         return false;
     }
     let mut with_split = rows.iter().filter(|row| has_split(row));
-    if with_split.any(|row| row.iter().any(|cell| images.has_file(cell))) {
+    if with_split.any(|row| row.cells.iter().any(|cell| images.has_file(cell))) {
         return true;
     }
     // A name may have spaces.
@@ -149,19 +226,162 @@ pub(crate) fn divides_images<'n>(path: &Path, images: &dyn Fn() -> &'n ImageName
     if is_named && are_most(whole, rows.len()) {
         return true;
     }
-    let mut columns = (0..header.len()).filter(|at| Some(*at) != column);
+    // Numbers without the zeros of the names stand for images only where nothing else can be meant.
+    let is_bare = rows.iter().all(|row| row.cells.len() == 1)
+        || is_of_train_or_test(path) && rows.iter().all(|row| row.cells.len() == 2);
+    let mut columns = (0..header.cells.len())
+        .filter(|at| column.as_ref().is_none_or(|column| !column.is_at(*at)));
     columns.any(|at| {
-        let is_image = |row: &&Vec<&str>| row.get(at).is_some_and(|cell| images.denotes(cell));
-        let first = usize::from(column.is_some() || !is_image(&header));
+        let takes_numbers = is_bare || column.is_some() || denotes_names(header.cells[at]);
+        let is_exact = |row: &Row<'_>| row.cells.get(at).is_some_and(|cell| images.denotes(cell));
+        let is_number = |row: &Row<'_>| {
+            let cell = row.cells.get(at).filter(|_| takes_numbers);
+            cell.is_some_and(|cell| images.denotes_number(cell))
+        };
+        let first = usize::from(has_header || !is_exact(header) && !is_number(header));
         let body = &rows[first.min(rows.len() - 1)..];
-        let named = body.iter().filter(|row| is_named || has_split(row));
-        let named: Vec<&Vec<&str>> = named.filter(is_image).collect();
-        let are_numbers = named
-            .iter()
-            .all(|row| row[at].bytes().all(|byte| byte.is_ascii_digit()));
-        let has_other_header = first == 1 && !denotes_names(header[at]);
-        are_most(named.len(), body.len()) && !(are_numbers && has_other_header)
+        let named = || body.iter().filter(|row| is_named || has_split(row));
+        let has_other_header = first == 1 && !denotes_names(header.cells[at]);
+        let exact: Vec<&Row<'_>> = named().filter(|row| is_exact(row)).collect();
+        if exact.is_empty() {
+            let numbers = named().filter(|row| is_number(row)).count();
+            return are_most(numbers, body.len())
+                && !has_other_header
+                && images.are_no_counts(numbers);
+        }
+        let are_numbers = exact.iter().all(|row| is_digits(row.cells[at]));
+        are_most(exact.len(), body.len()) && !(are_numbers && has_other_header)
     })
+}
+
+/// A line of a table or text.
+pub(crate) struct Row<'t> {
+    /// From 1.
+    pub(crate) line: usize,
+    pub(crate) cells: Vec<&'t str>,
+    /// Whether the cells are divided by commas or the like, and not by spaces, which sentences have too.
+    is_separated: bool,
+}
+
+/// Returns the lines of a text that are not empty.
+pub(crate) fn rows_of(text: &str) -> Vec<Row<'_>> {
+    let lines = (1..).zip(text.lines());
+    let lines = lines.filter(|(_, text)| !text.trim().is_empty());
+    lines
+        .map(|(line, text)| Row {
+            line,
+            cells: cells_of(text),
+            is_separated: text.contains(SEPARATORS),
+        })
+        .collect()
+}
+
+/// The column of a table that says of which split each row is.
+pub(crate) struct SplitColumn {
+    at: usize,
+    /// Whether its header says so, whatever it contains.
+    has_header: bool,
+}
+
+impl SplitColumn {
+    /// Finds the column by its header, or as the one in which most rows have the name of a split. Between spaces, it is a
+    /// column only if the rest is a name and numbers: a caption may have the name of a split, too.
+    pub(crate) fn of(rows: &[Row<'_>]) -> Option<Self> {
+        let header = rows.first()?;
+        let is_alike = |row: &&Row<'_>| row.is_separated || row.cells.len() == header.cells.len();
+        let names_image = |cell: &&str| has_image_extension(Path::new(cell));
+        let is_header = !header.cells.iter().any(|cell| names_image(&cell))
+            && (header.is_separated || 2 * rows.iter().filter(is_alike).count() > rows.len());
+        let columns = 0..header.cells.len();
+        let columns = columns.filter(|at| is_header && denotes_column(header.cells[*at]));
+        let named: Vec<Self> = columns
+            .map(|at| Self {
+                at,
+                has_header: true,
+            })
+            .collect();
+        let first = named.iter().position(|column| {
+            let mut rows = rows.iter();
+            rows.any(|row| column.in_row(row).is_some())
+        });
+        let width = rows.iter().map(|row| row.cells.len()).max()?;
+        let mut others = (0..width).map(|at| Self {
+            at,
+            has_header: false,
+        });
+        let mut named = named.into_iter();
+        match first {
+            Some(first) => named.nth(first),
+            None => others
+                .find(|column| {
+                    let found = rows.iter().filter(|row| column.in_row(row).is_some());
+                    are_most(found.count(), rows.len())
+                })
+                .or_else(|| named.next()),
+        }
+    }
+
+    /// Returns the split of a row.
+    pub(crate) fn in_row(&self, row: &Row<'_>) -> Option<Split> {
+        let split = Split::of_name(row.cells.get(self.at)?)?;
+        let others = (0..row.cells.len()).filter(|at| *at != self.at);
+        let words = others.map(|at| row.cells[at]);
+        let words = words.filter(|cell| cell.parse::<f64>().is_err());
+        let words: Vec<&str> = words.collect();
+        let is_name = |word: &str| !word.chars().all(char::is_alphabetic);
+        let is_field = self.has_header
+            || row.is_separated
+            || row.cells.len() <= 2
+            || words.iter().all(|word| is_name(word)) && words.len() <= 1;
+        is_field.then_some(split)
+    }
+
+    /// Returns whether this is the column at a position.
+    pub(crate) fn is_at(&self, at: usize) -> bool {
+        self.at == at
+    }
+}
+
+/// Returns the keys and values of a JSON document; the last may be cut.
+fn fields_of_json(text: &str) -> Vec<&str> {
+    let is_end = |character: char| character.is_whitespace() || ",:[]{}".contains(character);
+    let parts = text.split('"').enumerate();
+    let fields = parts.flat_map(|(at, part)| {
+        let fields: Vec<&str> = if at % 2 == 1 {
+            vec![part]
+        } else {
+            part.split(is_end).collect()
+        };
+        fields
+    });
+    fields.filter(|field| !field.is_empty()).collect()
+}
+
+/// Returns the keys and values of a YAML document.
+fn fields_of_yaml(text: &str) -> Vec<&str> {
+    let is_end = |character: char| ",:[]{}".contains(character);
+    let lines = text.lines().map(str::trim);
+    let lines = lines.map(|line| line.strip_prefix("- ").unwrap_or(line));
+    let fields = lines.flat_map(|line| line.split(is_end));
+    let fields = fields.map(|field| field.trim().trim_matches(['"', '\'']));
+    fields.filter(|field| !field.is_empty()).collect()
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Returns the images of a list that numbers them, as CUB-200's `images.txt` does: `1 rose/1.jpg`.
+pub(crate) fn numbered_images(list: &Path) -> Vec<(u64, String)> {
+    let text = read_text(list).unwrap_or_default();
+    let lines = text
+        .lines()
+        .filter_map(|line| line.trim().split_once([' ', '\t']));
+    let lines = lines.map(|(number, name)| (number, name.trim()));
+    let lines = lines.filter(|(_, name)| has_image_extension(Path::new(name)));
+    lines
+        .filter_map(|(number, name)| Some((number.parse().ok()?, name.to_owned())))
+        .collect()
 }
 
 fn are_most(number: usize, of_all: usize) -> bool {
@@ -169,7 +389,7 @@ fn are_most(number: usize, of_all: usize) -> bool {
 }
 
 /// Returns whether the header of a column says that it names images, by numbers perhaps.
-fn denotes_names(header: &str) -> bool {
+pub(crate) fn denotes_names(header: &str) -> bool {
     const PARTS: [&str; 7] = ["id", "image", "img", "file", "name", "path", "frame"];
     let header = header.to_lowercase();
     PARTS.iter().any(|part| header.contains(part))
@@ -178,11 +398,11 @@ fn denotes_names(header: &str) -> bool {
 /// Returns whether the beginning of a text names one of the images of a dataset.
 pub(crate) fn names_any(path: &Path, images: &ImageNames) -> bool {
     let text = beginning(path, BEGINNING).unwrap_or_default();
-    let names = parts_of(&text).map(|part| part.rsplit(['/', '\\']).next().unwrap_or(part));
     // VIA appends the size of the file: `a.jpg123`.
-    let mut names = names.map(|name| name.trim_end_matches(|byte: char| byte.is_ascii_digit()));
+    let mut names =
+        parts_of(&text).map(|part| part.trim_end_matches(|byte: char| byte.is_ascii_digit()));
     names.any(|name| {
-        let names = [Some(name), without_hash(name)];
+        let names = [Some(name), without_hash(last_of(name))];
         names
             .into_iter()
             .flatten()
@@ -190,12 +410,13 @@ pub(crate) fn names_any(path: &Path, images: &ImageNames) -> bool {
     })
 }
 
+/// What divides the cells of a table.
+const SEPARATORS: [char; 3] = [',', ';', '\t'];
+
 /// Returns the cells of a line of a table; without commas and the like, its words.
 pub(crate) fn cells_of(line: &str) -> Vec<&str> {
-    const SEPARATORS: &str = ",;\t";
-    let is_separator = |character: char| SEPARATORS.contains(character);
-    let cells: Vec<&str> = if line.contains(is_separator) {
-        line.split(is_separator).collect()
+    let cells: Vec<&str> = if line.contains(SEPARATORS) {
+        line.split(SEPARATORS).collect()
     } else {
         line.split_whitespace().collect()
     };
@@ -534,6 +755,147 @@ mod tests {
                 expected,
                 "{name}: {text}"
             );
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_split_within_a_longer_text_divides_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = (1..=6).map(|number| format!("a/{number:06}.jpg"));
+        let images = ImageNames::of(names);
+        for (name, text, expected) in [
+            (
+                "captions.txt",
+                "000001.jpg a cat in the train\n000002.jpg a test of a train\n",
+                false,
+            ),
+            (
+                "captions.txt",
+                "000001.jpg the cat, a train\n000002.jpg a dog\n",
+                false,
+            ),
+            (
+                "captions.csv",
+                "file,caption\n000001.jpg,a cat in the train\n",
+                false,
+            ),
+            (
+                "texts.tsv",
+                "000001.jpg\ta train\n000002.jpg\ta test\n",
+                false,
+            ),
+            (
+                "tags.csv",
+                "000001.jpg,cat,train\n000002.jpg,dog,sky\n000003.jpg,cat,sky\n",
+                false,
+            ),
+            (
+                "captions.json",
+                r#"[{"file":"000001.jpg","caption":"a test of a train"}]"#,
+                false,
+            ),
+            (
+                "captions.json",
+                r#"{"000001.jpg": "a \"train\", a test", "000002.jpg": "val"}"#,
+                true,
+            ),
+            ("captions.yaml", "000001.jpg: a cat in the train\n", false),
+            (
+                "texts.txt",
+                "000001 a split\n000002 the other side of a test\n",
+                false,
+            ),
+            // A field of its own.
+            ("all.txt", "000001.jpg train\n000002.jpg val\n", true),
+            ("all.txt", "000001.jpg 3 train\n000002.jpg 4 val\n", true),
+            ("all.txt", "train a/000001.jpg\nval a/000002.jpg\n", true),
+            ("all.txt", "file label split\n000001.jpg cat train\n", true),
+            (
+                "all.csv",
+                "000001.jpg,a cat in a train,train\n000002.jpg,a test,val\n",
+                true,
+            ),
+            (
+                "all.json",
+                r#"[{"file": "000001.jpg", "set": "train"}]"#,
+                true,
+            ),
+            ("all.yml", "- {file: 000001.jpg, set: train}\n", true),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let found = divides_images(&path, &|| &images);
+            assert_eq!(found, expected, "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn numbers_without_the_zeros_of_the_names_stand_for_images_where_nothing_else_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let padded = ImageNames::of((1..=6).map(|number| format!("a/{number:06}.jpg")));
+        let mut others = ImageNames::of((1..=6).map(|number| format!("a/x{number}.jpg")));
+        others.add_numbers([100]);
+        for (name, text, expected) in [
+            (
+                "data.csv",
+                "id,split\n1,train\n2,train\n3,val\n4,val\n",
+                true,
+            ),
+            ("data.csv", "1,train\n2,train\n3,val\n4,val\n", true),
+            (
+                "data.csv",
+                ",id,split\n0,1,train\n1,2,train\n2,3,val\n3,4,val\n",
+                true,
+            ),
+            ("folds.csv", "id,fold\n1,0\n2,0\n3,1\n4,1\n", true),
+            ("train_test_split.txt", "1 1\n2 1\n3 0\n4 0\n", true),
+            ("train.txt", "1\n2\n3\n4\n", true),
+            // Numbers of other things, and of the images of each split.
+            ("train_log.txt", "1 0.5\n2 0.4\n3 0.3\n4 0.2\n", false),
+            (
+                "train.csv",
+                "epoch,loss\n1,0.5\n2,0.4\n3,0.3\n4,0.2\n",
+                false,
+            ),
+            ("counts.csv", "split,images\ntrain,4\nval,2\n", false),
+            (
+                "data.csv",
+                "id,split\n11,train\n12,train\n13,val\n14,val\n",
+                false,
+            ),
+            (
+                "data.csv",
+                "id,label\n1,rose\n2,rose\n3,tulip\n4,tulip\n",
+                false,
+            ),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let found = |images: &ImageNames| divides_images(&path, &|| images);
+            assert_eq!(found(&padded), expected, "{name}: {text}");
+            assert!(!found(&others), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn an_entry_with_directories_is_an_image_in_the_last_one() {
+        let paths = ["rose/1.jpg", "tulip/2/3.jpg"].map(str::to_owned);
+        let images = ImageNames::of_paths(paths.to_vec(), "Flowers");
+        for (entry, expected) in [
+            ("1.jpg", true),
+            ("1", true),
+            ("rose/1.jpg", true),
+            ("x\\Rose\\1", true),
+            ("./1.jpg", true),
+            ("flowers/1.jpg", true),
+            ("tulip/3.jpg", true),
+            ("2/3.jpg", true),
+            ("cat/1.jpg", false),
+            ("tulip/1", false),
+        ] {
+            assert_eq!(images.denotes(entry), expected, "{entry}");
+            let is_file = expected && entry.ends_with(".jpg");
+            assert_eq!(images.has_file(entry), is_file, "{entry}");
         }
     }
 

@@ -1342,6 +1342,108 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_numbers_divide_annotations_by_a_list_of_images_or_without_zeros() {
+        const CUB: &str =
+            "1 000006.png\n2 000005.png\n3 000004.png\n4 000003.png\n5 000002.png\n6 000001.png\n";
+        let train_and = |split, names: [&[&str]; 2]| {
+            let of = |at: usize| {
+                names[at]
+                    .iter()
+                    .map(|name| format!("00000{name}.png"))
+                    .collect()
+            };
+            vec![(Split::Train, of(0)), (split, of(1))]
+        };
+        let whole: Vec<(Split, Vec<String>)> = vec![(
+            Split::Train,
+            (1..=6).map(|number| format!("{number:06}.png")).collect(),
+        )];
+        const IDS: &str = "1,train\n2,train\n3,train\n4,train\n5,val\n6,val\n";
+        let with_rows = format!(
+            ",id,split\n{}",
+            IDS.lines()
+                .zip(0..)
+                .map(|(line, row)| format!("{row},{line}\n"))
+                .collect::<String>()
+        );
+        for (files, expected, explanation) in [
+            (
+                &[
+                    ("images.txt", CUB),
+                    ("train_test_split.txt", "1 1\n2 1\n3 1\n4 1\n5 0\n6 0\n"),
+                ][..],
+                train_and(Split::Test, [&["3", "4", "5", "6"], &["1", "2"]]),
+                ", lists in train_test_split.txt",
+            ),
+            (
+                &[("train_test_split.txt", "1 1\n2 1\n3 1\n4 1\n5 0\n6 0\n")],
+                train_and(Split::Test, [&["1", "2", "3", "4"], &["5", "6"]]),
+                ", lists in train_test_split.txt",
+            ),
+            (
+                &[("data.csv", &format!("id,split\n{IDS}"))],
+                train_and(Split::Val, [&["1", "2", "3", "4"], &["5", "6"]]),
+                ", lists in data.csv",
+            ),
+            (
+                &[("data.csv", IDS)],
+                train_and(Split::Val, [&["1", "2", "3", "4"], &["5", "6"]]),
+                ", lists in data.csv",
+            ),
+            // The numbers of the rows are others.
+            (
+                &[("data.csv", &with_rows)],
+                train_and(Split::Val, [&["1", "2", "3", "4"], &["5", "6"]]),
+                ", lists in data.csv",
+            ),
+            // The name of an image alone, captions, and numbers of images.
+            (&[("images.txt", CUB)], whole.clone(), ""),
+            (
+                &[(
+                    "captions.txt",
+                    "000001 a cat in the train\n000002 a test of a train\n000003 a train\n000004 a test\n",
+                )],
+                whole.clone(),
+                "",
+            ),
+            (&[("counts.csv", "train,4\nval,2\n")], whole.clone(), ""),
+            (
+                &[("train_test_split.txt", "11 1\n12 1\n13 1\n14 0\n")],
+                whole.clone(),
+                "",
+            ),
+        ] {
+            let names = (1..=6).flat_map(|number| {
+                [
+                    (format!("JPEGImages/{number:06}.png"), String::new()),
+                    (
+                        format!("Annotations/{number:06}.xml"),
+                        format!("{number:06}.png"),
+                    ),
+                ]
+            });
+            let names: Vec<(String, String)> = names.collect();
+            let names = names
+                .iter()
+                .map(|(name, text)| (name.as_str(), text.as_str()));
+            let dir = beside(&names.collect::<Vec<_>>());
+            for (file, text) in files {
+                fs::write(dir.path().join(file), text).unwrap();
+            }
+            let found = DatasetFiles::find(dir.path()).unwrap();
+            let read = found.read().unwrap().splits.into_iter();
+            let read = read.map(|read| {
+                let names = read.image_paths().into_iter();
+                let names = names.map(|path| last_name(&path));
+                (read.split, names.collect::<Vec<String>>())
+            });
+            assert_eq!(read.collect::<Vec<_>>(), expected, "{files:?}");
+            let explanation = format!("XML files in Annotations{explanation}");
+            assert_eq!(found.explanation(), explanation, "{files:?}");
+        }
+    }
+
+    #[test]
     fn images_in_directories_of_splits_divide_annotations_that_are_in_one() {
         for [train, val] in [["images/train", "images/val"], ["train", "test"]] {
             let images =

@@ -4,7 +4,8 @@
 //! after a split (`train.txt`, `splits/val.txt`, `train_list.txt`) is a list of it if at least half of its lines name an
 //! annotation: as `NAME`, `NAME.jpg`, or by a path such as `JPEGImages/NAME.jpg`. Without any, a table divides them that has
 //! the name of a split beside each name (`a,train`), or `1` for train and `0` for test if it is called `train_test_split`, as
-//! in CUB-200. A list that is not used is named.
+//! in CUB-200, whose numbers are those of `images.txt`. Other numbers are names without their zeros: `1` for `000001`. A list
+//! that is not used is named.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -15,7 +16,8 @@ use crate::annotations::format::{last_part, without_extension};
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::split_lists::{
-    cells_of, is_of_train_or_test, is_place_of_lists, split_of_list,
+    Row, SplitColumn, are_no_counts, denotes_names, is_of_train_or_test, is_place_of_lists,
+    number_of, numbered_images, rows_of, split_of_list,
 };
 use crate::images::decode::has_image_extension;
 use crate::text::count;
@@ -73,27 +75,30 @@ impl VocList {
     /// Reads the lists of several splits in one table; none if it is no such table.
     fn read_table(path: &Path, annotations: &KnownNames<'_>) -> Vec<(Split, Self)> {
         let text = read_text(path).unwrap_or_default();
-        let rows: Vec<(usize, Vec<&str>)> = (1..)
-            .zip(text.lines().map(cells_of))
-            .filter(|(_, cells)| cells.len() > 1)
-            .collect();
+        let mut rows = rows_of(&text);
+        rows.retain(|row| row.cells.len() > 1);
+        let column = SplitColumn::of(&rows);
         let is_train = |cell: &str| match cell {
             "1" => Some(Split::Train),
             "0" => Some(Split::Test),
             _ => None,
         };
         let is_of_train = is_of_train_or_test(path);
-        let split_of = |cells: &[&str]| {
-            let named = cells.iter().find_map(|cell| Split::of_name(cell));
-            let last = cells.last().filter(|_| is_of_train);
+        let split_of = |row: &Row<'_>| {
+            let named = column.as_ref().and_then(|column| column.in_row(row));
+            let last = row.cells.last().filter(|_| is_of_train);
             named.or_else(|| is_train(last?))
         };
+        let divided = |row: &&Row<'_>| split_of(row).is_some();
+        let numbers = annotations.numbers_in(path, &rows, &divided, column.as_ref());
         let mut lists: Vec<(Split, Self)> = Vec::new();
         let mut divided = 0;
-        for (line, cells) in &rows {
-            let mut names = cells.iter().map(|cell| without_known_extension(cell));
-            let name = names.find_map(|written| annotations.ending(written));
-            let (Some(name), Some(split)) = (name, split_of(cells)) else {
+        for row in &rows {
+            let name = match &numbers {
+                Some(numbers) => numbers.name_in(row),
+                None => annotations.named_in(row),
+            };
+            let (Some(name), Some(split)) = (name, split_of(row)) else {
                 continue;
             };
             divided += 1;
@@ -113,7 +118,7 @@ impl VocList {
             match list.lines.entry(name) {
                 Entry::Occupied(_) => list.repeated += 1,
                 Entry::Vacant(entry) => {
-                    entry.insert(*line);
+                    entry.insert(row.line);
                     list.known += 1;
                 }
             }
@@ -421,6 +426,19 @@ fn tables_around(root: &Path, beside: &Path) -> Vec<PathBuf> {
     tables.collect()
 }
 
+/// The annotations that the numbers in a column of a table stand for.
+struct NumberedNames<'a> {
+    at: usize,
+    names: HashMap<u64, &'a str>,
+}
+
+impl NumberedNames<'_> {
+    fn name_in(&self, row: &Row<'_>) -> Option<String> {
+        let number = number_of(row.cells.get(self.at)?)?;
+        self.names.get(&number).map(|name| (*name).to_owned())
+    }
+}
+
 /// The names of annotations, by which the lines of a list are read.
 struct KnownNames<'a> {
     names: HashSet<&'a str>,
@@ -454,6 +472,74 @@ impl<'a> KnownNames<'a> {
             .into_iter()
             .flatten()
             .find_map(|written| self.ending(written))
+    }
+
+    /// Returns the first annotation that a cell names.
+    fn named_in(&self, row: &Row<'_>) -> Option<String> {
+        let mut names = row.cells.iter().map(|cell| without_known_extension(cell));
+        names.find_map(|written| self.ending(written))
+    }
+
+    /// Returns the annotations that numbers in a table stand for, if it has no names: by a list beside it that numbers the
+    /// images, such as CUB-200's `images.txt`, or `1` for `000001` where all names are digits.
+    fn numbers_in(
+        &self,
+        table: &Path,
+        rows: &[Row<'_>],
+        is_divided: &dyn Fn(&&Row<'_>) -> bool,
+        splits: Option<&SplitColumn>,
+    ) -> Option<NumberedNames<'a>> {
+        let divided: Vec<&Row<'_>> = rows.iter().filter(is_divided).collect();
+        if divided.is_empty() {
+            return None;
+        }
+        // `000001` is a name although it is a number, too.
+        let is_name = |cell: &&str| {
+            let is_number = number_of(cell).is_some_and(|number| number.to_string() == **cell);
+            !is_number && self.ending(without_known_extension(cell)).is_some()
+        };
+        let mut cells = divided.iter().flat_map(|row| &row.cells);
+        if cells.any(|cell| is_name(&cell)) {
+            return None;
+        }
+        let listed = numbered_images(&table.with_file_name("images.txt"));
+        let listed = listed.iter().filter_map(|(number, name)| {
+            let name = self.ending(without_known_extension(name))?;
+            Some((*number, *self.names.get(name.as_str())?))
+        });
+        let mut names: HashMap<u64, &str> = listed.collect();
+        if names.is_empty() {
+            if divided.iter().any(|row| self.named_in(row).is_some()) {
+                return None;
+            }
+            let numbers = self.names.iter();
+            let numbers = numbers.map(|name| Some((number_of(last_part(name))?, *name)));
+            names = numbers.collect::<Option<_>>()?;
+            // `1` and `01` are not told apart.
+            if names.len() < self.names.len() {
+                return None;
+            }
+        }
+        let header = rows.first()?;
+        // What is in the last column may be the split.
+        let columns = 0..header.cells.len() - usize::from(splits.is_none());
+        let columns = columns.filter(|at| splits.is_none_or(|splits| !splits.is_at(*at)));
+        let mut fitting: Vec<NumberedNames<'a>> = columns
+            .map(|at| NumberedNames {
+                at,
+                names: names.clone(),
+            })
+            .filter(|numbers| {
+                let named = divided.iter().filter(|row| numbers.name_in(row).is_some());
+                let named = named.count();
+                2 * named >= divided.len() && are_no_counts(named, names.len())
+            })
+            .collect();
+        // The first column may have the numbers of the rows.
+        let meant = fitting
+            .iter()
+            .position(|numbers| denotes_names(header.cells[numbers.at]));
+        (!fitting.is_empty()).then(|| fitting.swap_remove(meant.unwrap_or(0)))
     }
 
     /// Returns whether most lines begin with a name, up to a space, a comma or the like.

@@ -199,7 +199,7 @@ impl ImageFolder {
         let mut lists = self.lists(&images);
         lists.retain(|list| !annotations.contains_key(list));
         unused.extend(&lists);
-        let above = self.files_above(&images);
+        let above = self.files_above();
         let above: Vec<String> = above
             .iter()
             .map(|name| Path::new("..").join(name).display().to_string())
@@ -240,8 +240,9 @@ impl ImageFolder {
     }
 
     /// Returns the tables around the directory of classes that divide its images or have their boxes, as in CUB-200: relative
-    /// to the directory around it. There are none if the directory has splits itself.
-    fn files_above<'n>(&self, images: &dyn Fn() -> &'n ImageNames) -> Vec<String> {
+    /// to the directory around it. There are none if the directory has splits itself. A directory beside it that has images
+    /// is another dataset.
+    fn files_above(&self) -> Vec<String> {
         /// A directory with more is not about one dataset.
         const FILES: usize = 200;
         if self.splits.is_some() {
@@ -249,8 +250,20 @@ impl ImageFolder {
         }
         let above = self.root.join("..");
         let listing = DirectoryListing::of(&above);
+        let own = self.root.canonicalize().ok();
+        let names: OnceCell<ImageNames> = OnceCell::new();
+        let images = || {
+            names.get_or_init(|| {
+                let name = own.as_deref().and_then(Path::file_name).unwrap_or_default();
+                let paths = self.image_paths();
+                self.numbered(ImageNames::of_paths(paths, &name.to_string_lossy()))
+            })
+        };
         let places = listing.directories.iter().filter(|name| {
-            is_place_of_lists(Path::new(name)) || name.eq_ignore_ascii_case("labels")
+            let path = above.join(name);
+            (is_place_of_lists(Path::new(name)) || name.eq_ignore_ascii_case("labels"))
+                && path.canonicalize().ok() != own
+                && !holds_images(&path)
         });
         let places = places.map(PathBuf::from).chain([PathBuf::new()]);
         let found = places.flat_map(|place| {
@@ -264,7 +277,7 @@ impl ImageFolder {
         });
         let found = found.filter(|name| {
             let path = above.join(name);
-            divides_images(&path, images) || holds_boxes(&path, images)
+            divides_images(&path, &images) || holds_boxes(&path, &images)
         });
         let mut found: Vec<String> = found.map(|name| name.display().to_string()).collect();
         found.sort();
@@ -273,8 +286,7 @@ impl ImageFolder {
 
     /// Returns the tables [above](Self::files_above) a directory of classes.
     pub(crate) fn unused_above(&self) -> Vec<String> {
-        let names = OnceCell::new();
-        self.files_above(&|| names.get_or_init(|| self.image_names()))
+        self.files_above()
     }
 
     /// Describes the files with boxes of the images, in formats that are known and not read or in none, beside the directories of the
@@ -306,18 +318,28 @@ impl ImageFolder {
 
     /// Returns the names of all images, and the numbers that a list gives them.
     fn image_names(&self) -> ImageNames {
+        self.numbered(ImageNames::of(self.image_paths()))
+    }
+
+    /// Returns the paths of all images from the directories of the classes on, with `/` between the parts.
+    fn image_paths(&self) -> Vec<String> {
         let images = self.parents().into_iter().flat_map(|parent| {
             let classes = class_directories(parent)
                 .unwrap_or_default()
                 .into_par_iter();
             let images = classes.flat_map_iter(|class| {
-                images_within(&parent.join(class))
+                images_within(&parent.join(&class))
                     .unwrap_or_default()
                     .into_iter()
+                    .map(move |image| format!("{class}/{}", image.path()))
             });
-            images.map(|image| image.name).collect::<Vec<_>>()
+            images.collect::<Vec<_>>()
         });
-        let mut found = ImageNames::of(images);
+        images.collect()
+    }
+
+    /// Adds the numbers that a list gives the images.
+    fn numbered(&self, mut found: ImageNames) -> ImageNames {
         for place in [self.root.clone(), self.root.join("..")] {
             found.add_numbered(&place.join("images.txt"));
         }
@@ -1312,6 +1334,54 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             let message = open_train(dir.path()).unwrap_err();
             assert_eq!(message, format!("{}: {expected}", file.display()));
+        }
+    }
+
+    #[test]
+    fn captions_of_coco_beside_classes_are_no_detection_dataset() {
+        const CAPTIONS: &str = r#"{"images":[{"id":1,"file_name":"rose/1.jpg"}],
+            "annotations":[{"id":1,"image_id":1,"caption":"a train"}]}"#;
+        for file in ["captions.json", "annotations/captions.json"] {
+            let dir = tree(&["rose/1.jpg", "rose/2.jpg", "tulip/3.jpg", "tulip/4.jpg"]);
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, CAPTIONS).unwrap();
+            assert!(!holds_annotations(dir.path()), "{file}");
+            let train = open_train(dir.path()).unwrap();
+            assert_eq!(train.class_names(), ["rose", "tulip"]);
+            assert!(
+                train.notes().iter().all(|note| !note.contains("not used")),
+                "{:?}",
+                train.notes()
+            );
+        }
+    }
+
+    #[test]
+    fn lists_of_a_dataset_beside_this_one_are_not_named() {
+        const ROSES: [&str; 4] = ["rose/1.jpg", "rose/2.jpg", "tulip/3.jpg", "tulip/4.jpg"];
+        const PETS: [&str; 4] = ["cat/1.jpg", "cat/2.jpg", "dog/3.jpg", "dog/4.jpg"];
+        const TABLE: &str = "file,split\nrose/1.jpg,train\nrose/2.jpg,train\ntulip/3.jpg,val\n";
+        for (table, pets, flowers) in [
+            ("flowers_split/metadata.csv", None, Some("metadata.csv")),
+            // Beside both, only the directories of the names say whose they are.
+            ("metadata.csv", None, Some("../metadata.csv")),
+            ("splits/all.csv", None, Some("../splits/all.csv")),
+        ] {
+            let flower_images = ROSES.map(|name| format!("flowers_split/{name}"));
+            let pet_images = PETS.map(|name| format!("pets/{name}"));
+            let all = flower_images.iter().chain(&pet_images);
+            let dir = tree(&all.map(String::as_str).collect::<Vec<_>>());
+            let path = dir.path().join(table);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, TABLE).unwrap();
+            for (name, expected) in [("pets", pets), ("flowers_split", flowers)] {
+                let root = dir.path().join(name);
+                let train = open_train(&root).unwrap();
+                let expected: Option<String> =
+                    expected.map(|file: &str| format!("{}: not used: {file}", root.display()));
+                assert_eq!(train.notes(), Vec::from_iter(expected), "{table}");
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct SplitImages {
     pub(super) notes: Vec<String>,
     /// The errors of the paths that several files fit.
     pub(super) ambiguous: HashMap<PathBuf, DataError>,
+    /// The masks, which a note describes.
+    pub(super) left_out: Vec<PathBuf>,
 }
 
 impl SplitImages {
@@ -39,8 +41,9 @@ impl SplitImages {
                 let mut found = images_within(place)?;
                 // As with classes, a mask that has no label file of its own is no image.
                 let is_labeled = |image: &Path| has_label(root, image);
-                let masks = without_masks(place, &mut found, &is_labeled);
-                images.notes.extend(masks);
+                let (masks, note) = without_masks(place, &mut found, &is_labeled);
+                images.left_out.extend(masks);
+                images.notes.extend(note);
                 let found = found.into_iter().map(|found| place.join(found.path()));
                 images.paths.extend(found);
             } else {

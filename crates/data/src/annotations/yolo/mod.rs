@@ -245,6 +245,7 @@ fn collect_split(
         paths,
         mut notes,
         mut ambiguous,
+        left_out,
     } = SplitImages::of(&directory.root, files)?;
     let (place, found_labels) = directory.label_files(&paths);
     let with_labels = paths.par_iter().zip(&found_labels.paths);
@@ -338,6 +339,7 @@ fn collect_split(
         problems: collected.problems,
         dropped: collected.dropped,
         notes,
+        left_out,
     })
 }
 

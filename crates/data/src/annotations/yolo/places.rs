@@ -11,6 +11,7 @@ use crate::annotations::image_files::{
     holds_images_directly,
 };
 use crate::annotations::layout::{NamedSplit, Split, splits_of_names};
+use crate::annotations::split_lists::numbered_images;
 use crate::images::decode::has_image_extension;
 use crate::text_file::read_text;
 
@@ -88,7 +89,7 @@ impl UsualSplits {
         let list = root.join("images.txt");
         let places = [
             images.clone(),
-            is_image_list(&list).then_some(list),
+            (is_image_list(&list) && numbered_images(&list).is_empty()).then_some(list),
             listing.directory(&["obj_train_data"]),
             listing.directory(&["data"]),
             Some(root.to_owned()),

@@ -233,6 +233,8 @@ fn not_listed(splits: &[CheckedSplit], others: &[&CheckedSplit], diagnostics: &m
     }
     let mut directories: Vec<(PathBuf, &CheckedSplit)> = Vec::new();
     for split in splits {
+        // Named in a note already.
+        listed.extend(split.left_out.iter().cloned());
         let Some(root) = &split.image_directory else {
             continue;
         };

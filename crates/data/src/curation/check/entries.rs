@@ -38,6 +38,7 @@ pub(super) fn read(
         image_facts: Vec::new(),
         lost_images: Vec::new(),
         image_moves: HashMap::new(),
+        left_out: collected.left_out,
         category_moves: HashMap::new(),
         image_directory: Some(collected.image_root),
     };

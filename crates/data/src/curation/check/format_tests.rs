@@ -401,6 +401,50 @@ fn a_test_split_that_is_val_is_a_warning_and_one_that_is_train_an_error() {
 }
 
 #[test]
+fn masks_beside_the_images_of_yolo_are_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["images", "labels"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("classes.txt"), "cat\n").unwrap();
+    let place = |name: &str| dir.path().join("images").join(name);
+    for at in 0..3 {
+        let photograph = image::RgbImage::from_fn(40, 30, |x, y| {
+            let noise = (x * 37 + y * 91 + at * 7) % 23;
+            image::Rgb([x * 5 + noise, y * 7 + noise, 200 - x - y].map(|value| value as u8))
+        });
+        photograph.save(place(&format!("{at}.jpg"))).unwrap();
+        let mask = image::RgbImage::new(40, 30);
+        mask.save(place(&format!("{at}_mask.png"))).unwrap();
+        let label = dir.path().join(format!("labels/{at}.txt"));
+        std::fs::write(label, "0 0.5 0.5 0.5 0.5\n").unwrap();
+    }
+    let mut diagnostics = Diagnostics::default();
+    let found = DatasetFiles::find(dir.path()).unwrap();
+    let options = CheckOptions { images: true };
+    let checked = check_dataset(
+        &found,
+        &[Split::Train],
+        options,
+        &mut diagnostics,
+        &|_, _| {},
+    );
+    compare_splits(&checked.unwrap(), &[], &mut diagnostics);
+    let about_masks = diagnostics.groups().flat_map(|(kind, group)| {
+        let examples = group.kept.iter();
+        let text = examples.map(|found| format!("{:?} {}", found.file, found.detail));
+        text.map(|text| (kind.key(), text)).collect::<Vec<_>>()
+    });
+    let about_masks = about_masks.filter(|(_, text)| text.contains("_mask.png"));
+    let about_masks: Vec<(&str, String)> = about_masks.collect();
+    let [(key, text)] = about_masks.as_slice() else {
+        panic!("{about_masks:?}");
+    };
+    assert_ne!(*key, "image-not-listed");
+    assert!(text.contains("3 masks"), "{text}");
+}
+
+#[test]
 fn an_image_in_val_and_test_is_a_warning_and_one_in_train_and_test_an_error() {
     for (of, key, errors) in [
         ("val/3", "test-in-val", 0),

@@ -206,6 +206,8 @@ pub struct CheckedSplit {
     lost_images: Vec<usize>,
     /// New ids of images that are listed twice.
     image_moves: HashMap<u64, u64>,
+    /// Images that are not used, as a note says.
+    left_out: Vec<PathBuf>,
     /// New ids of categories that are listed twice.
     category_moves: HashMap<u64, u64>,
 }

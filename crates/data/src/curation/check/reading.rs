@@ -98,6 +98,7 @@ pub(super) fn read(
         image_facts: Vec::new(),
         lost_images: Vec::new(),
         image_moves: HashMap::new(),
+        left_out: Vec::new(),
         category_moves: HashMap::new(),
     })
 }
