@@ -290,7 +290,7 @@ impl SplitColumn {
         let header = rows.first()?;
         let is_alike = |row: &&Row<'_>| row.is_separated || row.cells.len() == header.cells.len();
         let names_image = |cell: &&str| has_image_extension(Path::new(cell));
-        let is_header = !header.cells.iter().any(|cell| names_image(&cell))
+        let is_header = !header.cells.iter().any(names_image)
             && (header.is_separated || 2 * rows.iter().filter(is_alike).count() > rows.len());
         let columns = 0..header.cells.len();
         let columns = columns.filter(|at| is_header && denotes_column(header.cells[*at]));

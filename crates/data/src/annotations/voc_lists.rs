@@ -499,7 +499,7 @@ impl<'a> KnownNames<'a> {
             !is_number && self.ending(without_known_extension(cell)).is_some()
         };
         let mut cells = divided.iter().flat_map(|row| &row.cells);
-        if cells.any(|cell| is_name(&cell)) {
+        if cells.any(is_name) {
             return None;
         }
         let listed = numbered_images(&table.with_file_name("images.txt"));
