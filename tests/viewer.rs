@@ -201,14 +201,22 @@ fn compare(viewer: &mut Viewer, name: &str) {
     viewer.hover_at(egui::pos2(2.0, 2.0));
     settle(viewer);
     let directory = std::env::temp_dir().display().to_string();
-    // The masks have fixed widths, whatever the text. Words after the directory move with its width.
+    // The masks have fixed widths, whatever the text. Words after the directory move with its width; the line that says
+    // what is shown is masked to its end.
+    const STATUS_BOTTOM: f32 = 70.0;
     let changing: Vec<egui::Rect> = [(" ms", 60.0), (directory.as_str(), 260.0)]
         .into_iter()
         .flat_map(|(text, width)| {
             let nodes = viewer.query_all_by_label_contains(text);
             nodes.map(move |node| {
-                let is_long = node.rect().width() > width + 40.0;
-                let width = if is_long { 660.0 } else { width };
+                let rect = node.rect();
+                let width = if rect.top() < STATUS_BOTTOM {
+                    1280.0 - rect.left()
+                } else if rect.width() > width + 40.0 {
+                    660.0
+                } else {
+                    width
+                };
                 let size = egui::vec2(width, node.rect().height() + 4.0);
                 egui::Rect::from_min_size(node.rect().left_top().round(), size)
             })
