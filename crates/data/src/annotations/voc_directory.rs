@@ -1407,6 +1407,44 @@ mod tests {
                 "",
             ),
             (&[("counts.csv", "train,4\nval,2\n")], whole.clone(), ""),
+            // Logs of a training, and a few of the images.
+            (
+                &[(
+                    "log.csv",
+                    "step,phase\n1,train\n2,val\n3,train\n4,val\n5,train\n6,val\n",
+                )],
+                whole.clone(),
+                "",
+            ),
+            (
+                &[(
+                    "history.txt",
+                    "1 train 0.0\n2 val 0.1\n3 train 0.2\n4 val 0.3\n5 val 0.1\n",
+                )],
+                whole.clone(),
+                "",
+            ),
+            (
+                &[(
+                    "log.csv",
+                    "id,split\n1,train\n1,val\n2,train\n2,val\n3,train\n3,val\n4,train\n4,val\n",
+                )],
+                whole.clone(),
+                "",
+            ),
+            (
+                &[("val_hard.txt", "000001\n000002\n")],
+                whole.clone(),
+                "; not used: val_hard.txt",
+            ),
+            (
+                &[(
+                    "test_log.txt",
+                    "000001 0.5\n000002 0.6\n000003 0.1\n000004 0.2\n",
+                )],
+                whole.clone(),
+                "; not used: test_log.txt",
+            ),
             (
                 &[("train_test_split.txt", "11 1\n12 1\n13 1\n14 0\n")],
                 whole.clone(),

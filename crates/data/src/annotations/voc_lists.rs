@@ -4,8 +4,9 @@
 //! after a split (`train.txt`, `splits/val.txt`, `train_list.txt`) is a list of it if at least half of its lines name an
 //! annotation: as `NAME`, `NAME.jpg`, or by a path such as `JPEGImages/NAME.jpg`. Without any, a table divides them that has
 //! the name of a split beside each name (`a,train`), or `1` for train and `0` for test if it is called `train_test_split`, as
-//! in CUB-200, whose numbers are those of `images.txt`. Other numbers are names without their zeros: `1` for `000001`. A list
-//! that is not used is named.
+//! in CUB-200, whose numbers are those of `images.txt`. Other numbers are names without their zeros: `1` for `000001`. Tables
+//! with a name in two splits, with few of the names, or of the steps of a training are none. A list whose name only contains
+//! that of a split (`val_hard.txt`) needs one of another split beside it. A list that is not used is named.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -123,8 +124,21 @@ impl VocList {
                 }
             }
         }
-        // Of one split, it is no division.
-        if lists.len() < 2 || 2 * divided < rows.len() {
+        let named: usize = lists.iter().map(|(_, list)| list.lines.len()).sum();
+        let all: BTreeSet<&String> = lists
+            .iter()
+            .flat_map(|(_, list)| list.lines.keys())
+            .collect();
+        let is_log = numbers
+            .as_ref()
+            .is_some_and(|numbers| !is_of_train && !are_ids(&rows, numbers.at, &split_of));
+        // Of one split, or with names in several, it is no division; nor are a few of the names.
+        if lists.len() < 2
+            || 2 * divided < rows.len()
+            || all.len() < named
+            || 2 * named < annotations.names.len()
+            || is_log
+        {
             lists.clear();
         }
         lists.sort_by_key(|(split, _)| Split::ALL.iter().position(|of| of == split));
@@ -260,6 +274,13 @@ impl FoundLists {
             }
             found.of_splits.push((split, first));
         }
+        // A list that only begins or ends with the name of a split, such as `val_hard.txt`, may be of anything; beside one
+        // of another split, it is a part of the division.
+        if let [(_, list)] = found.of_splits.as_slice()
+            && named(&list.path).is_none()
+        {
+            others.extend(found.of_splits.drain(..).map(|(_, list)| list));
+        }
         let tables = if found.of_splits.is_empty() {
             tables_around(root, beside)
         } else {
@@ -307,6 +328,20 @@ impl FoundLists {
         let mut places: Vec<String> = places.collect();
         places.dedup();
         join(places.iter())
+    }
+}
+
+/// Returns whether the numbers of a table are meant as names: by the header of their column, or because a row has nothing
+/// else but the split. The steps of a training are numbers, too.
+fn are_ids(rows: &[Row<'_>], at: usize, split_of: &dyn Fn(&Row<'_>) -> Option<Split>) -> bool {
+    const PARTS: [&str; 5] = ["id", "image", "img", "file", "name"];
+    let header = rows.first().filter(|row| split_of(row).is_none());
+    match header.and_then(|header| header.cells.get(at)) {
+        Some(header) => {
+            let header = header.to_lowercase();
+            PARTS.iter().any(|part| header.contains(part))
+        }
+        None => rows.iter().all(|row| row.cells.len() == 2),
     }
 }
 
