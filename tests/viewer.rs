@@ -1834,6 +1834,9 @@ fn exports_without_a_window_are_those_of_the_window() {
     }
     let state = viewer.state().state();
     let title = state.collection.as_ref().unwrap().image_title(2);
+    let (errors, _) = page("errors", None);
+    let crops = scenes.at("headless/errors.png");
+    assert!(errors.unwrap().files.contains(&crops) && image::open(crops).is_ok());
     let (exported, _) = page("Image", Some(&title));
     let stem = Path::new(&title)
         .file_stem()
@@ -3323,6 +3326,10 @@ fn without_a_display_the_error_has_a_hint_that_works() {
         (
             ["--export", &directory, "--score", "1.5"],
             "--score 1.5: a value from 0 to 1",
+        ),
+        (
+            ["--export", &directory, "--renderer", "opengl"],
+            "cannot be used with",
         ),
     ] {
         let output = run(&arguments);

@@ -68,7 +68,7 @@ pub(super) struct ViewArgs {
 #[command(next_help_heading = "Export without a window")]
 struct ExportArgs {
     /// Write the exports of a page to this directory and print their paths; no display is required
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "renderer")]
     export: Option<PathBuf>,
     /// Page: image, gates, data, errors, training or model [default: image]
     #[arg(long, requires = "export")]

@@ -472,15 +472,7 @@ impl ViewerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::tests::two_images;
-
-    fn found(x: f32, class: usize, score: f32) -> FoundBox {
-        FoundBox {
-            box_in_image: BoxXyxy::new(x, 0.0, x + 10.0, 10.0),
-            class,
-            score,
-        }
-    }
+    use crate::state::tests::{found, two_images};
 
     #[test]
     fn objects_are_fixed_broken_or_wrong_with_both_and_wrong_detections_are_paired() {

@@ -490,16 +490,8 @@ impl Crop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::tests::two_images;
+    use crate::state::tests::{found, two_images};
     use crate::state::{Settings, tally};
-
-    fn found(x: f32, class: usize, score: f32) -> FoundBox {
-        FoundBox {
-            box_in_image: BoxXyxy::new(x, 0.0, x + 10.0, 10.0),
-            class,
-            score,
-        }
-    }
 
     /// Detections of `a.png`: correct, a duplicate, badly located, on background, of another class.
     fn all_errors() -> (Collection, Predictions) {

@@ -22,6 +22,7 @@ mod model_table;
 mod predictions;
 mod run_log;
 mod settings;
+mod shown;
 mod tally;
 mod typed_path;
 mod zoom;
@@ -617,7 +618,8 @@ pub(crate) mod tests {
         state
     }
 
-    fn found(x: f32, class: usize, score: f32) -> FoundBox {
+    /// A detection of 10 by 10 pixels at the top of an image.
+    pub(crate) fn found(x: f32, class: usize, score: f32) -> FoundBox {
         FoundBox {
             box_in_image: BoxXyxy::new(x, 0.0, x + 10.0, 10.0),
             class,

@@ -8,6 +8,10 @@ use crate::state::{Collection, ErrorItem, ViewerState};
 use sedet_core::render::feature_maps::{TILE_SIDE, Tile, grid};
 use sedet_core::render::save_image;
 
+/// The number of crops that are exported before the page has been drawn.
+const UNSEEN: usize = 48;
+/// The number of these in a row.
+const UNSEEN_COLUMNS: usize = 8;
 /// Width of the outline of a box, in pixels.
 const LINE: i64 = 2;
 
@@ -34,7 +38,12 @@ fn crops(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
     let (collection, list) = (state.collection.as_ref(), state.errors.list());
     let (collection, list) = collection.zip(list).ok_or(NOT_LISTED)?;
     let wall = &state.errors;
-    let in_sight = wall.shown().get(wall.in_sight.clone()).unwrap_or_default();
+    // Without a window, none has been drawn.
+    let (in_sight, columns) = match wall.columns {
+        0 => (0..wall.shown().len().min(UNSEEN), UNSEEN_COLUMNS),
+        columns => (wall.in_sight.clone(), columns),
+    };
+    let in_sight = wall.shown().get(in_sight).unwrap_or_default();
     let items = in_sight
         .iter()
         .filter_map(|at| list.items.get(*at as usize));
@@ -62,7 +71,7 @@ fn crops(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
     }
     tiles.sort_by_key(|(at, _)| *at);
     let tiles: Vec<Tile> = tiles.into_iter().map(|(_, tile)| tile).collect();
-    let page = grid(&tiles, wall.columns);
+    let page = grid(&tiles, columns);
     files.image("errors.png", |path| save_image(&page, path))
 }
 
