@@ -1,5 +1,5 @@
 //! Frame times of the viewer: an image with 1,000 detections and 100 annotations, a gallery of 100,000
-//! images, and a page of 10,000 crops. `xvfb-run -s "-screen 0 1440x900x24" cargo bench --bench viewer`.
+//! images, a page of 10,000 crops, and the grid of all images. `xvfb-run -s "-screen 0 1440x900x24" cargo bench --bench viewer`.
 //!
 //! The benchmark opens a window as `sedet view` does, once for each renderer. A frame is the time between two
 //! images on the screen while frames follow each other without a pause: input, layout, matching if an input has
@@ -125,6 +125,10 @@ mod viewer {
         Listing,
         /// The wheel turns over the crops of the errors.
         Scrolling,
+        /// The grid is opened.
+        Arranging,
+        /// The wheel turns over the images of the grid.
+        Browsing,
         Done,
     }
 
@@ -139,7 +143,9 @@ mod viewer {
                 Self::Scoring => (Some("moving the score"), Self::Paging),
                 Self::Paging => (Some("paging through 100,000"), Self::Listing),
                 Self::Listing => (None, Self::Scrolling),
-                Self::Scrolling => (Some("scrolling 10,000 crops"), Self::Done),
+                Self::Scrolling => (Some("scrolling 10,000 crops"), Self::Arranging),
+                Self::Arranging => (None, Self::Browsing),
+                Self::Browsing => (Some("scrolling the grid"), Self::Done),
                 Self::Done => (None, Self::Done),
             }
         }
@@ -205,7 +211,7 @@ mod viewer {
                         });
                     }
                 }
-                Phase::Scrolling => {
+                Phase::Scrolling | Phase::Browsing => {
                     input
                         .events
                         .push(Event::PointerMoved(egui::pos2(700.0, 500.0)));
@@ -267,6 +273,10 @@ mod viewer {
                 for image in 1..=MISSED_IMAGES {
                     state.predictions[0].set(image, Vec::new());
                 }
+            }
+            if self.phase == Phase::Scrolling {
+                let state = self.viewer.state_mut();
+                state.tab = PanelId::GRID;
             }
             if self.phase == Phase::Listing {
                 let listed = self

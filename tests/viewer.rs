@@ -6,6 +6,8 @@
 mod corrections;
 #[path = "viewer/errors.rs"]
 mod errors_page;
+#[path = "viewer/grid.rs"]
+mod grid;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -203,7 +205,7 @@ fn compare(viewer: &mut Viewer, name: &str) {
     let directory = std::env::temp_dir().display().to_string();
     // The masks have fixed widths, whatever the text. Words after the directory move with its width; the line that says
     // what is shown is masked to its end.
-    const STATUS_BOTTOM: f32 = 70.0;
+    const STATUS_BOTTOM: f32 = 52.0;
     let changing: Vec<egui::Rect> = [(" ms", 60.0), (directory.as_str(), 260.0)]
         .into_iter()
         .flat_map(|(text, width)| {
@@ -431,11 +433,16 @@ fn every_control_has_a_name_and_an_action_and_fields_take_clicks() {
     let open = Request::Open(run.display().to_string());
     viewer.state_mut().state_mut().requests.push(open);
     settle(&mut viewer);
-    let pages = [Key::F1, Key::F2, Key::F3, Key::F4, Key::F5, Key::F6];
-    for (page, key) in ["Image", "Gates", "Data", "Training", "Model", "Errors"]
-        .into_iter()
-        .zip(pages)
-    {
+    let pages = [
+        (Key::F1, "Image"),
+        (Key::F2, "Gates"),
+        (Key::F3, "Data"),
+        (Key::F4, "Training"),
+        (Key::F5, "Model"),
+        (Key::F6, "Errors"),
+        (Key::F7, "Grid"),
+    ];
+    for (key, page) in pages {
         press(&mut viewer, key);
         assert_eq!(viewer.state().state().tab, PanelId(page));
         let shown = controls(&viewer, page);
@@ -539,7 +546,7 @@ fn two_images_and_two_networks_are_compared() {
         ..scenes.opening()
     });
     assert_eq!(viewer.state().state().compare, Compare::Network);
-    viewer.get_by_label_contains("right: blood-cells-se-resnet18");
+    viewer.get_by_label_contains("second (right): blood-cells-se-resnet18");
     let state = viewer.state().state();
     assert!(state.predictions[1].get(0).is_some());
     assert!(state.classes.iter().any(|class| class.name == "Platelets"));
@@ -1144,7 +1151,9 @@ fn a_thousand_classes_with_long_names_are_searched_and_do_not_widen_the_panels()
     press(&mut viewer, Key::D);
     assert_eq!(viewer.state().state().classes.len(), 1000);
     assert!(viewer.state().state().judges_classes(Pane::First));
-    viewer.get_by_role_and_label(Role::ComboBox, "With").click();
+    viewer
+        .get_by_role_and_label(Role::ComboBox, "Class")
+        .click();
     settle(&mut viewer);
     assert_eq!(view(&viewer), before);
     fill(&mut viewer, "Search classes", "kind 07");
@@ -1644,6 +1653,11 @@ fn the_image_panel_exports_its_content() {
     }
 }
 
+/// The colors of verdicts.
+const CORRECT: [u8; 3] = [0, 158, 115];
+const WRONG: [u8; 3] = [213, 94, 0];
+const MISSED: [u8; 3] = [86, 180, 233];
+
 /// Returns how many pixels have a color.
 fn count_color(image: &image::RgbImage, color: [u8; 3]) -> usize {
     image.pixels().filter(|pixel| pixel.0 == color).count()
@@ -1651,7 +1665,7 @@ fn count_color(image: &image::RgbImage, color: [u8; 3]) -> usize {
 
 #[test]
 fn an_exported_image_is_what_the_window_shows() {
-    let (green, red, blue) = ([0, 158, 115], [213, 94, 0], [86, 180, 233]);
+    let (green, red, blue) = (CORRECT, WRONG, MISSED);
     let scenes = Scenes::new();
     let mut viewer = scenes.open(scenes.opening());
     let collection = viewer.state().state().collection.clone().unwrap();
@@ -1934,13 +1948,13 @@ fn the_right_half_of_a_comparison_answers_for_its_own_boxes() {
     let class = boxes.class_of(selected).unwrap();
     let name = viewer.state().state().classes.name(class).to_owned();
     viewer.get_by_label_contains(&format!("detection {}: {name}", at + 1));
-    click(&mut viewer, "left network");
+    click(&mut viewer, "first network");
     assert_eq!(viewer.state().state().focused(), Pane::First);
     assert_eq!(viewer.state().state().selected, None);
     // The Data page follows: matrix and metrics are of the chosen network.
     press(&mut viewer, Key::D);
     click(&mut viewer, "Data");
-    click(&mut viewer, "right network");
+    click(&mut viewer, "second network");
     viewer.get_by_label("Evaluate").scroll_to_me();
     settle(&mut viewer);
     click(&mut viewer, "Evaluate");
@@ -3076,7 +3090,15 @@ fn the_image_has_room_in_windows_of_any_size_and_scale() {
         );
         assert!(gates.right() <= size[0], "{size:?}: {gates:?}");
         // Every control is in the window.
-        for key in [Key::F1, Key::F2, Key::F3, Key::F4, Key::F5] {
+        for key in [
+            Key::F1,
+            Key::F2,
+            Key::F3,
+            Key::F4,
+            Key::F5,
+            Key::F6,
+            Key::F7,
+        ] {
             press(&mut viewer, key);
             for (role, name, rect) in controls(&viewer, "any") {
                 let is_right = rect.left() >= 0.0 && rect.left() < size[0];
@@ -3289,6 +3311,9 @@ fn the_screenshots_of_the_guides_are_renewed() {
     press(&mut viewer, Key::F6);
     click(&mut viewer, "Cls cylinder as cone: 12");
     save(&mut viewer, "view-errors.jpg");
+    press(&mut viewer, Key::F7);
+    press(&mut viewer, Key::Home);
+    save(&mut viewer, "view-grid.jpg");
 }
 
 #[test]

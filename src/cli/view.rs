@@ -70,7 +70,7 @@ struct ExportArgs {
     /// Write the exports of a page to this directory and print their paths; no display is required
     #[arg(long, value_name = "DIR", conflicts_with = "renderer")]
     export: Option<PathBuf>,
-    /// Page: image, gates, data, errors, training or model [default: image]
+    /// Page: image, grid, gates, data, errors, training or model [default: image]
     #[arg(long, requires = "export")]
     page: Option<String>,
     /// Image that the page shows, by name or the end of its path [default: the first]

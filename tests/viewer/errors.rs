@@ -355,7 +355,7 @@ fn the_crops_in_sight_are_exported_with_their_boxes() {
     let page = page.to_rgb8();
     let rows = in_sight.div_ceil(columns) as u32;
     assert!(page.width() >= 320 * columns as u32 && page.height() >= 320 * rows);
-    assert!(super::count_color(&page, [213, 94, 0]) > 100, "wrong");
+    assert!(super::count_color(&page, super::WRONG) > 100, "wrong");
 }
 
 #[test]

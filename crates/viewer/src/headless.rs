@@ -169,16 +169,25 @@ fn settle(workers: &mut Workers, state: &mut ViewerState, progress: &mut dyn FnM
     }
 }
 
+/// Returns the image with this file name or end of the path; otherwise the one with this name without extension, or with
+/// this part of its name.
 fn find_image(state: &ViewerState, name: &str) -> Result<usize, ExportError> {
     let collection = state.collection.as_ref();
-    let count = state.image_count();
-    let ends = |index: &usize| {
+    let part = name.to_lowercase();
+    let is_named = |index: usize, way: usize| {
         collection.is_some_and(|images| {
-            let path = images.describe(*index);
-            std::path::Path::new(&path).ends_with(name) || images.image_title(*index) == name
+            let title = images.image_title(index);
+            let path = images.describe(index);
+            match way {
+                0 => std::path::Path::new(&path).ends_with(name) || title == name,
+                1 => std::path::Path::new(&title).file_stem() == Some(name.as_ref()),
+                _ => title.to_lowercase().contains(&part),
+            }
         })
     };
-    let mut found = (0..count).filter(ends);
+    let of = |way| (0..state.image_count()).filter(move |index| is_named(*index, way));
+    let way = (0..3).find(|way| of(*way).next().is_some());
+    let mut found = of(way.unwrap_or_default());
     let error = |found| ExportError::Image {
         name: name.to_owned(),
         found,

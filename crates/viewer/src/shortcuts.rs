@@ -139,7 +139,7 @@ const PANEL_KEYS: [Key; 8] = [
 ];
 
 /// Returns the help: for each group its title and its keys with their actions.
-pub fn help() -> Vec<(&'static str, Vec<(String, &'static str)>)> {
+pub fn help() -> Vec<(String, Vec<(String, &'static str)>)> {
     let lines = |shortcuts: &'static [KeyShortcut]| {
         let lines = shortcuts.iter();
         lines.map(|shortcut| (shortcut.keys.to_owned(), shortcut.action))
@@ -147,11 +147,18 @@ pub fn help() -> Vec<(&'static str, Vec<(String, &'static str)>)> {
     let with_key = PANELS.iter().zip(PANEL_KEYS);
     let panel_keys = with_key.map(|(panel, key)| (key.name().to_owned(), panel.id().0));
     let global = lines(GLOBAL).chain(lines(WHILE_TYPING)).chain(panel_keys);
-    let mut groups = vec![("Viewer", global.collect())];
-    for panel in PANELS {
-        if !panel.shortcuts().is_empty() {
-            groups.push((panel.id().0, lines(panel.shortcuts()).collect()));
+    let mut groups = vec![("Viewer".to_owned(), global.collect())];
+    let mut known: Vec<&'static [KeyShortcut]> = Vec::new();
+    for list in PANELS.iter().flat_map(|panel| panel.shortcuts()) {
+        let is = |other: &&'static [KeyShortcut]| std::ptr::eq(*other, *list);
+        if known.iter().any(|other| is(&other)) {
+            continue;
         }
+        known.push(*list);
+        let panels = PANELS.iter();
+        let panels = panels.filter(|panel| panel.shortcuts().iter().any(|other| is(&other)));
+        let names: Vec<&str> = panels.map(|panel| panel.id().0).collect();
+        groups.push((names.join(" and "), lines(list).collect()));
     }
     groups
 }
@@ -179,7 +186,9 @@ pub fn handle(context: &Context, state: &mut ViewerState, cache: &FrameCache) {
             input.state.show_help = !input.state.show_help;
         }
         input.run(GLOBAL);
-        input.run(panels::by_id(input.state.tab).shortcuts());
+        for shortcuts in panels::by_id(input.state.tab).shortcuts() {
+            input.run(shortcuts);
+        }
     }
     panels::by_id(input.state.tab).update(&mut input, is_typing);
 }
@@ -233,7 +242,8 @@ mod tests {
     #[test]
     fn no_key_has_two_actions_in_one_panel() {
         for panel in PANELS {
-            let shortcuts = panel.shortcuts().iter().chain(GLOBAL).chain(WHILE_TYPING);
+            let shortcuts = panel.shortcuts().iter().copied().flatten();
+            let shortcuts = shortcuts.chain(GLOBAL).chain(WHILE_TYPING);
             let bindings = shortcuts.flat_map(|shortcut| shortcut.bindings);
             let mut keys: Vec<(Modifiers, Key)> = bindings.map(|(m, key, _)| (*m, *key)).collect();
             keys.extend(PANEL_KEYS.map(|key| (Modifiers::NONE, key)));

@@ -1,7 +1,7 @@
 //! Colors, text and small widgets that panels share.
 
 use egui::epaint::text::{FontInsert, FontPriority, InsertFontFamily};
-use egui::{Color32, Rect, RichText, Ui, pos2};
+use egui::{Color32, Rect, Response, RichText, Stroke, Ui, pos2};
 
 use super::state::{BoxRef, Compare, CurrentBoxes, Pane, ViewerState};
 use sedet_core::render::label_text;
@@ -141,6 +141,17 @@ pub(crate) fn box_color(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -
     }
 }
 
+/// Returns the line that a box is drawn with. The annotation of a correct detection is thin: the detection represents
+/// it.
+pub(crate) fn box_stroke(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> Stroke {
+    let width = if boxes.is_matched_annotation(of) {
+        1.0
+    } else {
+        2.0
+    };
+    Stroke::new(width, box_color(state, boxes, of))
+}
+
 /// Returns the label of a box: class, score and error.
 pub(crate) fn box_text(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> String {
     let filter = state.filter();
@@ -170,8 +181,8 @@ pub use sedet_data::text::count;
 pub(crate) fn pane_choice(ui: &mut Ui, state: &mut ViewerState) {
     let names = match state.compare {
         Compare::Off => return,
-        Compare::Image(_) => ["left image", "right image"],
-        Compare::Network => ["left network", "right network"],
+        Compare::Image(_) => ["first image", "second image"],
+        Compare::Network => ["first network", "second network"],
     };
     let before = state.focus;
     ui.horizontal(|ui| {
@@ -217,6 +228,24 @@ pub(crate) fn empty_page(ui: &mut Ui, title: &str, hint: &str) {
 /// Formats a number such as `0.873`, or a dash for `None`.
 pub fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
+}
+
+/// Returns a height in points that grows with the window: this share of it, but at least `least`.
+pub(crate) fn part_of_window(ui: &Ui, least: f32, share: f32) -> f32 {
+    (ui.ctx().content_rect().height() * share).max(least)
+}
+
+/// Draws a name and the field after it, which screen readers know by this name.
+pub(crate) fn named_field(
+    ui: &mut Ui,
+    name: &str,
+    field: impl FnOnce(&mut Ui) -> Response,
+) -> Response {
+    ui.horizontal(|ui| {
+        let name = ui.label(name);
+        field(ui).labelled_by(name.id)
+    })
+    .inner
 }
 
 /// Returns the description of a number field for screen readers.

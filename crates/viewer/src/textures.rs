@@ -16,10 +16,12 @@ use sedet_data::boxes::BoxXyxy;
 
 /// The maximum number of images: those of both panes and their neighbors.
 const MAX_IMAGES: usize = 6;
-/// The maximum number of thumbnails, about 36 KiB each.
-const MAX_THUMBNAILS: usize = 1024;
-/// The maximum number of crops, about 100 KiB each: more than a large screen shows.
-const MAX_CROPS: usize = 512;
+/// The memory of thumbnails, in bytes: more than 1000 of them.
+const MAX_THUMBNAILS: usize = 36 << 20;
+/// The memory of crops, in bytes: 4 times what a screen of 3840 by 2160 pixels shows.
+const MAX_CROPS: usize = 128 << 20;
+/// Bytes of a pixel.
+const PIXEL: usize = 4;
 
 /// A small texture that worker threads deliver on request.
 pub(crate) enum Delivered<T> {
@@ -33,12 +35,14 @@ pub(crate) enum Delivered<T> {
     Ready(T),
 }
 
-/// The textures that worker threads deliver on request; the oldest are dropped.
+/// The textures that worker threads deliver on request, in at most this number of bytes; the oldest are dropped.
 struct Deliveries<K, T, const MOST: usize> {
-    /// `None` for images that cannot be read.
-    known: HashMap<K, Option<T>>,
+    /// `None` for images that cannot be read; with the number of bytes.
+    known: HashMap<K, (Option<T>, usize)>,
     /// In the order of insertion.
     age: VecDeque<K>,
+    /// Of all that are known.
+    bytes: usize,
     requested: HashSet<K>,
 }
 
@@ -47,28 +51,35 @@ impl<K, T, const MOST: usize> Default for Deliveries<K, T, MOST> {
         Self {
             known: HashMap::new(),
             age: VecDeque::new(),
+            bytes: 0,
             requested: HashSet::new(),
         }
     }
 }
 
 impl<K: Copy + Eq + Hash, T: Clone, const MOST: usize> Deliveries<K, T, MOST> {
-    fn insert(&mut self, key: K, texture: Option<T>) {
+    fn insert(&mut self, key: K, texture: Option<T>, bytes: usize) {
+        // An image that cannot be read needs a place, too.
+        let bytes = bytes.max(PIXEL);
         self.requested.remove(&key);
-        if self.known.insert(key, texture).is_none() {
-            self.age.push_back(key);
+        match self.known.insert(key, (texture, bytes)) {
+            Some((_, before)) => self.bytes -= before,
+            None => self.age.push_back(key),
         }
-        if self.age.len() > MOST
+        self.bytes += bytes;
+        while self.bytes > MOST
+            && self.age.len() > 1
             && let Some(oldest) = self.age.pop_front()
         {
-            self.known.remove(&oldest);
+            let dropped = self.known.remove(&oldest);
+            self.bytes -= dropped.map_or(0, |(_, bytes)| bytes);
         }
     }
 
     fn get(&mut self, key: K, may_request: bool) -> Delivered<T> {
         match self.known.get(&key) {
-            Some(Some(texture)) => Delivered::Ready(texture.clone()),
-            Some(None) => Delivered::Unreadable,
+            Some((Some(texture), _)) => Delivered::Ready(texture.clone()),
+            Some((None, _)) => Delivered::Unreadable,
             None if may_request && self.requested.insert(key) => Delivered::Missing,
             None => Delivered::Requested,
         }
@@ -136,16 +147,18 @@ impl Textures {
                 }
             }
             TextureUpdate::Thumbnail(index, image) => {
+                let bytes = image.as_ref().map_or(0, bytes_of);
                 let texture = image
                     .map(|image| context.load_texture("thumbnail", image, TextureOptions::LINEAR));
-                self.thumbnails.insert(index, texture);
+                self.thumbnails.insert(index, texture, bytes);
             }
             TextureUpdate::Crop(crop, image) => {
+                let bytes = image.as_ref().map_or(0, |image| bytes_of(&image.pixels));
                 let texture = image.map(|CroppedImage { region, pixels }| {
                     let options = TextureOptions::LINEAR;
                     (context.load_texture("crop", pixels, options), region)
                 });
-                self.crops.insert(crop, texture);
+                self.crops.insert(crop, texture, bytes);
             }
         }
     }
@@ -279,6 +292,11 @@ impl Textures {
     }
 }
 
+/// Returns the number of bytes of the texture of an image.
+fn bytes_of(image: &ColorImage) -> usize {
+    image.pixels.len() * PIXEL
+}
+
 fn image_texture(context: &Context, image: Arc<ColorImage>) -> TextureHandle {
     // Single pixels stay visible when they are enlarged.
     let options = TextureOptions {
@@ -302,4 +320,46 @@ pub(crate) fn map_image(map: &ChannelMap, [low, high]: [f32; 2]) -> ColorImage {
 pub(crate) fn color_image(image: &RgbImage) -> ColorImage {
     let size = [image.width() as usize, image.height() as usize];
     ColorImage::from_rgb(size, image.as_raw())
+}
+
+/// Converts pixels of egui to an image, over black where they are transparent.
+pub(crate) fn rgb_image(pixels: &ColorImage) -> RgbImage {
+    let (width, height) = (pixels.width() as u32, pixels.height() as u32);
+    RgbImage::from_fn(width, height, |x, y| {
+        let color = pixels[(x as usize, y as usize)];
+        image::Rgb([color.r(), color.g(), color.b()])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_textures_are_dropped_beyond_the_memory_but_the_last_one_is_kept() {
+        let mut kept = Deliveries::<u32, &str, 100>::default();
+        let known = |kept: &mut Deliveries<u32, &str, 100>, key| {
+            matches!(kept.get(key, false), Delivered::Ready(_))
+        };
+        for key in 1..=3 {
+            assert!(matches!(kept.get(key, true), Delivered::Missing));
+            assert!(matches!(kept.get(key, true), Delivered::Requested));
+            kept.insert(key, Some("image"), 40);
+        }
+        assert_eq!(
+            [1, 2, 3].map(|key| known(&mut kept, key)),
+            [false, true, true]
+        );
+        // Delivered again, larger: the one before is not counted.
+        kept.insert(3, Some("image"), 60);
+        assert_eq!([2, 3].map(|key| known(&mut kept, key)), [true, true]);
+        kept.insert(4, Some("image"), 1000);
+        assert_eq!(
+            [2, 3, 4].map(|key| known(&mut kept, key)),
+            [false, false, true]
+        );
+        kept.insert(5, None, 0);
+        assert!(matches!(kept.get(5, true), Delivered::Unreadable));
+        assert!(!known(&mut kept, 4));
+    }
 }

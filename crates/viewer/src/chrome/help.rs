@@ -15,7 +15,7 @@ pub fn show(context: &Context, state: &mut ViewerState) {
         .show(context, |ui| {
             ScrollArea::vertical().show(ui, |ui| {
                 for (group, lines) in help() {
-                    ui.strong(group);
+                    ui.strong(&group);
                     Grid::new(group).striped(true).show(ui, |ui| {
                         for (keys, action) in lines {
                             ui.label(RichText::new(keys).strong());

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use egui::{Color32, Galley, Mesh, Painter, Pos2, Rect, Shape, Stroke};
 use egui::{pos2, vec2};
 
+use crate::state::{BoxRef, CurrentBoxes};
+
 /// Length of a dash and of a gap, in points.
 const DASH: [f32; 2] = [6.0, 4.0];
 
@@ -65,6 +67,14 @@ impl Outlines {
                 self.fill(part, stroke.color);
                 from += dash + gap;
             }
+        }
+    }
+
+    /// Adds the outline of a box: that of a crowd region is dashed.
+    pub(crate) fn of_box(&mut self, boxes: &CurrentBoxes, of: BoxRef, rect: Rect, stroke: Stroke) {
+        match of {
+            BoxRef::GroundTruth(at) if boxes.is_crowd(at) => self.dashed(rect, stroke),
+            _ => self.solid(rect, stroke),
         }
     }
 

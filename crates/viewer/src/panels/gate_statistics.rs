@@ -4,6 +4,7 @@ use egui::{ComboBox, RichText, ScrollArea, Slider, Ui};
 use egui_extras::{Column, TableBuilder};
 use egui_plot::{Bar, BarChart, HoverPosition, Plot};
 
+use super::axes;
 use super::gate_difference;
 use super::heat_map::HeatMap;
 use super::line_chart::{ChartLine, LineChart};
@@ -11,7 +12,7 @@ use super::{Panel, PanelContext};
 use crate::chrome::open_menu::start_page;
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{NetworkInfo, PanelId, Request, StatisticsSource, ViewerState};
-use crate::style::{class_on, count, hint, named_number, number};
+use crate::style::{class_on, count, hint, named_field, named_number, number, part_of_window};
 use crate::textures::Textures;
 use sedet_core::excitation::blocks::default_blocks;
 use sedet_core::excitation::selection::{default_classes, short_name, spread};
@@ -22,6 +23,8 @@ use sedet_data::annotations::layout::Split;
 
 /// The number of images of a quick measurement.
 const QUICK: usize = 100;
+/// Width of the table of blocks with all its columns, in points.
+const BLOCKS: f32 = 500.0;
 
 /// Gate statistics over a dataset.
 pub(crate) struct GateStatisticsPanel;
@@ -102,7 +105,7 @@ fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
     choice.block = choice.block.min(excitation.blocks.len() - 1);
     egui::Panel::left("blocks")
         .resizable(true)
-        .default_size(380.0)
+        .default_size(BLOCKS.min(ui.available_width() * 0.45))
         .show(ui, |ui| {
             blocks(ui, state, &excitation);
         });
@@ -260,27 +263,29 @@ fn curves(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     let choice = &mut state.statistics_choice;
     ui.horizontal_wrapped(|ui| {
         let chosen = choice.classes.len();
-        ComboBox::from_label("classes")
-            .selected_text(format!("{chosen} selected"))
-            .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
-            .show_ui(ui, |ui| {
-                for (label, name) in classes.iter().enumerate().filter(|(l, _)| counts[*l] > 0) {
-                    let mut on = choice.classes.contains(&label);
-                    let text = format!("{} ({})", short_name(name), counts[label]);
-                    if ui.checkbox(&mut on, text).changed() {
-                        if on {
-                            choice.classes.push(label);
-                        } else {
-                            choice.classes.retain(|c| *c != label);
+        named_field(ui, "classes", |ui| {
+            ComboBox::from_id_salt("classes")
+                .selected_text(format!("{chosen} selected"))
+                .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
+                .show_ui(ui, |ui| {
+                    for (label, name) in classes.iter().enumerate().filter(|(l, _)| counts[*l] > 0)
+                    {
+                        let mut on = choice.classes.contains(&label);
+                        let text = format!("{} ({})", short_name(name), counts[label]);
+                        if ui.checkbox(&mut on, text).changed() {
+                            if on {
+                                choice.classes.push(label);
+                            } else {
+                                choice.classes.retain(|c| *c != label);
+                            }
                         }
                     }
-                }
-            });
-        ui.add(
-            Slider::new(&mut choice.channels, 4..=512)
-                .logarithmic(true)
-                .text("channels"),
-        );
+                })
+                .response
+        });
+        named_field(ui, "channels", |ui| {
+            ui.add(Slider::new(&mut choice.channels, 4..=512).logarithmic(true))
+        });
         ui.checkbox(&mut choice.band, "± std");
         ui.add_enabled(
             choice.classes.len() >= 2,
@@ -317,7 +322,7 @@ fn curves(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
         name: "class curves",
         x: "channel",
         y: "gate",
-        height: 260.0,
+        height: part_of_window(ui, 260.0, 0.3),
         include: if shows_difference { &[[0.0, 0.0]] } else { &[] },
         lines,
         ..LineChart::default()
@@ -444,7 +449,7 @@ fn channel(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     });
     let chart = BarChart::new("images", bars.collect()).allow_hover(false);
     let of_bins = counts.to_vec();
-    Plot::new("channel histogram")
+    axes::with_marks(Plot::new("channel histogram"), [false, false])
         .label_formatter(move |at| {
             let (HoverPosition::NearDataPoint { position, .. }
             | HoverPosition::Elsewhere { position }) = at;

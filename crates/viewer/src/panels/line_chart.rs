@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use egui::{Color32, Id, PopupAnchor, RichText, Tooltip, Ui};
-use egui_plot::{FilledArea, GridInput, GridMark, Line, Plot, PlotPoint, PlotPoints, VLine};
+use egui_plot::{FilledArea, Line, Plot, PlotPoint, PlotPoints, VLine};
 
+use super::axes;
 use crate::style::{count, hint};
 
 /// The maximum number of values in a tooltip.
@@ -72,41 +73,6 @@ fn value_at(log: bool, place: f64) -> f64 {
     if log { 10f64.powf(place) } else { place }
 }
 
-/// Returns the marks of a logarithmic axis, whose places are powers of ten: 1, 2 and 5 of each decade, or whole
-/// decades where they are close together.
-fn log_marks(input: GridInput) -> Vec<GridMark> {
-    let (low, high) = input.bounds;
-    let (low, high) = (low.floor().max(-300.0), high.ceil().min(300.0));
-    if !(low.is_finite() && high.is_finite()) {
-        return Vec::new();
-    }
-    let between: &[f64] = if high - low > 4.0 {
-        &[1.0]
-    } else {
-        &[1.0, 2.0, 5.0]
-    };
-    let decades = low as i32..=high as i32;
-    let marks = decades.flat_map(|decade| {
-        between.iter().map(move |digit| GridMark {
-            value: f64::from(decade) + digit.log10(),
-            step_size: if *digit == 1.0 { 1.0 } else { 0.3 },
-        })
-    });
-    marks.collect()
-}
-
-/// Returns the label of a mark of a logarithmic axis: a digit times a power of ten, without what the logarithm adds.
-fn mark_text(place: f64) -> String {
-    const ROUNDING: f64 = 1e-9;
-    let decade = (place + ROUNDING).floor();
-    let digit = 10f64.powf(place - decade).round();
-    number(if decade < 0.0 {
-        digit / 10f64.powf(-decade)
-    } else {
-        digit * 10f64.powf(decade)
-    })
-}
-
 /// Returns the names of the lines of a chart that its legend hides.
 pub(crate) fn hidden_lines(ui: &Ui, chart: &str) -> BTreeSet<String> {
     let known = ui.data(|data| data.get_temp::<BTreeSet<String>>(memory(chart)));
@@ -134,25 +100,16 @@ impl LineChart<'_> {
             );
         }
         let place = |[x, y]: [f64; 2]| [on_axis(log[0], x), on_axis(log[1], y)];
-        let mut plot = Plot::new(self.name)
+        let plot = Plot::new(self.name)
             .height(self.height)
             .allow_scroll(false)
             .x_axis_label(self.x)
             .y_axis_label(self.y)
             .label_formatter(|_| None);
+        let mut plot = axes::with_marks(plot, log);
         for point in self.include.iter().filter(|point| is_on_axes(log, **point)) {
             let [x, y] = place(*point);
             plot = plot.include_x(x).include_y(y);
-        }
-        if log[0] {
-            plot = plot
-                .x_grid_spacer(log_marks)
-                .x_axis_formatter(|mark, _| mark_text(mark.value));
-        }
-        if log[1] {
-            plot = plot
-                .y_grid_spacer(log_marks)
-                .y_axis_formatter(|mark, _| mark_text(mark.value));
         }
         let marker = self.marker.filter(|x| !log[0] || *x > 0.0);
         let marker_color = ui.visuals().text_color();
@@ -294,28 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_has_marks_at_whole_numbers_of_each_decade() {
-        let marks = |low, high| {
-            let input = GridInput {
-                bounds: (low, high),
-                base_step_size: 0.1,
-            };
-            let marks = log_marks(input).into_iter();
-            marks.map(|mark| mark_text(mark.value))
-        };
-        let few: Vec<String> = marks(-0.5, 0.9).collect();
-        assert_eq!(
-            few,
-            [
-                "0.1000", "0.2000", "0.5000", "1", "2", "5", "10", "20", "50"
-            ]
-        );
-        let many: Vec<String> = marks(-3.0, 3.0).collect();
-        assert_eq!(
-            many,
-            ["0.0010", "0.0100", "0.1000", "1", "10", "100", "1000"]
-        );
-        assert_eq!(marks(f64::NEG_INFINITY, 1.0).count(), 302);
+    fn a_logarithmic_axis_has_no_place_for_zero() {
         assert!(is_on_axes([false, false], [0.0, -1.0]));
         assert!(!is_on_axes([false, true], [1.0, 0.0]));
     }

@@ -1,5 +1,7 @@
 //! The panels of the viewer, one file or directory each, and their list.
 
+mod axes;
+mod box_labels;
 mod comparison;
 pub(crate) mod corrections;
 mod data;
@@ -7,9 +9,13 @@ mod errors;
 mod frame_cache;
 mod gate_difference;
 mod gate_statistics;
+mod grid;
 mod heat_map;
 mod image;
+mod image_list;
+mod legend;
 mod line_chart;
+mod list_shortcuts;
 mod model;
 mod shortcut;
 mod training;
@@ -45,8 +51,8 @@ pub(crate) trait Panel: Sync {
         Vec::new()
     }
 
-    /// Returns the keyboard shortcuts, which the help lists.
-    fn shortcuts(&self) -> &'static [KeyShortcut] {
+    /// Returns the keyboard shortcuts, which the help lists. Panels can share a list.
+    fn shortcuts(&self) -> &'static [&'static [KeyShortcut]] {
         &[]
     }
 
@@ -68,6 +74,7 @@ pub(crate) static PANELS: &[&dyn Panel] = &[
     &training::TrainingPanel,
     &model::ModelPanel,
     &errors::ErrorsPanel,
+    &grid::GridPanel,
 ];
 
 /// Returns a panel, or the first one if none has this id.

@@ -11,7 +11,7 @@ use super::{Panel, PanelContext};
 use crate::chrome::open_menu::start_page;
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{PanelId, Request, RunLog, ViewerState, run_name, smoothed, typed_path};
-use crate::style::{class_on, count, hint, named_text};
+use crate::style::{class_on, count, hint, named_field, named_text, part_of_window};
 use sedet_core::render::{Series, TrainingChart, TrainingCurves, save_training_curves};
 use sedet_core::train::run_dir::RunDir;
 
@@ -214,7 +214,8 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
         ui.strong(directory);
         runs_menu(ui, state);
         let settings = &mut state.settings;
-        ui.add(Slider::new(&mut settings.smoothing, 0.0..=0.99).text("smoothing"));
+        let smoothing = Slider::new(&mut settings.smoothing, 0.0..=0.99);
+        named_field(ui, "smoothing", |ui| ui.add(smoothing));
         ui.checkbox(&mut settings.log_axes[0], "log iterations");
         ui.checkbox(&mut settings.log_axes[1], "log values");
     });
@@ -233,7 +234,11 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
     ScrollArea::vertical()
         .auto_shrink([false, false])
         .show(ui, |ui| {
-            let columns = if ui.available_width() > 900.0 { 2 } else { 1 };
+            let columns = match ui.available_width() {
+                width if width > 2200.0 => 3,
+                width if width > 900.0 => 2,
+                _ => 1,
+            };
             ui.columns(columns, |columns| {
                 let count = columns.len();
                 for (at, chart) in charts.into_iter().enumerate() {
@@ -323,7 +328,7 @@ fn draw(ui: &mut Ui, chart: Chart, marker: Option<f64>, state: &mut ViewerState)
     let shown = LineChart {
         name: &chart.title,
         x: "iteration",
-        height: PLOT,
+        height: part_of_window(ui, PLOT, 0.27),
         log: state.settings.log_axes,
         marker,
         lines,

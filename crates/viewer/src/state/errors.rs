@@ -171,7 +171,7 @@ impl ErrorItem {
         let image = self.image as usize;
         match self.subject.box_in_image() {
             Some(of) => Crop::around(image, of),
-            None => Crop::whole(image),
+            None => Crop::whole(image, Crop::PIXELS),
         }
     }
 
@@ -442,6 +442,8 @@ pub struct Crop {
     left: i32,
     top: i32,
     side: u32,
+    /// The longer side of its picture, in pixels; a smaller part is not enlarged.
+    pub(crate) pixels: u32,
 }
 
 impl Crop {
@@ -449,6 +451,8 @@ impl Crop {
     const MARGIN: f32 = 0.35;
     /// The least width and height, in pixels of the image: a smaller part has nothing to recognize.
     const MIN_SIDE: f32 = 40.0;
+    /// The longer side of the picture of an error, in pixels: that of its place on the page.
+    pub(crate) const PIXELS: u32 = 160;
 
     /// Returns the crop around a box with a margin.
     pub(crate) fn around(image: usize, of: BoxXyxy) -> Self {
@@ -460,16 +464,18 @@ impl Crop {
             left: corner(of.x1, of.x2),
             top: corner(of.y1, of.y2),
             side: side.round() as u32,
+            pixels: Self::PIXELS,
         }
     }
 
-    /// Returns the crop that is the whole image, whatever its size.
-    pub(crate) const fn whole(image: usize) -> Self {
+    /// Returns the crop that is the whole image, whatever its size, with a picture of this longer side.
+    pub(crate) const fn whole(image: usize, pixels: u32) -> Self {
         Self {
             image,
             left: 0,
             top: 0,
             side: u32::MAX,
+            pixels,
         }
     }
 

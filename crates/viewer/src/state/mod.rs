@@ -16,6 +16,7 @@ pub(crate) mod export;
 mod filter;
 mod gallery;
 mod gates;
+mod grid;
 mod history;
 mod kept_weights;
 mod model_table;
@@ -61,6 +62,7 @@ pub use gates::{
     StatisticsSource,
 };
 pub(crate) use gates::{cells_in_image, sorted_channels, top_channels};
+pub use grid::GridView;
 pub use history::History;
 pub use model_table::ModelTable;
 pub use predictions::{Detections, Predictions};
@@ -92,6 +94,8 @@ pub struct PanelId(pub &'static str);
 impl PanelId {
     /// One image with its boxes and gates.
     pub const IMAGE: Self = Self("Image");
+    /// Many images with their boxes.
+    pub const GRID: Self = Self("Grid");
     /// Gate statistics over a dataset.
     pub const GATES: Self = Self("Gates");
     /// Dataset histograms, confusion matrix and metrics.
@@ -268,6 +272,8 @@ pub struct ViewerState {
     pub unmatched: Arc<Unmatched>,
     /// The errors of the network in focus; listed while their page is open.
     pub errors: ErrorWall,
+    /// The images that the grid has drawn last.
+    pub grid: GridView,
     /// Histograms of the dataset.
     pub charts: Arc<Vec<Chart>>,
     /// COCO metrics of each network.
@@ -379,6 +385,23 @@ impl ViewerState {
     pub(crate) fn finds_boxes(&self) -> bool {
         let is_detector = |network: &NetworkInfo| network.is_detector;
         self.from_results || self.networks.iter().flatten().any(is_detector)
+    }
+
+    /// Returns whether boxes are right or wrong: there are annotations and detections.
+    pub(crate) fn has_verdicts_of_boxes(&self) -> bool {
+        self.finds_boxes() && self.collection.as_ref().is_some_and(|c| c.has_boxes())
+    }
+
+    /// Returns whether the images can be listed in an order.
+    pub(crate) fn can_sort(&self, by: SortBy) -> bool {
+        match by {
+            SortBy::Position | SortBy::Name => true,
+            SortBy::SurestMistake => self.judges_classes(Pane::First),
+            SortBy::MostObjects => self.collection.as_ref().is_some_and(|c| c.has_boxes()),
+            SortBy::WorstF1 | SortBy::MostWrong | SortBy::MostMissed => {
+                self.has_verdicts_of_boxes()
+            }
+        }
     }
 
     /// Returns whether there are boxes of any kind: annotations or detections. Box controls and their keys are about

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::BoxFilter;
+use super::{BoxFilter, GridView};
 use sedet_data::datasets::registry::AnyDatasetName;
 
 /// What the colors and numbers of a confusion matrix are relative to.
@@ -43,6 +43,8 @@ pub struct Settings {
     pub dark: bool,
     /// Whether the gallery shows thumbnails.
     pub thumbnails: bool,
+    /// Width and height of an image of the grid, in points.
+    pub grid_side: f32,
     /// Whether two networks are compared side by side; otherwise with a divider.
     pub side_by_side: bool,
     /// Smoothing factor of training curves, 0 to 1. The default 0 shows the logged values.
@@ -87,6 +89,7 @@ impl Default for Settings {
             filter: BoxFilter::default(),
             dark: true,
             thumbnails: true,
+            grid_side: GridView::DEFAULT_SIDE,
             side_by_side: false,
             smoothing: 0.0,
             shows_gallery: true,

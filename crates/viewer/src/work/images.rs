@@ -21,8 +21,6 @@ const MAX_THREADS: usize = 2;
 const MAX_WAITING: usize = 64;
 /// Longer side of a thumbnail in pixels.
 const THUMBNAIL_SIDE: u32 = 96;
-/// Longer side of a crop in pixels, that of its place on the page.
-const CROP_SIDE: u32 = 160;
 
 /// What is decoded of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +224,7 @@ fn work(jobs: &[Job], max_texture_side: usize, mailbox: &Mailbox) {
 fn cropped(image: &RgbImage, crop: &Crop) -> CroppedImage {
     let [left, top, width, height] = crop.inside([image.width(), image.height()]);
     let part = image::imageops::crop_imm(image, left, top, width, height).to_image();
-    let small = shrunk(&part, CROP_SIDE);
+    let small = shrunk(&part, crop.pixels);
     CroppedImage {
         region: BoxXyxy::from_xywh([left, top, width, height].map(|side| side as f32)),
         pixels: color_image(small.as_ref().unwrap_or(&part)),
@@ -327,7 +325,7 @@ mod tests {
             let BoxXyxy { x1, y1, x2, y2 } = part.region;
             assert_eq!([x1, y1, x2, y2], region);
             let longest = part.pixels.width().max(part.pixels.height());
-            assert_eq!(longest, CROP_SIDE as usize);
+            assert_eq!(longest, Crop::PIXELS as usize);
             let shade = egui::Color32::from_gray(crop.image as u8);
             assert!(part.pixels.pixels.iter().all(|pixel| *pixel == shade));
             delivered.push(crop);

@@ -9,7 +9,7 @@ use egui::{FontId, Galley, Rect, Sense, TextWrapMode, Ui, WidgetText, pos2, vec2
 
 use super::{Entry, Shows, cell_name};
 use crate::state::{MatrixScale, ViewerState};
-use crate::style::{CORRECT, WRONG, ink_on, mixed};
+use crate::style::{CORRECT, WRONG, ink_on, mixed, part_of_window};
 use sedet_data::eval::confusion::{Cell, Confusion};
 
 /// The maximum number of classes of a matrix; of more, only those are shown that are confused most.
@@ -22,7 +22,7 @@ const NAMES: f32 = 96.0;
 const GAP: f32 = 4.0;
 /// The smallest cell beside which a name is readable, in points.
 const NAMED_CELL: f32 = 11.0;
-/// The largest width and height of the cells together, in points.
+/// The largest width and height of the cells together, in points; more in high windows.
 const LARGEST: f32 = 560.0;
 
 /// Returns the classes that the matrix has a place for: all, or those with the most errors, in the order of `wrong`.
@@ -77,8 +77,9 @@ pub(super) fn matrix(
         None => has_background.then_some(classes),
     };
     // A list of the errors is beside it.
-    let room = (ui.available_width() * 0.62 - NAMES).clamp(160.0, LARGEST);
-    let cell = (room / sides as f32).clamp(4.0, 34.0);
+    let largest = part_of_window(ui, LARGEST, 0.6);
+    let room = (ui.available_width() * 0.62 - NAMES).clamp(160.0, largest);
+    let cell = (room / sides as f32).clamp(4.0, part_of_window(ui, 34.0, 0.038));
     let sides_of = |none: &'static str| {
         let all = shown.iter().copied().map(Some);
         let all = all.chain(has_background.then_some(None));

@@ -12,7 +12,9 @@ use crate::state::export::{Export, ExportFiles};
 use crate::state::{
     Chart, Compare, ErrorChoice, GalleryQuery, Pane, PanelId, Request, SortBy, ViewerState,
 };
-use crate::style::{class_on, class_text, count, empty_page, hint, number, pane_choice};
+use crate::style::{
+    class_on, class_text, count, empty_page, hint, number, pane_choice, part_of_window,
+};
 use matrix::{matrix, scale_choice, shown_classes};
 use sedet_core::render::{save_confusion, save_precision_recall, save_reliability};
 use sedet_data::eval::PrecisionRecall;
@@ -21,6 +23,10 @@ use sedet_data::eval::matching::ErrorType;
 
 /// Height of a histogram without scrolling, in points.
 const BARS_HEIGHT: f32 = 260.0;
+/// The width from which the metrics are beside the confusion matrix, in points.
+const BESIDE: f32 = 1900.0;
+/// The share of the window's height that the table of classes and the curves have.
+const METRICS: f32 = 0.34;
 
 /// Dataset histograms, confusion matrix and metrics.
 pub(crate) struct DataPanel;
@@ -178,7 +184,17 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
                 classes::show(ui, state, network);
                 return;
             }
-            if let Some(tally) = state.tallies[state.network_in_focus().index()].clone() {
+            let tally = state.tallies[state.network_in_focus().index()].clone();
+            if ui.available_width() >= BESIDE {
+                ui.columns(2, |columns| {
+                    if let Some(tally) = tally {
+                        confusion(&mut columns[0], state, &tally);
+                    }
+                    metrics(&mut columns[1], state);
+                });
+                return;
+            }
+            if let Some(tally) = tally {
                 confusion(ui, state, &tally);
             }
             ui.separator();
@@ -198,7 +214,7 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, chart: &Chart) {
     let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
     ScrollArea::vertical()
         .id_salt(chart.title)
-        .max_height(BARS_HEIGHT)
+        .max_height(part_of_window(ui, BARS_HEIGHT, 0.3))
         .auto_shrink([false, true])
         .show_rows(ui, height, chart.bars.len(), |ui, rows| {
             for bar in &chart.bars[rows] {
@@ -366,7 +382,7 @@ fn error_list(
         let height = ui.spacing().interact_size.y;
         ScrollArea::vertical()
             .id_salt("confusions")
-            .max_height(280.0)
+            .max_height(part_of_window(ui, 280.0, 0.32))
             .auto_shrink([false, true])
             .show_rows(ui, height, wrong.len(), |ui, rows| {
                 for (entry, count) in wrong.get(rows).unwrap_or_default() {
@@ -441,13 +457,15 @@ fn defined(value: f64) -> String {
 
 fn class_table(ui: &mut Ui, state: &mut ViewerState, classes: &[sedet_data::eval::ClassMetrics]) {
     let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
+    let height_of_metrics = part_of_window(ui, 300.0, METRICS);
     TableBuilder::new(ui)
         .id_salt("class metrics")
         .striped(true)
         .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
-        .max_scroll_height(300.0)
+        .max_scroll_height(height_of_metrics)
         .column(Column::remainder().at_least(80.0).clip(true))
-        .columns(Column::exact(60.0), 5)
+        .columns(Column::exact(76.0), 2)
+        .columns(Column::exact(60.0), 3)
         .header(height, |mut header| {
             for title in ["class", "objects", "detections", "AP", "AP50", "AR"] {
                 header.col(|ui| {
@@ -520,7 +538,7 @@ fn precision_recall(ui: &mut Ui, state: &mut ViewerState, curves: &PrecisionReca
         name: "precision and recall",
         x: "recall",
         y: "precision",
-        height: 300.0,
+        height: part_of_window(ui, 300.0, METRICS),
         include: &[[0.0, 0.0], [1.0, 1.0]],
         lines,
         ..LineChart::default()

@@ -4,7 +4,7 @@ use egui::{Align, Button, Label, Layout, RichText, Sense, Slider, Ui, vec2};
 use egui_extras::{Column, TableBuilder, TableRow};
 
 use crate::state::{OffGate, Pane, ScoreExplanation, ViewerState};
-use crate::style::hint;
+use crate::style::{hint, named_field};
 use sedet_core::explanation::{GateEffect, LayerCam};
 
 /// Draws the button and, once it has been pressed, the section.
@@ -117,7 +117,7 @@ fn layers(ui: &mut Ui, state: &mut ViewerState, explanation: &ScoreExplanation) 
         }
     });
     let slider = Slider::new(&mut state.gates.opacity, 0.0..=1.0).show_value(false);
-    ui.add(slider.text("opacity of the map"));
+    named_field(ui, "opacity of the map", |ui| ui.add(slider));
 }
 
 /// Says why a layer has no map.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use egui::{Rect, pos2};
 
-use super::rendered_view::{compose, rgb_image};
+use super::rendered_view::compose;
 use crate::drawing::layer::{Layer, Overlay};
 use crate::panels::corrections;
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{Compare, Inference, MapStage, Pane, ViewerState, top_channels};
-use crate::textures::{color_image, map_image};
+use crate::textures::{color_image, map_image, rgb_image};
 use sedet_core::explanation::effects_csv;
 use sedet_core::model::gates_csv;
 use sedet_core::render::feature_maps::{Tile, grid, tile_sized};
@@ -36,7 +36,7 @@ pub static EXPORTS: &[Export] = &[
                 return Ok(());
             }
             let csv = state.boxes(Pane::Second).to_csv(&state.classes);
-            files.text(&format!("{stem}-boxes-right.csv"), &csv)
+            files.text(&format!("{stem}-boxes-second.csv"), &csv)
         },
     },
     corrections::EXPORT,

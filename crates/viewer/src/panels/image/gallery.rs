@@ -1,13 +1,11 @@
 //! The list of images. Only visible rows are drawn, so its length does not matter.
 
-use egui::{
-    Align, Color32, ComboBox, Layout, PopupCloseBehavior, RichText, ScrollArea, Sense, TextEdit,
-    Ui, vec2,
-};
+use egui::{Align, Layout, RichText, ScrollArea, Sense, Ui, vec2};
 
 use crate::panels::PanelContext;
-use crate::state::{Compare, Pane, SortBy, ViewerState};
-use crate::style::{CORRECT, MISSED, WRONG, count, hint, named_text, verdict_text};
+use crate::panels::image_list::{self, ImageResult};
+use crate::state::ViewerState;
+use crate::style::hint;
 use crate::textures::Delivered;
 
 /// Height of a row with a thumbnail, in points.
@@ -16,137 +14,17 @@ const THUMBNAIL: f32 = 44.0;
 /// are only passed would slow down paging.
 const PAGING_PAUSE: f64 = 0.08;
 
-/// The maximum width of the list of classes, in points.
-const MAX_POPUP: f32 = 260.0;
-/// The maximum height of the list of classes, in points.
-const POPUP_HEIGHT: f32 = 320.0;
-/// The number of classes up to which their list needs no search.
-const UNSEARCHED_CLASSES: usize = 20;
-
 /// Draws the list.
 pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
     let state = &mut *context.state;
-    let Some(collection) = state.collection.clone() else {
+    if state.collection.is_none() {
         hint(ui, "No images are open.");
         return;
-    };
-    ui.add(egui::Label::new(RichText::new(collection.title()).strong()).truncate());
-    let search = TextEdit::singleline(&mut state.query.search)
-        .hint_text("part of a file name")
-        .desired_width(f32::INFINITY);
-    let search = ui.add(search);
-    search.widget_info(|| named_text("Search"));
-    ComboBox::from_label("Order")
-        .selected_text(state.query.sort.name())
-        .width(130.0)
-        .show_ui(ui, |ui| {
-            for sort in SortBy::ALL {
-                let is_possible = match sort {
-                    SortBy::Position | SortBy::Name => true,
-                    SortBy::SurestMistake => state.judges_classes(Pane::First),
-                    SortBy::MostObjects => collection.has_boxes(),
-                    SortBy::WorstF1 | SortBy::MostWrong | SortBy::MostMissed => {
-                        collection.has_boxes() && state.finds_boxes()
-                    }
-                };
-                if !is_possible {
-                    continue;
-                }
-                ui.selectable_value(&mut state.query.sort, sort, sort.name());
-            }
-        });
-    if !state.classes.is_empty() {
-        class_choice(ui, state);
     }
-    ui.horizontal(|ui| {
-        if collection.has_boxes() && state.finds_boxes() {
-            ui.checkbox(&mut state.query.errors_only, "errors only")
-                .on_hover_text("images with wrong or missed boxes, among those processed");
-        } else if state.judges_classes(Pane::First) {
-            ui.checkbox(&mut state.query.errors_only, "errors only")
-                .on_hover_text("images with a wrong class, among those processed");
-        }
-        ui.checkbox(&mut state.settings.thumbnails, "thumbnails");
-    });
-    if let Some(picked) = &state.query.picked {
-        let text = format!("{} ✖", picked.label);
-        if ui.button(text).on_hover_text("show all images").clicked() {
-            state.query.picked = None;
-        }
-    }
-    hint(
-        ui,
-        format!(
-            "{} of {}",
-            state.order.len(),
-            count(collection.len(), "image")
-        ),
-    );
-    if state.compare == Compare::Network {
-        hint(ui, "counts and order are those of the left network");
-    }
+    image_list::controls(ui, state);
+    ui.checkbox(&mut state.settings.thumbnails, "thumbnails");
     ui.separator();
     rows(ui, context);
-}
-
-fn class_choice(ui: &mut Ui, state: &mut ViewerState) {
-    let shown = state
-        .query
-        .class
-        .map_or("any class", |c| state.classes.name(c));
-    ComboBox::from_label("With")
-        .selected_text(shown)
-        .width(130.0)
-        .height(POPUP_HEIGHT)
-        .truncate()
-        .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
-        .show_ui(ui, |ui| {
-            ui.set_min_width(MAX_POPUP);
-            ui.set_max_width(MAX_POPUP);
-            ui.style_mut().wrap_mode = Some(egui::TextWrapMode::Truncate);
-            if class_list(ui, state) {
-                ui.close();
-            }
-        });
-}
-
-/// The classes to choose from, with a search field where there are many. Returns whether one was chosen.
-fn class_list(ui: &mut Ui, state: &mut ViewerState) -> bool {
-    let mut is_chosen = false;
-    let choice = ui.selectable_label(state.query.class.is_none(), "any class");
-    if choice.clicked() {
-        (state.query.class, is_chosen) = (None, true);
-    }
-    let memory = ui.scope_id().with("class search");
-    let mut search: String = ui.data(|data| data.get_temp(memory)).unwrap_or_default();
-    if state.classes.len() > UNSEARCHED_CLASSES {
-        let field = TextEdit::singleline(&mut search)
-            .hint_text("part of a class name")
-            .desired_width(f32::INFINITY);
-        ui.add(field).widget_info(|| named_text("Search classes"));
-        ui.data_mut(|data| data.insert_temp(memory, search.clone()));
-    }
-    let search = search.to_lowercase();
-    let classes = state.classes.iter().enumerate();
-    let found: Vec<usize> = classes
-        .filter(|(_, class)| class.name.to_lowercase().contains(&search))
-        .map(|(at, _)| at)
-        .collect();
-    let height = ui.spacing().interact_size.y;
-    ScrollArea::vertical()
-        .id_salt("classes of the gallery")
-        .max_height(POPUP_HEIGHT - 3.0 * height)
-        .auto_shrink([false, true])
-        .show_rows(ui, height, found.len(), |ui, rows| {
-            for &class in found.get(rows).unwrap_or_default() {
-                let name = state.classes.name(class);
-                let choice = ui.selectable_label(state.query.class == Some(class), name);
-                if choice.on_hover_text(name).clicked() {
-                    (state.query.class, is_chosen) = (Some(class), true);
-                }
-            }
-        });
-    is_chosen
 }
 
 fn rows(ui: &mut Ui, context: &mut PanelContext<'_>) {
@@ -244,17 +122,10 @@ fn row(
             ui.centered_and_justified(thumbnail);
         });
     }
-    let counts = state.tallies[0].as_ref();
-    let counts = counts.and_then(|t| t.images.get(index).copied().flatten());
     inner.with_layout(Layout::right_to_left(Align::Center), |ui| {
         ui.add_space(4.0);
-        if let Some(class) = state.collection.as_ref().and_then(|c| c.label(index)) {
-            let name = state.classes.name(class);
-            true_class(ui, name, counts.map(|counts| counts.correct > 0));
-        } else if let Some(counts) = counts {
-            badge(ui, counts.missed, MISSED, "missed");
-            badge(ui, counts.wrong, WRONG, "wrong");
-            badge(ui, counts.correct, CORRECT, "correct");
+        if let Some(known) = ImageResult::of(state, index) {
+            result(ui, &known);
         }
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
             let text = RichText::new(title).color(visuals.text_color());
@@ -263,30 +134,20 @@ fn row(
     });
 }
 
-/// Shows the true class, and whether it is the predicted one, as far as that is known.
-fn true_class(ui: &mut Ui, name: &str, is_right: Option<bool>) {
-    let (mark, word) = match is_right {
-        Some(true) => ("✔ ", "right: "),
-        Some(false) => ("✖ ", "wrong: "),
-        None => ("", ""),
-    };
-    let color = match is_right {
-        Some(true) => verdict_text(ui, CORRECT),
-        Some(false) => verdict_text(ui, WRONG),
-        None => ui.visuals().weak_text_color(),
-    };
+/// Shows what is known about an image, at the right end of its row.
+fn result(ui: &mut Ui, known: &ImageResult<'_>) {
     // The file name has the larger part of the row.
     let width = ui.available_width() * 0.45;
-    let layout = Layout::right_to_left(Align::Center);
-    ui.allocate_ui_with_layout(vec2(width, ui.available_height()), layout, |ui| {
-        let text = RichText::new(format!("{mark}{name}"))
-            .size(12.0)
-            .color(color);
+    let parts = known.parts(ui).into_iter().zip(known.words());
+    for ((text, color), words) in parts.rev() {
+        let text = RichText::new(text).size(12.0).color(color);
         let label = egui::Label::new(text).truncate().selectable(false);
-        ui.add(label).widget_info(|| {
-            egui::WidgetInfo::labeled(egui::Role::Label, true, format!("{word}{name}"))
+        ui.scope(|ui| {
+            ui.set_max_width(width);
+            ui.add(label)
+                .widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, &words));
         });
-    });
+    }
 }
 
 /// Marks an image that cannot be read.
@@ -295,20 +156,4 @@ fn unreadable(ui: &mut Ui) {
     ui.add(egui::Label::new(mark).selectable(false))
         .on_hover_text("this image cannot be read")
         .widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "unreadable image"));
-}
-
-/// Draws a count in the color of its verdict, and a dot for zero.
-fn badge(ui: &mut Ui, count: usize, verdict: Color32, name: &str) {
-    let text = if count == 0 {
-        "·".to_owned()
-    } else {
-        count.to_string()
-    };
-    let text = RichText::new(text)
-        .size(12.0)
-        .color(verdict_text(ui, verdict));
-    let response = ui.add(egui::Label::new(text).selectable(false));
-    response.widget_info(|| {
-        egui::WidgetInfo::labeled(egui::Role::Label, true, format!("{count} {name}"))
-    });
 }

@@ -3,11 +3,12 @@
 use egui::{Color32, ComboBox, Rect, RichText, Sense, Slider, Ui, vec2};
 use egui_plot::{Bar, BarChart, HoverPosition, Plot};
 
+use crate::panels::axes;
 use crate::panels::heat_map::HeatMap;
 use crate::state::{
     BlockGates, Compare, GateSort, Inference, MapStage, ViewerState, sorted_channels, top_channels,
 };
-use crate::style::{WHOLE_TEXTURE, WRONG, color, hint, named_number};
+use crate::style::{WHOLE_TEXTURE, WRONG, color, hint, named_field, named_number};
 use crate::textures::Textures;
 use sedet_core::render::palette::viridis;
 use sedet_data::boxes::BoxXyxy;
@@ -56,14 +57,17 @@ fn controls(ui: &mut Ui, state: &mut ViewerState, inference: &Inference) {
     let gates = &mut state.gates;
     ui.horizontal_wrapped(|ui| {
         let before = gates.block;
-        ComboBox::from_label("block")
-            .selected_text(&inference.blocks[gates.block].name)
-            .width(110.0)
-            .show_ui(ui, |ui| {
-                for (at, block) in inference.blocks.iter().enumerate() {
-                    ui.selectable_value(&mut gates.block, at, &block.name);
-                }
-            });
+        named_field(ui, "block", |ui| {
+            ComboBox::from_id_salt("block")
+                .selected_text(&inference.blocks[gates.block].name)
+                .width(110.0)
+                .show_ui(ui, |ui| {
+                    for (at, block) in inference.blocks.iter().enumerate() {
+                        ui.selectable_value(&mut gates.block, at, &block.name);
+                    }
+                })
+                .response
+        });
         if before != gates.block {
             gates.channel = None;
         }
@@ -89,11 +93,9 @@ fn controls(ui: &mut Ui, state: &mut ViewerState, inference: &Inference) {
         }
     });
     // In a row of its own: a slider and its label are not wrapped, and would widen a narrow panel.
-    ui.add(
-        Slider::new(&mut gates.opacity, 0.0..=1.0)
-            .show_value(false)
-            .text("opacity"),
-    );
+    named_field(ui, "opacity", |ui| {
+        ui.add(Slider::new(&mut gates.opacity, 0.0..=1.0).show_value(false))
+    });
 }
 
 /// Returns the gates to compare with and their name: those of the second pane, or the mean of this network
@@ -134,7 +136,7 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, block: &BlockGates, reference: Opt
     let chart = BarChart::new("gates", bars.collect()).allow_hover(false);
     let label_channels = channels.clone();
     let gates = block.gates.clone();
-    let response = Plot::new("gates")
+    let response = axes::with_marks(Plot::new("gates"), [false, false])
         .height(BARS)
         .allow_scroll(false)
         .allow_drag(false)

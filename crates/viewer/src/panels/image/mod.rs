@@ -5,7 +5,6 @@ mod explanation;
 mod exports;
 mod gallery;
 mod gates;
-mod labels;
 mod objects;
 mod rendered_view;
 mod shortcuts;
@@ -15,11 +14,13 @@ use egui::{Color32, Frame, Key, ScrollArea, Style, Ui};
 
 pub(in crate::panels) use objects::thresholds;
 
-use super::{Input, KeyShortcut, Panel, PanelContext};
+use super::{Input, KeyShortcut, Panel, PanelContext, list_shortcuts};
 use crate::state::export::Export;
 use crate::state::{GalleryQuery, PanelId};
 
 pub(super) use classes::run_on_all;
+
+static SHORTCUTS: &[&[KeyShortcut]] = &[shortcuts::SHORTCUTS, list_shortcuts::SHORTCUTS];
 
 /// The image with its boxes and gates.
 pub(crate) struct ImagePanel;
@@ -33,8 +34,8 @@ impl Panel for ImagePanel {
         exports::EXPORTS
     }
 
-    fn shortcuts(&self) -> &'static [KeyShortcut] {
-        shortcuts::SHORTCUTS
+    fn shortcuts(&self) -> &'static [&'static [KeyShortcut]] {
+        SHORTCUTS
     }
 
     fn update(&self, input: &mut Input<'_>, is_typing: bool) {

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use egui::{Color32, ColorImage, Painter, Pos2, RawInput, Rect, Stroke, ViewportId, vec2};
+use egui::{Color32, ColorImage, Painter, Pos2, Rect, Stroke, vec2};
 use image::RgbImage;
 
 use super::view::{PaneFrame, Transform, View, outlines, selected_map};
 use crate::drawing::layer::{Background, Layer, Overlay};
+use crate::drawing::offscreen::offscreen;
 use crate::panels::FrameCache;
 use crate::state::ViewerState;
-use crate::style::{HIGHLIGHT, add_fonts};
+use crate::style::HIGHLIGHT;
 use crate::textures::{color_image, map_image};
 use sedet_core::render::DrawnShape;
 use sedet_data::boxes::BoxXyxy;
@@ -45,25 +46,11 @@ pub(super) fn compose(state: &ViewerState, as_shapes: bool) -> Result<RenderedVi
         UNSEEN
     };
     let whole = Rect::from_min_size(Pos2::ZERO, vec2(size[0], size[1]));
-    let context = egui::Context::default();
-    add_fonts(&context);
-    let mut input = RawInput {
-        screen_rect: Some(whole),
-        ..RawInput::default()
-    };
     let density = density(state, whole);
-    if let Some(viewport) = input.viewports.get_mut(&ViewportId::ROOT) {
-        viewport.native_pixels_per_point = Some(density);
-    }
-    let mut rendered = Err("nothing is shown".to_owned());
-    let _ = context.run_ui(input, |ui| {
-        let painter = |visible: Rect| {
-            let painter = ui.ctx().layer_painter(ui.layer_id());
-            painter.with_clip_rect(visible)
-        };
-        rendered = of_panes(state, &cache, whole, as_shapes, &painter);
+    let rendered = offscreen(whole.size(), density, |painter| {
+        of_panes(state, &cache, whole, as_shapes, painter)
     });
-    rendered
+    rendered.unwrap_or_else(|| Err("nothing is shown".to_owned()))
 }
 
 /// Returns the pixels per point of the settings, or those at which no pixel of the image is lost, within
@@ -87,7 +74,7 @@ fn of_panes(
     cache: &FrameCache,
     whole: Rect,
     as_shapes: bool,
-    painter: &impl Fn(Rect) -> Painter,
+    painter: &dyn Fn(Rect) -> Painter,
 ) -> Result<RenderedView, String> {
     let view = View::new(whole, state);
     let mut parts = Vec::new();
@@ -250,11 +237,4 @@ fn paste(into: &mut RgbImage, from: &ColorImage, [left, top]: [u32; 2]) {
             into.put_pixel(x, y, image::Rgb(rgb(*pixel)));
         }
     }
-}
-
-/// Converts pixels of egui to an image.
-pub(super) fn rgb_image(colors: &ColorImage) -> RgbImage {
-    let mut image = RgbImage::new(colors.width() as u32, colors.height() as u32);
-    paste(&mut image, colors, [0, 0]);
-    image
 }

@@ -8,17 +8,18 @@ use egui::{
 };
 use egui::{TextureId, pos2, vec2};
 
-use super::labels::LabelPlacer;
 use crate::chrome::open_menu::start_page;
 use crate::drawing::layer::Background;
 use crate::drawing::outlines::Outlines;
-use crate::panels::{FrameCache, PanelContext, corrections};
+use crate::panels::box_labels::{LABEL_MARGIN, LABEL_SIZE, Labels};
+use crate::panels::{FrameCache, PanelContext, corrections, legend};
 use crate::state::{
     BlockMaps, BoxRef, Compare, MapStage, Pane, PanelId, ScoreExplanation, ViewerState,
     cells_in_image, numbers,
 };
 use crate::style::{
-    CORRECTED, HIGHLIGHT, WHOLE_TEXTURE, box_color, box_text, color, hint, named_number,
+    CORRECTED, HIGHLIGHT, WHOLE_TEXTURE, box_stroke, box_text, color, hint, named_field,
+    named_number,
 };
 use crate::textures::Textures;
 use sedet_core::model::ChannelMap;
@@ -27,9 +28,6 @@ use sedet_core::render::palette::{text_color_on, viridis};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_data::curation::check::LabelChange;
 
-const LABEL_SIZE: f32 = 12.0;
-/// Left and right margin of a label together.
-const LABEL_MARGIN: f32 = 6.0;
 /// The maximum number of labels: more are unreadable and slow to draw. Highlighted boxes come first.
 const MAX_LABELS: usize = 200;
 /// Maximum distance of the pointer from the divider of a comparison to drag it, in points.
@@ -62,7 +60,8 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
     let view = View::new(rect, state);
     context.cache.frame = Some([view.frame.width(), view.frame.height()]);
     state.view_size = [rect.width(), rect.height()];
-    view.show_requested_box(state);
+    let is_moved = view.show_requested_box(state);
+    view.reveal_selected(ui, state, context.cache, is_moved);
     view.navigate(ui, state, &response);
     let panes = view.panes(state);
     for pane in &panes {
@@ -115,6 +114,9 @@ fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
             "these boxes are of an older checkpoint; the new one is loaded after the running task";
         ui.colored_label(ui.visuals().warn_fg_color, text);
     }
+    let shown = cache.boxes(state.focused());
+    let has_crowds = shown.ground_truth.iter().any(|truth| truth.is_crowd);
+    legend::show(ui, state, has_crowds);
     hidden_boxes(ui, state, cache);
     if state.redraws.is_some() {
         let text =
@@ -150,9 +152,9 @@ fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
                 ui.selectable_value(split, false, "with divider");
                 if state.has_divider() {
                     let divider = egui::Slider::new(&mut state.wipe, 0.0..=1.0).show_value(false);
-                    ui.add(divider.text("divider"));
+                    named_field(ui, "divider", |ui| ui.add(divider));
                 }
-                let names = format!("left: {first}   right: {second}");
+                let names = format!("first (left): {first}   second (right): {second}");
                 ui.add(Label::new(names).truncate());
             });
         }
@@ -248,8 +250,8 @@ impl View {
         self.whole.left() + self.whole.width() * state.wipe
     }
 
-    /// Zooms to a box once its image has been decoded.
-    fn show_requested_box(&self, state: &mut ViewerState) {
+    /// Zooms to a box once its image has been decoded, and returns whether it has.
+    fn show_requested_box(&self, state: &mut ViewerState) -> bool {
         let size = state.current_pixels();
         let size = size.map(|image| [image.width() as f32, image.height() as f32]);
         if let Some(size) = size
@@ -257,7 +259,37 @@ impl View {
         {
             let frame = [self.frame.width(), self.frame.height()];
             state.zoom.show_box(of, frame, size);
+            return true;
         }
+        false
+    }
+
+    /// Moves the divider of a comparison off a box that has just been selected, or has been `moved` with the image:
+    /// the other pane would cover it.
+    fn reveal_selected(&self, ui: &Ui, state: &mut ViewerState, cache: &FrameCache, moved: bool) {
+        let memory = ui.scope_id().with("revealed");
+        let pane = state.focused();
+        let selected = state.selected.map(|of| (state.current, pane, of));
+        let known: Option<Option<(usize, Pane, BoxRef)>> = ui.data(|data| data.get_temp(memory));
+        ui.data_mut(|data| data.insert_temp(memory, selected));
+        let is_new = moved || known != Some(selected);
+        let image = state.current_pixels();
+        let (Some((.., of)), Some(image)) = (selected.filter(|_| is_new), image) else {
+            return;
+        };
+        if !state.has_divider() {
+            return;
+        }
+        let size = [image.width() as f32, image.height() as f32];
+        let Some(place) = cache.boxes(pane).box_of(of) else {
+            return;
+        };
+        let rect = Transform::new(state, self.frame, size).rect(place);
+        let wipe_at = |x: f32| ((x - self.whole.left()) / self.whole.width()).clamp(0.0, 1.0);
+        state.wipe = match pane {
+            Pane::First => state.wipe.max(wipe_at(rect.right() + DIVIDER_REACH)),
+            Pane::Second => state.wipe.min(wipe_at(rect.left() - DIVIDER_REACH)),
+        };
     }
 
     /// Zooms, moves the image and drags the divider of a comparison.
@@ -643,18 +675,15 @@ pub(super) fn outlines(
             continue;
         }
         let is_matched = boxes.is_matched_annotation(of);
-        let (width, color) = match emphasis(of) {
-            Emphasis::Highlighted => (3.0, HIGHLIGHT),
-            Emphasis::Normal if is_matched => (1.0, box_color(state, boxes, of)),
-            Emphasis::Partner | Emphasis::Normal => (2.0, box_color(state, boxes, of)),
+        let normal = box_stroke(state, boxes, of);
+        let stroke = match emphasis(of) {
+            Emphasis::Highlighted => Stroke::new(3.0, HIGHLIGHT),
+            Emphasis::Partner => Stroke::new(2.0, normal.color),
+            Emphasis::Normal => normal,
         };
-        let stroke = Stroke::new(width, color);
-        match of {
-            BoxRef::GroundTruth(at) if boxes.is_crowd(at) => outlines.dashed(rect, stroke),
-            _ => outlines.solid(rect, stroke),
-        }
+        outlines.of_box(boxes, of, rect, stroke);
         if !is_matched || emphasis(of) == Emphasis::Highlighted {
-            labeled.push((of, rect, color));
+            labeled.push((of, rect, stroke.color));
         }
     }
     let mut labels = Labels::new(painter);
@@ -697,45 +726,6 @@ pub(super) fn outlines(
         color_bar(&mut outlines, painter, around, map.limits());
     }
     outlines
-}
-
-/// The labels of boxes. They are part of the outlines, since egui would tessellate rounded, antialiased
-/// backgrounds into many small triangles.
-struct Labels<'a> {
-    painter: &'a Painter,
-    placer: LabelPlacer,
-    count: usize,
-}
-
-impl<'a> Labels<'a> {
-    fn new(painter: &'a Painter) -> Self {
-        Self {
-            painter,
-            placer: LabelPlacer::new(painter.clip_rect(), LABEL_SIZE + 4.0),
-            count: 0,
-        }
-    }
-
-    /// Returns whether a label may fit at a box.
-    fn may_add(&self, around: Rect) -> bool {
-        self.placer.may_place(around, LABEL_MARGIN)
-    }
-
-    /// Adds a label to a box if it fits.
-    fn add(&mut self, outlines: &mut Outlines, around: Rect, text: String, fill: Color32) {
-        let [r, g, b, _] = fill.to_array();
-        let ink = color(text_color_on([r, g, b]));
-        let font = FontId::proportional(LABEL_SIZE);
-        let galley = self.painter.layout_no_wrap(text, font, ink);
-        let width = galley.size().x + LABEL_MARGIN;
-        if let Some(rect) = self.placer.place(around, width) {
-            let rect = rect.round_to_pixels(self.painter.pixels_per_point());
-            outlines.fill(rect, fill);
-            let at = rect.min + vec2(LABEL_MARGIN / 2.0, 1.0);
-            outlines.text(at, galley, ink);
-            self.count += 1;
-        }
-    }
 }
 
 /// Draws the menu of the box that was clicked with the right button.

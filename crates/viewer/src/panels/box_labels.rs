@@ -1,12 +1,63 @@
-//! Placement of box labels without overlaps.
+//! The labels of boxes, placed without overlaps.
 
 use std::collections::HashMap;
 
-use egui::{Rect, Vec2, pos2};
+use egui::emath::GuiRounding as _;
+use egui::{Color32, FontId, Painter, Rect, Vec2, pos2, vec2};
+
+use crate::drawing::outlines::Outlines;
+use crate::style::color;
+use sedet_core::render::palette::text_color_on;
+
+/// The font size of a label, in points.
+pub(crate) const LABEL_SIZE: f32 = 12.0;
+/// Left and right margin of a label together.
+pub(crate) const LABEL_MARGIN: f32 = 6.0;
+
+/// The labels of boxes. They are part of the outlines, since egui would tessellate rounded, antialiased
+/// backgrounds into many small triangles.
+pub(crate) struct Labels<'a> {
+    painter: &'a Painter,
+    placer: LabelPlacer,
+    /// The number of labels that have been added.
+    pub count: usize,
+}
+
+impl<'a> Labels<'a> {
+    /// Creates labels that stay inside the clip rectangle of the painter.
+    pub fn new(painter: &'a Painter) -> Self {
+        Self {
+            painter,
+            placer: LabelPlacer::new(painter.clip_rect(), LABEL_SIZE + 4.0),
+            count: 0,
+        }
+    }
+
+    /// Returns whether a label may fit at a box.
+    pub fn may_add(&self, around: Rect) -> bool {
+        self.placer.may_place(around, LABEL_MARGIN)
+    }
+
+    /// Adds a label to a box if it fits.
+    pub fn add(&mut self, outlines: &mut Outlines, around: Rect, text: String, fill: Color32) {
+        let [r, g, b, _] = fill.to_array();
+        let ink = color(text_color_on([r, g, b]));
+        let font = FontId::proportional(LABEL_SIZE);
+        let galley = self.painter.layout_no_wrap(text, font, ink);
+        let width = galley.size().x + LABEL_MARGIN;
+        if let Some(rect) = self.placer.place(around, width) {
+            let rect = rect.round_to_pixels(self.painter.pixels_per_point());
+            outlines.fill(rect, fill);
+            let at = rect.min + vec2(LABEL_MARGIN / 2.0, 1.0);
+            outlines.text(at, galley, ink);
+            self.count += 1;
+        }
+    }
+}
 
 /// Places labels one after the other; earlier labels take precedence.
 #[derive(Debug)]
-pub(crate) struct LabelPlacer {
+struct LabelPlacer {
     frame: Rect,
     height: f32,
     /// Occupied rectangles, by the rows of a label's height that they touch.
@@ -15,7 +66,7 @@ pub(crate) struct LabelPlacer {
 
 impl LabelPlacer {
     /// Creates a placer for labels of one height inside a frame.
-    pub fn new(frame: Rect, height: f32) -> Self {
+    fn new(frame: Rect, height: f32) -> Self {
         Self {
             frame,
             height: height.max(1.0),
@@ -25,7 +76,7 @@ impl LabelPlacer {
 
     /// Reserves a rectangle for the label of a box: above its top left corner, otherwise inside it, below
     /// it or above its top right corner. Returns `None` if all of them are occupied or outside the frame.
-    pub fn place(&mut self, around: Rect, width: f32) -> Option<Rect> {
+    fn place(&mut self, around: Rect, width: f32) -> Option<Rect> {
         let place = self.find(around, width)?;
         for row in self.rows_of(place) {
             self.rows.entry(row).or_default().push(place);
@@ -35,7 +86,7 @@ impl LabelPlacer {
 
     /// Returns whether a label of at least this width may fit. Checking it first saves the layout of text
     /// that has no place.
-    pub(crate) fn may_place(&self, around: Rect, width: f32) -> bool {
+    fn may_place(&self, around: Rect, width: f32) -> bool {
         self.find(around, width).is_some()
     }
 
