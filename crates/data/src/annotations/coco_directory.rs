@@ -28,11 +28,10 @@
 //! a file, the directory of another split is used if it is the only one that has all images, and names in the directories of
 //! several splits (`train/a.jpg`, `val/b.jpg`) divide the images.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
+use crate::annotations::captions::is_without_boxes;
 use crate::annotations::coco::{read_coco_json, write_coco_to};
 use crate::annotations::format::{
     AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, SplitFiles, StoredBox,
@@ -387,46 +386,6 @@ fn looks_like_coco(path: &Path) -> bool {
             || (has("annotations") && has("bbox")))
         && unread_file(path).is_none()
         && !is_without_boxes(path)
-}
-
-/// Returns whether the annotations of a file in COCO's structure have neither boxes nor categories: they are captions, or
-/// questions. The first annotations show it, which come behind the list of all images in most files. A list of categories
-/// means boxes, with keys that are wrong perhaps.
-fn is_without_boxes(path: &Path) -> bool {
-    const CHUNK: u64 = 1 << 20;
-    const LIST: &str = "\"annotations\"";
-    const OF_BOXES: [&str; 2] = ["\"bbox\"", "\"category_id\""];
-    let Ok(mut file) = File::open(path) else {
-        return false;
-    };
-    // The key may be divided by the end of a chunk, and annotations are looked at from the key on.
-    let mut text = String::new();
-    let mut has_categories = false;
-    loop {
-        let mut bytes = Vec::new();
-        let is_read = file.by_ref().take(CHUNK).read_to_end(&mut bytes).is_ok();
-        let is_end = !is_read || (bytes.len() as u64) < CHUNK;
-        text += &String::from_utf8_lossy(&bytes);
-        has_categories |= text.contains("\"categories\"");
-        if OF_BOXES.iter().any(|key| text.contains(key)) {
-            return false;
-        }
-        if let Some(at) = text.find(LIST)
-            && (is_end || text.len() - at >= CHUNK as usize)
-        {
-            let annotations = &text[at..];
-            return annotations.contains("\"image_id\"")
-                && (annotations.contains("\"caption\"") || !has_categories);
-        }
-        if is_end {
-            return false;
-        }
-        if !text.contains(LIST) {
-            let start = text.len().saturating_sub(LIST.len());
-            let start = (start..=text.len()).find(|at| text.is_char_boundary(*at));
-            text.drain(..start.unwrap_or_default());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use crate::annotations::image_files::{
 };
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::split_lists::{
-    ImageNames, divides_images, is_list_of_images, is_of_train_or_test, is_place_of_lists,
+    ImageNames, divides_images, divides_numbers, is_list_of_images, is_of_train_or_test,
+    is_place_of_lists, words_of,
 };
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::annotations::voc_directory::VocFormat;
@@ -297,18 +298,17 @@ fn unused_lists(files: &DatasetFiles, known: &[PathBuf]) -> Vec<String> {
     if !files.root.is_dir() {
         return Vec::new();
     }
-    let names = DirectoryListing::of(&files.root).directories.into_iter();
-    let inner = names.map(|name| files.root.join(name));
-    let places = [files.root.clone()]
-        .into_iter()
-        .chain(inner.filter(|path| is_place_of_lists(path)));
-    let found = places.flat_map(|place| {
-        let names = DirectoryListing::of(&place).files.into_iter();
-        names.map(move |name| place.join(name))
-    });
+    let listing = DirectoryListing::of(&files.root);
+    let in_root = listing.files.iter().map(|name| files.root.join(name));
+    let inner = listing.directories.iter().map(|name| files.root.join(name));
+    let found = in_root.chain(inner.flat_map(|place| tables_in(&place)));
     // Only a table of names needs the images.
     let names: OnceCell<ImageNames> = OnceCell::new();
     let images = || names.get_or_init(|| image_names(files));
+    let is_document = |path: &Path| {
+        let mut extensions = ["json", "yaml", "yml"].iter();
+        extensions.any(|extension| has_extension(path, extension))
+    };
     let is_unread = |path: &PathBuf| {
         let has_text = files.format.has_lists() && has_extension(path, "txt");
         let is_annotations = || {
@@ -320,26 +320,31 @@ fn unused_lists(files: &DatasetFiles, known: &[PathBuf]) -> Vec<String> {
             }) || unread_file(path).is_some()
         };
         let mut used = files.splits.iter();
-        // The directories of several splits divide their images themselves.
+        let directory = path.parent().unwrap_or(&files.root);
+        let is_usual_place = directory == files.root || is_place_of_lists(directory);
+        // The directories of several splits divide their images themselves, and VOC's tables of names are compared with
+        // its splits.
+        let is_whole = files.splits.len() == 1;
+        let has_lists = files.format.has_lists();
         let is_table = || {
-            files.splits.len() == 1
-                && !(has_text && images().has_stem_of(path))
-                && divides_images(path, &images)
+            !(has_text && (!is_usual_place || images().has_stem_of(path)))
+                && ((is_whole || has_lists && is_document(path)) && divides_images(path, &images)
+                    || (is_whole || has_lists) && is_usual_place && divides_numbers(path))
         };
+        let is_list = || !has_text && is_usual_place && is_list_of_images(path);
         !known.contains(path)
-            && (!has_text && is_list_of_images(path) || is_table())
+            && (is_list() || is_table())
             && !used.any(|split| split.annotations == *path)
             && !is_annotations()
     };
     let mut unread: Vec<PathBuf> = found.filter(is_unread).collect();
     // A list of numbers needs the one that says which images they are.
-    let numbering = files.root.join(NUMBERING);
-    if unread.iter().any(|path| is_of_train_or_test(path))
-        && !known.contains(&numbering)
-        && !unread.contains(&numbering)
-        && image_names(files).add_numbered(&numbering)
-    {
-        unread.push(numbering);
+    if unread.iter().any(|path| is_of_train_or_test(path)) {
+        let mut numberings = image_names(files).add_numbered(&files.root);
+        let is_named = |path: &PathBuf| known.contains(path) || unread.contains(path);
+        // The ids of COCO are in its annotations.
+        numberings.retain(|path| !is_document(path) && !is_named(path));
+        unread.extend(numberings);
     }
     let shown = unread.into_iter().map(|path| {
         let below = path.strip_prefix(&files.root).unwrap_or(&path);
@@ -349,8 +354,18 @@ fn unused_lists(files: &DatasetFiles, known: &[PathBuf]) -> Vec<String> {
     shown.filter(|name| !is_named(name)).collect()
 }
 
-/// CUB-200's list of images with their numbers.
-const NUMBERING: &str = "images.txt";
+/// Returns the files in a directory that may have lists: it has no images and few files. Labels are in a file for each image.
+fn tables_in(directory: &Path) -> Vec<PathBuf> {
+    /// A directory with more has a text for each image.
+    const FILES: usize = 50;
+    let listing = DirectoryListing::of(directory);
+    let mut words = words_of(directory).into_iter();
+    let is_of_labels = words.any(|word| word == "label" || word == "labels");
+    let may_have_lists = listing.files.len() <= FILES && listing.images().next().is_none();
+    let is_of_lists = is_place_of_lists(directory) || may_have_lists && !is_of_labels;
+    let files = listing.files.iter().filter(|_| is_of_lists);
+    files.map(|name| directory.join(name)).collect()
+}
 
 /// Returns the names of the images of a dataset, in its directories and in its annotation files, and their numbers.
 fn image_names(files: &DatasetFiles) -> ImageNames {
@@ -363,7 +378,7 @@ fn image_names(files: &DatasetFiles) -> ImageNames {
     let names = listed.iter().map(|(name, _)| name.clone());
     let mut found = ImageNames::of(names.chain(images.map(|image| image.name)));
     found.add_numbers(listed.iter().filter_map(|(_, id)| *id));
-    found.add_numbered(&files.root.join(NUMBERING));
+    found.add_numbered(&files.root);
     found
 }
 
@@ -1020,6 +1035,90 @@ mod tests {
                 assert_eq!(found.explanation(), explanation, "{files:?}");
                 assert_eq!(found.read().unwrap().splits[0].store.image_count(), 4);
             }
+        }
+    }
+
+    #[test]
+    fn tables_whose_numbers_are_those_of_no_image_are_named() {
+        const IDS: &str = "id,split\n0,train\n1,train\n2,train\n3,val\n";
+        for (file, text, is_named) in [
+            ("s.csv", IDS, true),
+            ("s.csv", "0,train\n1,train\n2,train\n3,val\n", true),
+            ("s.tsv", "frame\tfold\n0\t1\n1\t1\n2\t2\n3\t2\n", true),
+            ("train_test_split.txt", "0 1\n1 1\n2 1\n3 0\n", true),
+            ("info/s.csv", "file,split\nframe_0001.png,train\n", true),
+            // Steps, counts, rows of an image each, classes, and results.
+            (
+                "s.csv",
+                "step,split\n0,train\n1,train\n2,train\n3,val\n",
+                false,
+            ),
+            ("s.csv", "split,images\ntrain,3\nval,1\n", false),
+            (
+                "s.csv",
+                "id,split\n1,train\n1,train\n1,train\n2,val\n",
+                false,
+            ),
+            ("classes.csv", IDS, false),
+            ("log.csv", IDS, false),
+            ("info/s.csv", "file,split\nother.png,train\n", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::create_dir_all(dir.path().join("Annotations")).unwrap();
+            fs::write(path, text).unwrap();
+            for number in 1..5 {
+                let name = format!("frame_{number:04}");
+                let image = dir.path().join(format!("{name}.png"));
+                image::RgbImage::new(8, 8).save(image).unwrap();
+                let xml = dir.path().join(format!("Annotations/{name}.xml"));
+                fs::write(xml, "<annotation/>").unwrap();
+            }
+            let unused = if is_named {
+                format!("; not used: {file}")
+            } else {
+                String::new()
+            };
+            let found = DatasetFiles::find(dir.path()).unwrap();
+            let expected = format!("XML files in Annotations{unused}");
+            assert_eq!(found.explanation(), expected, "{file}: {text}");
+        }
+    }
+
+    #[test]
+    fn captions_of_a_split_are_not_named_beside_boxes() {
+        const COCO: &str =
+            r#"{"images": [{"id": 1, "file_name": "1.png"}], "annotations": [], "categories": []}"#;
+        const CAPTIONS: &str = r#"{"images": [{"id": 1, "file_name": "1.png"}],
+            "annotations": [{"id": 1, "image_id": 1, "caption": "a train"}]}"#;
+        for (file, text, unused) in [
+            ("captions_train.json", CAPTIONS, ""),
+            ("captions_train2017.json", CAPTIONS, ""),
+            ("train_captions.json", CAPTIONS, ""),
+            ("texts_train.json", CAPTIONS, ""),
+            (
+                "train_captions.json",
+                r#"[{"image": "1.png", "caption": "x"}]"#,
+                "",
+            ),
+            ("captions_train.txt", "1.png a cat\n", ""),
+            // Images and boxes.
+            (
+                "train_list.json",
+                r#"["1.png"]"#,
+                "; not used: train_list.json",
+            ),
+            ("train_more.json", COCO, "; not used: train_more.json"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("train.json"), COCO).unwrap();
+            fs::write(dir.path().join(file), text).unwrap();
+            image::RgbImage::new(8, 8)
+                .save(dir.path().join("1.png"))
+                .unwrap();
+            let found = DatasetFiles::find(dir.path()).unwrap();
+            assert_eq!(found.explanation(), format!("train.json{unused}"), "{file}");
         }
     }
 

@@ -347,8 +347,19 @@ pub(crate) fn unsupported_beside<'a>(
 
 /// Reports whether there is an image below a directory; stops at the first.
 pub(crate) fn holds_images(directory: &Path) -> bool {
+    holds_images_in(directory, usize::MAX) == Some(true)
+}
+
+/// Searches the first directories only, as [`holds_images`] does all: one that is no part of a dataset may have any number.
+/// None if there are more, and no image was found.
+pub(crate) fn holds_images_in(directory: &Path, directories: usize) -> Option<bool> {
     let mut open = vec![(directory.to_owned(), 0)];
+    let mut searched = 0;
     while let Some((path, depth)) = open.pop() {
+        if searched == directories {
+            return None;
+        }
+        searched += 1;
         for entry in std::fs::read_dir(&path).into_iter().flatten().flatten() {
             let path = entry.path();
             if is_no_part(&entry.file_name()) {
@@ -359,11 +370,11 @@ pub(crate) fn holds_images(directory: &Path) -> bool {
                     open.push((path, depth + 1));
                 }
             } else if has_image_extension(&path) {
-                return true;
+                return Some(true);
             }
         }
     }
-    false
+    Some(false)
 }
 
 /// Reports whether there are images in the directory itself.

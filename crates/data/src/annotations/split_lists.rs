@@ -4,12 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use crate::annotations::captions::is_of_captions;
 use crate::annotations::format::without_extension;
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::Split;
 use crate::annotations::locations::without_hash;
+use crate::annotations::numberings::{is_id, numberings_in};
 use crate::images::decode::has_image_extension;
-use crate::text_file::{beginning, read_text};
+use crate::text_file::beginning;
 
 /// The extensions of lists; the last is that of MXNet's.
 const EXTENSIONS: [&str; 7] = ["txt", "csv", "tsv", "json", "yaml", "yml", "lst"];
@@ -18,12 +20,18 @@ const EXTENSIONS: [&str; 7] = ["txt", "csv", "tsv", "json", "yaml", "yml", "lst"
 /// such as `splits.csv`, and then names images or splits. So does CUB-200's `images.txt`.
 pub(crate) fn is_list(path: &Path) -> bool {
     let words = words_of(path);
+    // Lists of classes name no image, and captions of a split are no list of it.
+    let is_other = || {
+        words.iter().any(|word| is_of_other_lists(word)) && !names_image_files(path)
+            || is_of_captions(path)
+    };
     is_table(path)
         && !words.iter().any(|word| is_of_results(word))
         // `train.yaml` is often the configuration of a training.
         && (words.iter().any(|word| denotes_split(word)) && (!is_yaml(path) || names_image_files(path))
             || words.iter().any(|word| denotes_list(word)) && names_images(path)
             || has_extension(path, "txt") && words == ["images"] && names_image_files(path))
+        && !is_other()
 }
 
 /// The names of the images of a dataset, and the numbers that stand for them in lists.
@@ -36,6 +44,10 @@ pub(crate) struct ImageNames {
     numbers: HashSet<String>,
     /// The names as numbers if all are digits: `000001`.
     integers: HashSet<u64>,
+    /// The names of the directories of images in lower case, which may be the frames of a video.
+    directories: HashSet<String>,
+    /// The names of other datasets in lower case, whose images an entry with such a directory stands for.
+    other_datasets: HashSet<String>,
     /// The names of the directories around each name and stem, if these are compared.
     around: Option<HashMap<String, HashSet<String>>>,
 }
@@ -43,15 +55,23 @@ pub(crate) struct ImageNames {
 impl ImageNames {
     /// Takes names or paths of images.
     pub(crate) fn of(names: impl IntoIterator<Item = String>) -> Self {
-        let names = names.into_iter();
-        let names: HashSet<String> = names.map(|name| last_of(&name).to_lowercase()).collect();
+        let (mut directories, mut file_names) = (HashSet::new(), HashSet::new());
+        for name in names {
+            let name = name.to_lowercase();
+            let mut parts = name.rsplit(['/', '\\']);
+            file_names.extend(parts.next().map(str::to_owned));
+            directories.extend(parts.next().map(str::to_owned));
+        }
+        let names = file_names;
         let stems = names.iter().map(|name| without_extension(name).to_owned());
         let stems: HashSet<String> = stems.collect();
         let integers: Option<HashSet<u64>> = stems.iter().map(|stem| number_of(stem)).collect();
         Self {
             stems,
             names,
+            directories,
             numbers: HashSet::new(),
+            other_datasets: HashSet::new(),
             integers: integers.unwrap_or_default(),
             around: None,
         }
@@ -79,20 +99,30 @@ impl ImageNames {
         }
     }
 
-    /// Returns whether the last directory of an entry may be around the image with its name.
+    /// Leaves out entries with the directories of other datasets.
+    pub(crate) fn without_datasets<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
+        let names = names.into_iter().map(str::to_lowercase);
+        self.other_datasets.extend(names);
+        self
+    }
+
+    /// Returns whether the last directory of an entry may be around the image with its name, and none is another dataset.
     fn is_around(&self, entry: &str) -> bool {
+        let entry = entry.to_lowercase();
         let mut parts = entry.rsplit(['/', '\\']);
-        let name = parts.next().unwrap_or_default().to_lowercase();
-        let directory = parts
-            .next()
-            .filter(|part| !matches!(*part, "" | "." | ".."));
-        match (&self.around, directory) {
-            (Some(around), Some(directory)) => {
-                let directories = around.get(&name);
-                directories.is_some_and(|all| all.contains(&directory.to_lowercase()))
-            }
-            _ => true,
-        }
+        let name = parts.next().unwrap_or_default();
+        let mut directories = parts.filter(|part| !matches!(*part, "" | "." | ".."));
+        let Some(around) = &self.around else {
+            return true;
+        };
+        let Some(last) = directories.next() else {
+            return true;
+        };
+        around.get(name).is_some_and(|around| {
+            let is_other =
+                |part: &str| self.other_datasets.contains(part) && !around.contains(part);
+            around.contains(last) && !directories.any(is_other)
+        })
     }
 
     /// Adds numbers that stand for images: the ids of COCO.
@@ -102,14 +132,17 @@ impl ImageNames {
             .extend(numbers.map(|number| number.to_string()));
     }
 
-    /// Adds the numbers of a [list that numbers images](numbered_images), and returns whether there are any.
-    pub(crate) fn add_numbered(&mut self, list: &Path) -> bool {
-        let numbered = numbered_images(list).into_iter();
-        let numbers = numbered.filter(|(_, name)| self.has_file(name));
-        let numbers: Vec<u64> = numbers.map(|(number, _)| number).collect();
-        let has_any = !numbers.is_empty();
-        self.add_numbers(numbers);
-        has_any
+    /// Adds the numbers of the [tables that number images](numberings_in) in a directory, and returns those tables that have
+    /// any.
+    pub(crate) fn add_numbered(&mut self, directory: &Path) -> Vec<PathBuf> {
+        let mut tables = Vec::new();
+        for (table, images) in numberings_in(directory) {
+            let numbered = images.into_iter().filter(|(_, name)| self.denotes(name));
+            let numbers: Vec<u64> = numbered.map(|(number, _)| number).collect();
+            tables.extend((!numbers.is_empty()).then_some(table));
+            self.add_numbers(numbers);
+        }
+        tables
     }
 
     /// Returns whether a name or path is that of an image, with its extension.
@@ -134,6 +167,16 @@ impl ImageNames {
                 || self.stems.contains(&name)
                 || self.numbers.contains(&name))
             && self.is_around(entry)
+            || self.denotes_video(&name)
+    }
+
+    /// Returns whether the name of a video is that of an image, or of a directory of images: its frames.
+    fn denotes_video(&self, name: &str) -> bool {
+        const VIDEOS: [&str; 6] = ["avi", "mp4", "mov", "mkv", "webm", "mpg"];
+        let stem = without_extension(name);
+        let mut videos = VIDEOS.iter();
+        videos.any(|extension| has_extension(Path::new(name), extension))
+            && (self.stems.contains(stem) || self.directories.contains(stem))
     }
 
     /// Returns whether an entry is the number that a name is, without its zeros: `1` for `000001.jpg`.
@@ -254,6 +297,53 @@ pub(crate) fn divides_images<'n>(path: &Path, images: &dyn Fn() -> &'n ImageName
     })
 }
 
+/// Returns whether a table has splits of numbers that may be those of images: each is there once, under a header that says
+/// so, or alone beside the split.
+pub(crate) fn divides_numbers(path: &Path) -> bool {
+    let words = words_of(path);
+    let is_other = |word: &String| is_of_results(word) || is_of_other_lists(word);
+    if !["csv", "tsv", "txt"]
+        .iter()
+        .any(|of| has_extension(path, of))
+        || words.iter().any(is_other)
+    {
+        return false;
+    }
+    let text = beginning(path, BEGINNING).unwrap_or_default();
+    let mut rows = rows_of(&text);
+    // The last may be cut.
+    if text.len() as u64 >= BEGINNING {
+        rows.pop();
+    }
+    let column = SplitColumn::of(&rows);
+    let is_of_train = column.is_none() && is_of_train_or_test(path);
+    let has_split = |row: &Row<'_>| match &column {
+        Some(column) => column.has_header || column.in_row(row).is_some(),
+        None => is_of_train && matches!(row.cells.last(), Some(&("0" | "1"))),
+    };
+    let Some(header) = rows.first() else {
+        return false;
+    };
+    let has_header = header.cells.iter().all(|cell| !is_digits(cell));
+    let body = &rows[usize::from(has_header)..];
+    let width = header.cells.len() - usize::from(is_of_train);
+    let mut columns =
+        (0..width).filter(|at| column.as_ref().is_none_or(|column| !column.is_at(*at)));
+    body.len() > Split::ALL.len()
+        && body.iter().all(has_split)
+        && columns.any(|at| {
+            let is_meant = if has_header {
+                is_id(&header.cells[at].to_lowercase())
+            } else {
+                header.cells.len() == 2
+            };
+            let numbers = body.iter().map(|row| row.cells.get(at).copied());
+            let mut seen = HashSet::new();
+            let mut numbers = numbers.map(|cell| number_of(cell.unwrap_or_default()));
+            is_meant && numbers.all(|number| number.is_some_and(|number| seen.insert(number)))
+        })
+}
+
 /// A line of a table or text.
 pub(crate) struct Row<'t> {
     /// From 1.
@@ -369,19 +459,6 @@ fn fields_of_yaml(text: &str) -> Vec<&str> {
 
 fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Returns the images of a list that numbers them, as CUB-200's `images.txt` does: `1 rose/1.jpg`.
-pub(crate) fn numbered_images(list: &Path) -> Vec<(u64, String)> {
-    let text = read_text(list).unwrap_or_default();
-    let lines = text
-        .lines()
-        .filter_map(|line| line.trim().split_once([' ', '\t']));
-    let lines = lines.map(|(number, name)| (number, name.trim()));
-    let lines = lines.filter(|(_, name)| has_image_extension(Path::new(name)));
-    lines
-        .filter_map(|(number, name)| Some((number.parse().ok()?, name.to_owned())))
-        .collect()
 }
 
 fn are_most(number: usize, of_all: usize) -> bool {
@@ -900,6 +977,23 @@ mod tests {
     }
 
     #[test]
+    fn entries_in_directories_of_other_datasets_and_videos_are_told_apart() {
+        let paths = ["rose/1.jpg", "run/v_1/0.jpg"].map(str::to_owned);
+        let images = ImageNames::of_paths(paths.to_vec(), "A").without_datasets(["B"]);
+        for (entry, expected) in [
+            ("A/rose/1.jpg", true),
+            ("data/rose/1.jpg", true),
+            ("b/rose/1.jpg", false),
+            ("data/B/rose/1", false),
+            ("run/v_1.avi", true),
+            ("run/v_2.avi", false),
+            ("rose", false),
+        ] {
+            assert_eq!(images.denotes(entry), expected, "{entry}");
+        }
+    }
+
+    #[test]
     fn the_split_of_a_list_is_the_only_one_in_its_name() {
         for (name, expected) in [
             ("trainlist01.txt", Some(Split::Train)),
@@ -925,7 +1019,7 @@ mod tests {
         let list = dir.path().join("images.txt");
         std::fs::write(&list, "1 rose/a.jpg\n2 rose/b.jpg\n3 rose/c.jpg\n").unwrap();
         let mut images = ImageNames::of(["a.jpg", "b.jpg"].map(str::to_owned));
-        images.add_numbered(&list);
+        assert_eq!(images.add_numbered(dir.path()), [list]);
         for (entry, expected) in [("1", true), ("2", true), ("3", false), ("a", true)] {
             assert_eq!(images.denotes(entry), expected, "{entry}");
         }

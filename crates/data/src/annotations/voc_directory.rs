@@ -37,6 +37,7 @@ use crate::annotations::image_files::{
 };
 use crate::annotations::layout::{NamedSplit, Split, join, splits_of_names};
 use crate::annotations::voc::{self, VocImage, VocObject};
+use crate::annotations::voc_divisions::Division;
 use crate::annotations::voc_lists::{FoundLists, VocList};
 use crate::boxes::described_rotated;
 use crate::images::decode::{has_image_extension, image_size};
@@ -248,7 +249,14 @@ impl VocLayout {
             .iter()
             .filter(|(split, list)| !is_same(*split, list));
         let others = others.map(|(_, list)| list.below(root));
-        let unused = others.chain(lists.unused.iter().cloned()).collect();
+        let mut unused: Vec<String> = others.chain(lists.unused.iter().cloned()).collect();
+        let mut followed = Division::default();
+        for split in &splits {
+            for name in &split.names {
+                followed.add(name, split.split);
+            }
+        }
+        unused.extend(lists.contradicting_tables(&followed, root));
         Ok(Self {
             splits,
             reason,
@@ -301,9 +309,24 @@ impl VocLayout {
         // Lists may be beside the annotations.
         let mut without = image_directories.clone();
         without.retain(|directory| directory != annotations);
-        let lists = FoundLists::find(root, annotations, &without, &all)?;
+        let mut lists = FoundLists::find(root, annotations, &without, &all)?;
+        lists.follow_tables(root)?;
+        let by_directory = |name: &str| Split::of_name(name.split_once('/')?.0);
+        let is_divided = !all.is_empty() && all.iter().all(|name| by_directory(name).is_some());
         let mut unused = lists.unused.clone();
         if !lists.of_splits.is_empty() {
+            let followed = lists.division(root);
+            unused.extend(lists.contradicting_tables(&followed, root));
+            let images = ImagesOfSplits::within(&image_directories)?;
+            let of_annotations = |name: &str| by_directory(name).filter(|_| is_divided);
+            for other in [
+                by_directories(&all, &last_name(annotations), &of_annotations),
+                images.division(root, &all),
+            ] {
+                // What no list has is counted.
+                let found = followed.contradicted_by(&other, false);
+                unused.extend(found.map(|found| found.note(&other.place)));
+            }
             let reason = format!("{reason}, lists in {}", lists.places(root));
             let listed = lists
                 .of_splits
@@ -334,7 +357,6 @@ impl VocLayout {
                 lists: lists.known,
             });
         }
-        let by_directory = |name: &str| Split::of_name(name.split_once('/')?.0);
         let divided = |split_of: &dyn Fn(&str) -> Option<Split>| -> Vec<VocSplit> {
             let splits = Split::ALL.into_iter().map(|split| {
                 let names = all.iter().filter(|name| split_of(name) == Some(split));
@@ -342,10 +364,14 @@ impl VocLayout {
             });
             splits.filter(|split| !split.names.is_empty()).collect()
         };
-        let is_divided = !all.is_empty() && all.iter().all(|name| by_directory(name).is_some());
         let mut reason = reason.to_owned();
         let mut splits = is_divided.then(|| divided(&by_directory));
-        if splits.is_none() {
+        if splits.is_some() {
+            let followed = by_directories(&all, &last_name(annotations), &by_directory);
+            let other = ImagesOfSplits::within(&image_directories)?.division(root, &all);
+            let found = followed.contradicted_by(&other, false);
+            unused.extend(found.map(|found| found.note(&other.place)));
+        } else {
             let images = ImagesOfSplits::within(&image_directories)?;
             splits = Some(divided(&|name| images.split_of(name)))
                 .filter(|splits| images.divide(splits, &all));
@@ -441,6 +467,11 @@ impl ImagesOfSplits {
             .collect()
     }
 
+    /// Returns the division of the annotations `all`.
+    fn division(&self, root: &Path, all: &[String]) -> Division {
+        by_directories(all, &self.places(root), &|name| self.split_of(name))
+    }
+
     fn split_of(&self, name: &str) -> Option<Split> {
         self.by_stem.get(last_part(name)).copied().flatten()
     }
@@ -450,6 +481,21 @@ impl ImagesOfSplits {
         let places = directories.map(|(_, path)| path.strip_prefix(root).unwrap_or(path));
         join(places.map(Path::display))
     }
+}
+
+/// Returns the division of annotations by directories that are called after splits.
+fn by_directories(
+    all: &[String],
+    place: &str,
+    split_of: &dyn Fn(&str) -> Option<Split>,
+) -> Division {
+    let mut division = Division::at(format!("the directories of splits ({place})"));
+    for name in all {
+        if let Some(split) = split_of(name) {
+            division.add(name, split);
+        }
+    }
+    division
 }
 
 fn last_name(directory: &Path) -> String {
@@ -1448,7 +1494,7 @@ mod tests {
             (
                 &[("train_test_split.txt", "11 1\n12 1\n13 1\n14 0\n")],
                 whole.clone(),
-                "",
+                "; not used: train_test_split.txt",
             ),
         ] {
             let names = (1..=6).flat_map(|number| {
@@ -1478,6 +1524,214 @@ mod tests {
             assert_eq!(read.collect::<Vec<_>>(), expected, "{files:?}");
             let explanation = format!("XML files in Annotations{explanation}");
             assert_eq!(found.explanation(), explanation, "{files:?}");
+        }
+    }
+
+    /// Describes a dataset of six annotations, with files of text beside them, or the error without its directory.
+    fn described(directories: [&str; 2], files: &[(&str, &str)]) -> String {
+        let [train, val] = directories;
+        let names = (1..=6).flat_map(|number| {
+            let images = if number <= 4 { train } else { val };
+            [
+                format!("{images}/{number:06}.png"),
+                format!("Annotations/{number:06}.xml"),
+            ]
+        });
+        let names: Vec<String> = names.collect();
+        let names = names.iter().map(|name| (name.as_str(), ""));
+        let dir = beside(&names.collect::<Vec<_>>());
+        for (file, text) in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let found = DatasetFiles::find(dir.path()).and_then(|files| {
+            let splits = files.read()?.splits.into_iter();
+            let splits = splits.map(|read| {
+                let images = read.image_paths().into_iter();
+                let numbers = images.map(|path| last_name(&path)[5..6].to_owned());
+                format!("{} {}", read.split, numbers.collect::<String>())
+            });
+            let splits: Vec<String> = splits.collect();
+            Ok(format!("{}: {}", splits.join(", "), files.explanation()))
+        });
+        let root = format!("{}/", dir.path().display());
+        let shown = found.unwrap_or_else(|error| error.to_string().replace(&root, ""));
+        shown.replace("XML files in Annotations", "XML")
+    }
+
+    const FIRST: &str = "file,split\n000001,train\n000002,train\n000003,train\n000004,train\n000005,val\n000006,val\n";
+    const LAST: &str = "file,split\n000001,val\n000002,val\n000003,train\n000004,train\n000005,train\n000006,train\n";
+    const FINER: &str = "file,split\n000001,train\n000002,train\n000003,val\n000004,val\n000005,test\n000006,test\n";
+    const IDS: &str = "id,split\n1,train\n2,train\n3,train\n4,train\n5,val\n6,val\n";
+
+    #[test]
+    fn divisions_that_contradict_the_one_that_is_followed_are_named_and_equal_ones_are_not() {
+        const WHOLE: [&str; 2] = ["images", "images"];
+        const SPLITS: [&str; 2] = ["images/train", "images/val"];
+        const TRAIN: (&str, &str) = (
+            "ImageSets/Main/train.txt",
+            "000001\n000002\n000003\n000004\n",
+        );
+        const VAL: (&str, &str) = ("ImageSets/Main/val.txt", "000005\n000006\n");
+        const CUB: (&str, &str) = (
+            "train_test_split.txt",
+            "000001 1\n000002 1\n000003 1\n000004 1\n000005 0\n000006 0\n",
+        );
+        const OTHER_IDS: &str = "id,split\n91,train\n92,train\n93,val\n94,val\n";
+        let parts = r#"{"train": ["000001"], "val": ["000002"]}"#;
+        for (directories, files, expected) in [
+            (
+                WHOLE,
+                &[("a.csv", FIRST), ("b.csv", LAST)][..],
+                "a.csv: it has 000001 in train, and b.csv has it in val",
+            ),
+            (
+                WHOLE,
+                &[("a.csv", FIRST), ("b.csv", FIRST)],
+                "train 1234, val 56: XML, lists in a.csv",
+            ),
+            (
+                WHOLE,
+                &[CUB, ("split.csv", LAST)],
+                "split.csv: it has 000005 in train, and train_test_split.txt has it in test",
+            ),
+            // The other has no val.
+            (
+                WHOLE,
+                &[CUB, ("split.csv", FINER)],
+                "train 12, val 34, test 56: XML, lists in split.csv",
+            ),
+            (
+                WHOLE,
+                &[TRAIN, VAL, ("data.csv", LAST)],
+                "train 1234, val 56: XML, lists in ImageSets; not used: data.csv, by which 000001 is in val instead of train",
+            ),
+            (
+                WHOLE,
+                &[TRAIN, VAL, ("data.csv", FIRST)],
+                "train 1234, val 56: XML, lists in ImageSets",
+            ),
+            (
+                WHOLE,
+                &[TRAIN, VAL, ("ids.csv", OTHER_IDS)],
+                "train 1234, val 56: XML, lists in ImageSets; not used: ids.csv",
+            ),
+            (
+                WHOLE,
+                &[TRAIN, VAL, ("parts.json", parts)],
+                "train 1234, val 56: XML, lists in ImageSets; not used: parts.json",
+            ),
+            (
+                SPLITS,
+                &[TRAIN, VAL, ("data.csv", FIRST)],
+                "train 1234, val 56: XML, lists in ImageSets",
+            ),
+            (
+                SPLITS,
+                &[("data.csv", LAST)],
+                "train 3456, val 12: XML, lists in data.csv; not used: the directories of splits (images/train, images/val), \
+                    by which 000001 is in train instead of val",
+            ),
+            (
+                SPLITS,
+                &[("data.csv", FIRST)],
+                "train 1234, val 56: XML, lists in data.csv",
+            ),
+        ] {
+            assert_eq!(described(directories, files), expected, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn directories_of_annotations_are_compared_with_tables() {
+        for (table, unused) in [
+            (FIRST, ""),
+            (
+                LAST,
+                "; not used: data.csv, by which 000001 is in val instead of train",
+            ),
+        ] {
+            let names = (1..=6).map(|number| {
+                let split = if number <= 4 { "train" } else { "val" };
+                format!("{split}/{number:06}")
+            });
+            let files = names.flat_map(|name| ["png", "xml"].map(|of| format!("{name}.{of}")));
+            let files: Vec<String> = files.collect();
+            let files = files.iter().map(|name| (name.as_str(), ""));
+            let dir = beside(&files.collect::<Vec<_>>());
+            fs::write(dir.path().join("data.csv"), table).unwrap();
+            let found = DatasetFiles::find(dir.path()).unwrap();
+            assert_eq!(
+                found.explanation(),
+                format!("XML files in train, val{unused}")
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_table_that_names_images_or_are_not_used() {
+        let numbering = |header: &str, separator: &str, extension: &str| -> String {
+            let lines = (1..=6).map(|number| {
+                let name = 7 - number;
+                format!("{number}{separator}{name:06}{extension}\n")
+            });
+            format!("{header}{}", lines.collect::<String>())
+        };
+        let same = "id,file_name\n1,000001.png\n2,000002.png\n3,000003.png\n4,000004.png\n5,000005.png\n6,000006.png\n";
+        let others = "1 a.jpg\n2 b.jpg\n3 c.jpg\n4 d.jpg\n5 e.jpg\n6 f.jpg\n";
+        let zero = "id,split\n0,train\n1,train\n2,train\n3,train\n4,val\n5,val\n";
+        let json = r#"{"6": "000001.png", "5": "000002.png", "4": "000003.png", "3": "000004.png", "2": "000005.png",
+            "1": "000006.png"}"#;
+        const REVERSED: &str = "train 3456, val 12: XML, lists in data.csv";
+        let unused =
+            |why: &str| format!("train 123456: XML; not used: data.csv, whose numbers are {why}");
+        for (files, expected) in [
+            (
+                vec![("images.csv", numbering("id,file_name\n", ",", ".png"))],
+                REVERSED.to_owned(),
+            ),
+            (
+                vec![("images.txt", numbering("", ",", ".png"))],
+                REVERSED.to_owned(),
+            ),
+            (
+                vec![("images.txt", numbering("", " ", ".png"))],
+                REVERSED.to_owned(),
+            ),
+            (
+                vec![("names.csv", numbering("image_id,name\n", ",", ""))],
+                REVERSED.to_owned(),
+            ),
+            (vec![("images.json", json.to_owned())], REVERSED.to_owned()),
+            (
+                vec![("meta/images.csv", numbering("id,file_name\n", ",", ".png"))],
+                REVERSED.to_owned(),
+            ),
+            (
+                vec![("images.txt", others.to_owned())],
+                unused("those of no annotation by images.txt"),
+            ),
+            (
+                vec![
+                    ("images.csv", same.to_owned()),
+                    ("images.txt", numbering("", " ", ".png")),
+                ],
+                unused("those of different annotations by images.txt, images.csv"),
+            ),
+            (
+                vec![("data.csv", zero.to_owned())],
+                unused("not all those of annotations (0)"),
+            ),
+            // A table of other things.
+            (
+                vec![("sizes.csv", "id,width\n1,640\n2,640\n".to_owned())],
+                "train 1234, val 56: XML, lists in data.csv".to_owned(),
+            ),
+        ] {
+            let mut all = vec![("data.csv", IDS)];
+            all.extend(files.iter().map(|(name, text)| (*name, text.as_str())));
+            assert_eq!(described(["images", "images"], &all), expected, "{files:?}");
         }
     }
 

@@ -2,11 +2,9 @@
 //!
 //! The lists in `ImageSets/Main`, or else in `ImageSets`, are read whatever they name. Any other text file that is named
 //! after a split (`train.txt`, `splits/val.txt`, `train_list.txt`) is a list of it if at least half of its lines name an
-//! annotation: as `NAME`, `NAME.jpg`, or by a path such as `JPEGImages/NAME.jpg`. Without any, a table divides them that has
-//! the name of a split beside each name (`a,train`), or `1` for train and `0` for test if it is called `train_test_split`, as
-//! in CUB-200, whose numbers are those of `images.txt`. Other numbers are names without their zeros: `1` for `000001`. Tables
-//! with a name in two splits, with few of the names, or of the steps of a training are none. A list whose name only contains
-//! that of a split (`val_hard.txt`) needs one of another split beside it. A list that is not used is named.
+//! annotation: as `NAME`, `NAME.jpg`, or by a path such as `JPEGImages/NAME.jpg`. Without any, a table divides them, see
+//! `voc_tables`. A list whose name only contains that of a split (`val_hard.txt`) needs one of another split beside it. A list
+//! that is not used is named, and so is a table that contradicts the lists.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -16,10 +14,9 @@ use crate::DataError;
 use crate::annotations::format::{last_part, without_extension};
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
-use crate::annotations::split_lists::{
-    Row, SplitColumn, are_no_counts, denotes_names, is_of_train_or_test, is_place_of_lists,
-    number_of, numbered_images, rows_of, split_of_list,
-};
+use crate::annotations::split_lists::{Row, is_place_of_lists, split_of_list};
+use crate::annotations::voc_divisions::Division;
+use crate::annotations::voc_tables::{VocTable, tables_around};
 use crate::images::decode::has_image_extension;
 use crate::text::count;
 use crate::text_file::read_text;
@@ -55,94 +52,35 @@ impl VocList {
             })
             .collect();
         let mut list = Self {
-            path: path.to_owned(),
-            lines: BTreeMap::new(),
-            repeated: 0,
-            known: 0,
             begins_with_names: annotations.begin_most_of(&text),
+            ..Self::of_table(path)
         };
         for (line, name, is_known) in lines {
-            match list.lines.entry(name) {
-                Entry::Occupied(_) => list.repeated += 1,
-                Entry::Vacant(entry) => {
-                    entry.insert(line);
-                    list.known += usize::from(is_known);
-                }
-            }
+            list.add(name, line, is_known);
         }
         Ok(list)
     }
 
-    /// Reads the lists of several splits in one table; none if it is no such table.
-    fn read_table(path: &Path, annotations: &KnownNames<'_>) -> Vec<(Split, Self)> {
-        let text = read_text(path).unwrap_or_default();
-        let mut rows = rows_of(&text);
-        rows.retain(|row| row.cells.len() > 1);
-        let column = SplitColumn::of(&rows);
-        let is_train = |cell: &str| match cell {
-            "1" => Some(Split::Train),
-            "0" => Some(Split::Test),
-            _ => None,
-        };
-        let is_of_train = is_of_train_or_test(path);
-        let split_of = |row: &Row<'_>| {
-            let named = column.as_ref().and_then(|column| column.in_row(row));
-            let last = row.cells.last().filter(|_| is_of_train);
-            named.or_else(|| is_train(last?))
-        };
-        let divided = |row: &&Row<'_>| split_of(row).is_some();
-        let numbers = annotations.numbers_in(path, &rows, &divided, column.as_ref());
-        let mut lists: Vec<(Split, Self)> = Vec::new();
-        let mut divided = 0;
-        for row in &rows {
-            let name = match &numbers {
-                Some(numbers) => numbers.name_in(row),
-                None => annotations.named_in(row),
-            };
-            let (Some(name), Some(split)) = (name, split_of(row)) else {
-                continue;
-            };
-            divided += 1;
-            let at = lists.iter().position(|(of, _)| *of == split);
-            let at = at.unwrap_or_else(|| {
-                let list = Self {
-                    path: path.to_owned(),
-                    lines: BTreeMap::new(),
-                    repeated: 0,
-                    known: 0,
-                    begins_with_names: true,
-                };
-                lists.push((split, list));
-                lists.len() - 1
-            });
-            let list = &mut lists[at].1;
-            match list.lines.entry(name) {
-                Entry::Occupied(_) => list.repeated += 1,
-                Entry::Vacant(entry) => {
-                    entry.insert(row.line);
-                    list.known += 1;
-                }
+    /// Returns a list without names, of a split in a table.
+    pub(super) fn of_table(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            lines: BTreeMap::new(),
+            repeated: 0,
+            known: 0,
+            begins_with_names: true,
+        }
+    }
+
+    /// Adds the name in a line; `is_known` if it has an annotation.
+    pub(super) fn add(&mut self, name: String, line: usize, is_known: bool) {
+        match self.lines.entry(name) {
+            Entry::Occupied(_) => self.repeated += 1,
+            Entry::Vacant(entry) => {
+                entry.insert(line);
+                self.known += usize::from(is_known);
             }
         }
-        let named: usize = lists.iter().map(|(_, list)| list.lines.len()).sum();
-        let all: BTreeSet<&String> = lists
-            .iter()
-            .flat_map(|(_, list)| list.lines.keys())
-            .collect();
-        let is_log = numbers
-            .as_ref()
-            .is_some_and(|numbers| !is_of_train && !are_ids(&rows, numbers.at, &split_of));
-        // Of one split, or with names in several, it is no division; nor are a few of the names.
-        if lists.len() < 2
-            || 2 * divided < rows.len()
-            || all.len() < named
-            || 2 * named < annotations.names.len()
-            || is_log
-        {
-            lists.clear();
-        }
-        lists.sort_by_key(|(split, _)| Split::ALL.iter().position(|of| of == split));
-        lists
     }
 
     /// Returns whether the lines are names of annotations, and not another text.
@@ -158,8 +96,7 @@ impl VocList {
 
     /// Returns the path relative to the directory of the dataset.
     pub(super) fn below(&self, root: &Path) -> String {
-        let path = self.path.strip_prefix(root).unwrap_or(&self.path);
-        path.display().to_string()
+        below(&self.path, root)
     }
 
     fn names_the_same(&self, other: &Self) -> bool {
@@ -191,8 +128,21 @@ pub(super) struct FoundLists {
     pub(super) of_splits: Vec<(Split, VocList)>,
     /// Descriptions of the lists that are not used.
     pub(super) unused: Vec<String>,
+    /// The tables that divide the annotations.
+    tables: Vec<(PathBuf, Vec<(Split, VocList)>)>,
     /// The lists that are used or described.
     pub(super) known: Vec<PathBuf>,
+}
+
+fn division(path: &Path, root: &Path, lists: &[(Split, VocList)]) -> Division {
+    let lists = lists.iter().map(|(split, list)| (*split, list));
+    Division::of_lists(below(path, root), lists)
+}
+
+/// Returns a path relative to the directory of the dataset.
+fn below(path: &Path, root: &Path) -> String {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    below.display().to_string()
 }
 
 impl FoundLists {
@@ -281,23 +231,72 @@ impl FoundLists {
         {
             others.extend(found.of_splits.drain(..).map(|(_, list)| list));
         }
-        let tables = if found.of_splits.is_empty() {
-            tables_around(root, beside)
-        } else {
-            Vec::new()
-        };
-        for path in tables {
-            let lists = VocList::read_table(&path, &annotations);
-            if !lists.is_empty() && found.of_splits.is_empty() {
-                found.known.push(path);
-                found.of_splits = lists;
-            }
-        }
         usual.append(&mut others);
         let unused = usual.iter().filter(|list| !found.has_names_of(list));
         let unused: Vec<String> = unused.map(|list| list.below(root)).collect();
         found.unused.extend(unused);
+        for path in tables_around(root, beside) {
+            if found.known.contains(&path) {
+                continue;
+            }
+            let table = VocTable::read(&path, root, &annotations);
+            match table {
+                Some(VocTable::Division(lists)) => found.tables.push((path.clone(), lists)),
+                Some(VocTable::Unknown(why)) => {
+                    let shown = below(&path, root);
+                    found.unused.push(format!("{shown}, {why}"));
+                }
+                None => continue,
+            }
+            found.known.push(path);
+        }
         Ok(found)
+    }
+
+    /// Follows a table if there are no lists: one that no other contradicts.
+    ///
+    /// # Errors
+    /// Each is contradicted by another.
+    pub(super) fn follow_tables(&mut self, root: &Path) -> Result<(), DataError> {
+        if !self.of_splits.is_empty() || self.tables.is_empty() {
+            return Ok(());
+        }
+        let divisions = self.tables.iter();
+        let divisions = divisions.map(|(path, lists)| division(path, root, lists));
+        let divisions: Vec<Division> = divisions.collect();
+        let contradiction = |at: usize| {
+            let mut others = divisions.iter();
+            others.find_map(|other| {
+                let found = divisions[at].contradicted_by(other, true)?;
+                Some(found.problem(Path::new(&other.place)))
+            })
+        };
+        // One may divide more than the others, or have a val of its own.
+        match (0..divisions.len()).find(|at| contradiction(*at).is_none()) {
+            Some(at) => self.of_splits = self.tables.remove(at).1,
+            None => {
+                if let Some(problem) = contradiction(0) {
+                    return Err(DataError::contradiction(&self.tables[0].0, problem));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the division by the lists that are followed.
+    pub(super) fn division(&self, root: &Path) -> Division {
+        let lists = self.of_splits.iter();
+        Division::of_lists(self.places(root), lists.map(|(split, list)| (*split, list)))
+    }
+
+    /// Describes the tables that contradict a division that is followed.
+    pub(super) fn contradicting_tables(&self, followed: &Division, root: &Path) -> Vec<String> {
+        let tables = self.tables.iter().filter_map(|(path, lists)| {
+            let other = division(path, root, lists);
+            let found = followed.contradicted_by(&other, true)?;
+            Some(found.note(&other.place))
+        });
+        tables.collect()
     }
 
     /// Returns whether nothing is lost if a list is not used: its names are those of a list that is, or of train and val.
@@ -328,20 +327,6 @@ impl FoundLists {
         let mut places: Vec<String> = places.collect();
         places.dedup();
         join(places.iter())
-    }
-}
-
-/// Returns whether the numbers of a table are meant as names: by the header of their column, or because a row has nothing
-/// else but the split. The steps of a training are numbers, too.
-fn are_ids(rows: &[Row<'_>], at: usize, split_of: &dyn Fn(&Row<'_>) -> Option<Split>) -> bool {
-    const PARTS: [&str; 5] = ["id", "image", "img", "file", "name"];
-    let header = rows.first().filter(|row| split_of(row).is_none());
-    match header.and_then(|header| header.cells.get(at)) {
-        Some(header) => {
-            let header = header.to_lowercase();
-            PARTS.iter().any(|part| header.contains(part))
-        }
-        None => rows.iter().all(|row| row.cells.len() == 2),
     }
 }
 
@@ -435,47 +420,8 @@ fn other_lists(root: &Path, without: &[PathBuf], standard: &[VocList]) -> Vec<Pa
     found
 }
 
-/// Returns the tables that may divide annotations: in the directory of the dataset, in that of the annotations, and in those
-/// of lists.
-fn tables_around(root: &Path, beside: &Path) -> Vec<PathBuf> {
-    /// A directory with more has a text for each image.
-    const FILES: usize = 50;
-    const EXTENSIONS: [&str; 3] = ["csv", "tsv", "txt"];
-    let listing = DirectoryListing::of(root);
-    let inner = listing.directories.iter().map(|name| root.join(name));
-    let mut places = vec![root.to_owned()];
-    places.extend((beside != root).then(|| beside.to_owned()));
-    places.extend(inner.filter(|path| *path != *beside && is_place_of_lists(path)));
-    let tables = places.iter().flat_map(|place| {
-        let listing = DirectoryListing::of(place);
-        let files = EXTENSIONS
-            .iter()
-            .flat_map(|extension| listing.files_with(extension));
-        let files: Vec<PathBuf> = files.take(FILES + 1).collect();
-        if files.len() > FILES {
-            Vec::new()
-        } else {
-            files
-        }
-    });
-    tables.collect()
-}
-
-/// The annotations that the numbers in a column of a table stand for.
-struct NumberedNames<'a> {
-    at: usize,
-    names: HashMap<u64, &'a str>,
-}
-
-impl NumberedNames<'_> {
-    fn name_in(&self, row: &Row<'_>) -> Option<String> {
-        let number = number_of(row.cells.get(self.at)?)?;
-        self.names.get(&number).map(|name| (*name).to_owned())
-    }
-}
-
 /// The names of annotations, by which the lines of a list are read.
-struct KnownNames<'a> {
+pub(super) struct KnownNames<'a> {
     names: HashSet<&'a str>,
     lower: HashSet<String>,
     /// By the last part; None if there are several.
@@ -510,71 +456,25 @@ impl<'a> KnownNames<'a> {
     }
 
     /// Returns the first annotation that a cell names.
-    fn named_in(&self, row: &Row<'_>) -> Option<String> {
+    pub(super) fn named_in(&self, row: &Row<'_>) -> Option<String> {
         let mut names = row.cells.iter().map(|cell| without_known_extension(cell));
         names.find_map(|written| self.ending(written))
     }
 
-    /// Returns the annotations that numbers in a table stand for, if it has no names: by a list beside it that numbers the
-    /// images, such as CUB-200's `images.txt`, or `1` for `000001` where all names are digits.
-    fn numbers_in(
-        &self,
-        table: &Path,
-        rows: &[Row<'_>],
-        is_divided: &dyn Fn(&&Row<'_>) -> bool,
-        splits: Option<&SplitColumn>,
-    ) -> Option<NumberedNames<'a>> {
-        let divided: Vec<&Row<'_>> = rows.iter().filter(is_divided).collect();
-        if divided.is_empty() {
-            return None;
-        }
-        // `000001` is a name although it is a number, too.
-        let is_name = |cell: &&str| {
-            let is_number = number_of(cell).is_some_and(|number| number.to_string() == **cell);
-            !is_number && self.ending(without_known_extension(cell)).is_some()
-        };
-        let mut cells = divided.iter().flat_map(|row| &row.cells);
-        if cells.any(is_name) {
-            return None;
-        }
-        let listed = numbered_images(&table.with_file_name("images.txt"));
-        let listed = listed.iter().filter_map(|(number, name)| {
-            let name = self.ending(without_known_extension(name))?;
-            Some((*number, *self.names.get(name.as_str())?))
-        });
-        let mut names: HashMap<u64, &str> = listed.collect();
-        if names.is_empty() {
-            if divided.iter().any(|row| self.named_in(row).is_some()) {
-                return None;
-            }
-            let numbers = self.names.iter();
-            let numbers = numbers.map(|name| Some((number_of(last_part(name))?, *name)));
-            names = numbers.collect::<Option<_>>()?;
-            // `1` and `01` are not told apart.
-            if names.len() < self.names.len() {
-                return None;
-            }
-        }
-        let header = rows.first()?;
-        // What is in the last column may be the split.
-        let columns = 0..header.cells.len() - usize::from(splits.is_none());
-        let columns = columns.filter(|at| splits.is_none_or(|splits| !splits.is_at(*at)));
-        let mut fitting: Vec<NumberedNames<'a>> = columns
-            .map(|at| NumberedNames {
-                at,
-                names: names.clone(),
-            })
-            .filter(|numbers| {
-                let named = divided.iter().filter(|row| numbers.name_in(row).is_some());
-                let named = named.count();
-                2 * named >= divided.len() && are_no_counts(named, names.len())
-            })
-            .collect();
-        // The first column may have the numbers of the rows.
-        let meant = fitting
-            .iter()
-            .position(|numbers| denotes_names(header.cells[numbers.at]));
-        (!fitting.is_empty()).then(|| fitting.swap_remove(meant.unwrap_or(0)))
+    /// Returns all names.
+    pub(super) fn all(&self) -> impl Iterator<Item = &'a str> {
+        self.names.iter().copied()
+    }
+
+    /// Returns the number of names.
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Returns the annotation with exactly the name at the end of a path.
+    pub(super) fn known(&self, written: &str) -> Option<&'a str> {
+        let name = self.ending(written)?;
+        self.names.get(name.as_str()).copied()
     }
 
     /// Returns whether most lines begin with a name, up to a space, a comma or the like.
@@ -588,7 +488,8 @@ impl<'a> KnownNames<'a> {
         !lines.is_empty() && 2 * lines.iter().filter(is_known).count() >= lines.len()
     }
 
-    fn ending(&self, written: &str) -> Option<String> {
+    /// Returns the annotation at the end of a path, perhaps in other capitals.
+    pub(super) fn ending(&self, written: &str) -> Option<String> {
         let written = written.replace('\\', "/");
         let mut ends =
             std::iter::successors(Some(written.as_str()), |name| Some(name.split_once('/')?.1));
@@ -613,7 +514,7 @@ fn name_in(line: &str) -> Option<&str> {
 }
 
 /// Removes the extension of an image, which CVAT's lists may have, or of an annotation.
-fn without_known_extension(name: &str) -> &str {
+pub(super) fn without_known_extension(name: &str) -> &str {
     let path = Path::new(name);
     if has_image_extension(path) || has_extension(path, "xml") {
         without_extension(name)

@@ -19,7 +19,8 @@
 //! the smallest of their numbers decides.
 //!
 //! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
-//! class belong to it, hidden entries do not count. Masks are no images of a class: those in directories of masks, and
+//! class belong to it, hidden entries do not count. Where all classes would have the same directories below one that is called
+//! after images (`amazon/images/mug`), these are the classes. Masks are no images of a class: those in directories of masks, and
 //! `NAME_mask.png`, `mask_NAME.png` or `NAME.png` beside `NAME.jpg` if its pixels are those of a mask. Directories with names of splits, `images`, `labels`,
 //! `masks` or `annotations` are never classes, and neither are those whose names have such words if the
 //! directories beside them show it: `training_set` and `test_set` are splits. Directories with files but
@@ -47,12 +48,16 @@ use crate::annotations::masks::masks_beside_images;
 use crate::annotations::reading::BadImages;
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::annotations::split_lists::{
-    ImageNames, divides_images, is_list, is_place_of_lists, lists_within, names_any,
+    ImageNames, divides_images, divides_numbers, is_list, lists_within, names_any,
 };
 use crate::annotations::stray_boxes::holds_boxes;
 use crate::annotations::unread::{unread_annotations, unread_file};
+use crate::datasets::around_classes::lists_above;
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
+use crate::datasets::nested_classes::{
+    domains_of, images_around_directories, images_of_class, joined_directories,
+};
 use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, has_unsupported_image_extension, unsupported_images};
 use crate::text_file::read_text;
@@ -60,8 +65,6 @@ use crate::{DataError, Remedy, text};
 
 /// The first classes show how all are stored.
 const FIRST_CLASSES: usize = 20;
-/// The number of classes that a note names.
-const SHOWN_CLASSES: usize = 5;
 
 /// A directory of classes, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +126,15 @@ impl ImageFolder {
         parents.any(holds_classes).then_some(directory)
     }
 
+    /// Returns the directories of classes in the places of classes, if all have the same: the domains of Office-31 in
+    /// `amazon/images/mug`. They are joined. With several splits, domains are not told from classes.
+    pub(crate) fn domains(&self) -> Option<Vec<PathBuf>> {
+        match self.parents().as_slice() {
+            [parent] => domains_of(parent),
+            _ => None,
+        }
+    }
+
     /// Opens a split.
     ///
     /// # Errors
@@ -168,7 +180,7 @@ impl ImageFolder {
     }
 
     /// Describes what is beside the directories of the splits, or of the classes, and is not used.
-    fn unused(&self) -> Option<String> {
+    pub(crate) fn unused(&self) -> Option<String> {
         let listing = DirectoryListing::of(&self.root);
         let mut unused = Vec::new();
         if let Some(splits) = &self.splits {
@@ -199,7 +211,7 @@ impl ImageFolder {
         let mut lists = self.lists(&images);
         lists.retain(|list| !annotations.contains_key(list));
         unused.extend(&lists);
-        let above = self.files_above();
+        let above = self.unused_above();
         let above: Vec<String> = above
             .iter()
             .map(|name| Path::new("..").join(name).display().to_string())
@@ -221,16 +233,22 @@ impl ImageFolder {
         for parent in parents {
             let listing = DirectoryListing::of(parent);
             let files = listing.files.iter().map(|name| parent.join(name));
-            found.extend(files.filter(|path| is_list(path) || divides(path)));
+            let is_unread = |path: &PathBuf| {
+                is_list(path) || divides(path) || self.splits.is_none() && divides_numbers(path)
+            };
+            found.extend(files.filter(is_unread));
             let inner = listing.directories.iter().map(|name| parent.join(name));
             let (classes, without_images): (Vec<PathBuf>, Vec<PathBuf>) =
                 inner.partition(|path| holds_images(path));
             found.extend(without_images.iter().flat_map(|path| lists_within(path)));
-            // Each class may have lists of its own.
-            let of_classes = classes.iter().take(FIRST_CLASSES).flat_map(|path| {
+            let files = |path: &PathBuf| {
                 let names = DirectoryListing::of(path).files.into_iter();
                 names.map(|name| path.join(name)).collect::<Vec<_>>()
-            });
+            };
+            let of_others = without_images.iter().flat_map(files);
+            found.extend(of_others.filter(|path| divides(path)));
+            // Each class may have lists of its own.
+            let of_classes = classes.iter().take(FIRST_CLASSES).flat_map(files);
             found.extend(of_classes.filter(|path| divides_images(path, images)));
         }
         let below = found
@@ -239,54 +257,14 @@ impl ImageFolder {
         below.map(|path| path.display().to_string()).collect()
     }
 
-    /// Returns the tables around the directory of classes that divide its images or have their boxes, as in CUB-200: relative
-    /// to the directory around it. There are none if the directory has splits itself. A directory beside it that has images
-    /// is another dataset.
-    fn files_above(&self) -> Vec<String> {
-        /// A directory with more is not about one dataset.
-        const FILES: usize = 200;
+    /// Returns the tables [around](lists_above) a directory of classes. There are none if the directory has splits itself.
+    pub(crate) fn unused_above(&self) -> Vec<String> {
         if self.splits.is_some() {
             return Vec::new();
         }
-        let above = self.root.join("..");
-        let listing = DirectoryListing::of(&above);
-        let own = self.root.canonicalize().ok();
-        let names: OnceCell<ImageNames> = OnceCell::new();
-        let images = || {
-            names.get_or_init(|| {
-                let name = own.as_deref().and_then(Path::file_name).unwrap_or_default();
-                let paths = self.image_paths();
-                self.numbered(ImageNames::of_paths(paths, &name.to_string_lossy()))
-            })
-        };
-        let places = listing.directories.iter().filter(|name| {
-            let path = above.join(name);
-            (is_place_of_lists(Path::new(name)) || name.eq_ignore_ascii_case("labels"))
-                && path.canonicalize().ok() != own
-                && !holds_images(&path)
-        });
-        let places = places.map(PathBuf::from).chain([PathBuf::new()]);
-        let found = places.flat_map(|place| {
-            let files = DirectoryListing::of(&above.join(&place)).files;
-            let files = if files.len() > FILES {
-                Vec::new()
-            } else {
-                files
-            };
-            files.into_iter().map(move |name| place.join(name))
-        });
-        let found = found.filter(|name| {
-            let path = above.join(name);
-            divides_images(&path, &images) || holds_boxes(&path, &images)
-        });
-        let mut found: Vec<String> = found.map(|name| name.display().to_string()).collect();
-        found.sort();
-        found
-    }
-
-    /// Returns the tables [above](Self::files_above) a directory of classes.
-    pub(crate) fn unused_above(&self) -> Vec<String> {
-        self.files_above()
+        lists_above(&self.root, &|name| {
+            self.numbered(ImageNames::of_paths(self.image_paths(), name))
+        })
     }
 
     /// Describes the files with boxes of the images, in formats that are known and not read or in none, beside the directories of the
@@ -341,7 +319,7 @@ impl ImageFolder {
     /// Adds the numbers that a list gives the images.
     fn numbered(&self, mut found: ImageNames) -> ImageNames {
         for place in [self.root.clone(), self.root.join("..")] {
-            found.add_numbered(&place.join("images.txt"));
+            found.add_numbered(&place);
         }
         found
     }
@@ -359,7 +337,7 @@ impl ImageFolder {
     fn refuse_splits_of_classes(&self) -> Result<(), DataError> {
         for parent in self.parents() {
             for class in class_directories(parent)?.iter().take(FIRST_CLASSES) {
-                let directory = parent.join(class);
+                let directory = images_of_class(&parent.join(class));
                 let names = DirectoryListing::of(&directory).directories;
                 let splits = splits_of_names(&names);
                 let of_split = |wanted| {
@@ -614,77 +592,9 @@ fn images_below(directory: &Path) -> Option<DataError> {
     (!places.is_empty()).then_some(error)
 }
 
-/// Describes the images of directories inside classes that may be classes of their own: they have the names of other
-/// classes, or several have the names of those in another class.
-fn joined_directories(directory: &Path, classes: &[String]) -> Option<String> {
-    let inner: Vec<Vec<String>> = classes
-        .par_iter()
-        .map(|class| {
-            let names = DirectoryListing::of(&directory.join(class)).directories;
-            let mut names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-            names.retain(|name| !is_reserved_name(name) && !is_masks(name));
-            names
-        })
-        .collect();
-    let of_classes: HashSet<String> = classes.iter().map(|class| class.to_lowercase()).collect();
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    for name in inner.iter().flatten() {
-        *seen.entry(name).or_insert(0) += 1;
-    }
-    let mut joined = Vec::new();
-    for (class, names) in classes.iter().zip(&inner) {
-        let own = class.to_lowercase();
-        let is_class = |name: &&String| of_classes.contains(*name) && **name != own;
-        let mut found: Vec<&String> = names.iter().filter(is_class).collect();
-        if found.is_empty() {
-            found.extend(names.iter().filter(|name| seen[name.as_str()] > 1));
-            if found.len() < 2 {
-                continue;
-            }
-        }
-        let path = directory.join(class);
-        let listing = DirectoryListing::of(&path).directories;
-        let found = listing
-            .iter()
-            .filter(|name| found.contains(&&name.to_lowercase()) && holds_images(&path.join(name)));
-        let found: Vec<String> = found.map(|name| format!("{class}/{name}")).collect();
-        if !found.is_empty() {
-            let found = first_few(found.iter().map(String::as_str));
-            joined.push(format!("{found} joined as class {class}"));
-        }
-    }
-    let directory = directory.display();
-    let joined = joined.join("; ");
-    (!joined.is_empty()).then(|| format!("{directory}: images of {joined}"))
-}
-
 /// Returns whether a directory inside a class has masks, which are never images of it.
-fn is_masks(name: &str) -> bool {
+pub(super) fn is_masks(name: &str) -> bool {
     ["mask", "masks"].contains(&name.to_lowercase().as_str())
-}
-
-/// Describes the classes with images beside directories of images, which are joined.
-fn images_around_directories(
-    directory: &Path,
-    classes: &[String],
-    of_class: &[Vec<Found>],
-) -> Option<String> {
-    let of_classes = classes.iter().zip(of_class);
-    let joined = of_classes.filter_map(|(class, images)| {
-        images.iter().find(|image| image.within.is_empty())?;
-        let inner = images.iter().map(|image| image.within.split('/').next());
-        let inner: BTreeSet<&str> = inner.flatten().filter(|name| !name.is_empty()).collect();
-        let inner: Vec<String> = inner.iter().map(|name| format!("{class}/{name}")).collect();
-        let inner = first_few(inner.iter().map(String::as_str));
-        (!inner.is_empty()).then(|| format!("{class}, {inner} joined as class {class}"))
-    });
-    let joined: Vec<String> = joined.collect();
-    let shown = join(joined.iter().take(SHOWN_CLASSES));
-    let more = match joined.len().saturating_sub(SHOWN_CLASSES) {
-        0 => String::new(),
-        more => format!(", and those of {}", text::count(more, "further class")),
-    };
-    (!joined.is_empty()).then(|| format!("{}: images of {shown}{more}", directory.display()))
 }
 
 /// Returns whether a directory has annotations of boxes, in a known layout or, to be safe, anything that may be
@@ -694,7 +604,7 @@ pub(crate) fn holds_annotations(root: &Path) -> bool {
 }
 
 /// Returns the names of the directories that may be classes, sorted.
-fn class_directories(directory: &Path) -> Result<Vec<String>, DataError> {
+pub(super) fn class_directories(directory: &Path) -> Result<Vec<String>, DataError> {
     let mut names = list(directory)?.directories;
     if are_parts(&names) {
         names.clear();
@@ -1318,6 +1228,55 @@ mod tests {
     }
 
     #[test]
+    fn directories_below_one_of_images_in_a_class_are_named_as_joined() {
+        for (files, note) in [
+            (
+                &[
+                    "a/images/mug/1.jpg",
+                    "a/images/mug/2.jpg",
+                    "b/jpg/mug/3.jpg",
+                ][..],
+                "images of a/images/mug joined as class a; b/jpg/mug joined as class b",
+            ),
+            (
+                &["cat/images/x/1.jpg", "cat/images/2.jpg", "dog/images/3.jpg"],
+                "images of cat/images, cat/images/x joined as class cat",
+            ),
+            (
+                &[
+                    "cat/images/x/1.jpg",
+                    "cat/images/masks/1.jpg",
+                    "dog/images/3.jpg",
+                ],
+                "not used: cat/images/masks; images of cat/images/x joined as class cat",
+            ),
+            // As without the directory of images.
+            (
+                &["cat/images/1.jpg", "dog/images/2.jpg", "dog/images/3.jpg"],
+                "",
+            ),
+            (&["cat/x/1.jpg", "dog/y/2.jpg", "dog/z/3.jpg"], ""),
+        ] {
+            let dir = tree(files);
+            let classes = class_directories(dir.path()).unwrap();
+            let images = ClassImages::read(dir.path(), dir.path(), &classes).unwrap();
+            let root = format!("{}: ", dir.path().display());
+            let notes = images.notes.iter().map(|note| note.replace(&root, ""));
+            assert_eq!(notes.collect::<Vec<_>>().join("; "), note, "{files:?}");
+        }
+        let dir = tree(&[
+            "cat/images/train/1.jpg",
+            "cat/images/val/2.jpg",
+            "dog/images/3.jpg",
+        ]);
+        let message = open_train(dir.path()).unwrap_err();
+        assert!(
+            message.ends_with("splits within a class: train, val"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn captions_beside_the_images_of_classes_are_refused_as_such() {
         let dir = tree(&["cat/1.jpg", "dog/2.jpg"]);
         for (text, expected) in [
@@ -1381,6 +1340,51 @@ mod tests {
                 let expected: Option<String> =
                     expected.map(|file: &str| format!("{}: not used: {file}", root.display()));
                 assert_eq!(train.notes(), Vec::from_iter(expected), "{table}");
+            }
+        }
+    }
+
+    #[test]
+    fn lists_in_directories_around_classes_are_named_unless_they_are_of_another_dataset() {
+        const LIST: &str = "rose/r1.jpg\nrose/r2.jpg\ntulip/t3.jpg\n";
+        const TABLE: &str = "file,split\nrose/r1.jpg,train\ntulip/t3.jpg,val\n";
+        const OTHER: &str = "file,split\nB/rose/r1.jpg,train\nB/tulip/t3.jpg,val\n";
+        for (file, text, expected) in [
+            ("meta/train.txt", LIST, [true, true]),
+            ("annotations/train.txt", LIST, [true, true]),
+            ("ucfTrainTestlist/trainlist01.txt", LIST, [true, true]),
+            ("splits/1/train.txt", LIST, [true, true]),
+            ("split.csv", TABLE, [true, true]),
+            ("meta/classes.txt", "rose\ntulip\n", [false, false]),
+            (
+                "meta/train.txt",
+                "lily/l1.jpg\nlily/l2.jpg\n",
+                [false, false],
+            ),
+            ("B_split.csv", TABLE, [false, true]),
+            ("splits/b.csv", TABLE, [false, true]),
+            ("B_lists/train.txt", LIST, [false, true]),
+            ("all.csv", OTHER, [false, true]),
+        ] {
+            let images = ["rose/r1.jpg", "rose/r2.jpg", "tulip/t3.jpg", "tulip/t4.jpg"];
+            let images = ["A", "B"].map(|name| images.map(|image| format!("{name}/{image}")));
+            let dir = tree(
+                &images
+                    .as_flattened()
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>(),
+            );
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+            for (name, is_named) in ["A", "B"].into_iter().zip(expected) {
+                let found = ImageFolder::new(&dir.path().join(name)).unused_above();
+                assert_eq!(
+                    found,
+                    Vec::from_iter(is_named.then_some(file)),
+                    "{file} of {name}"
+                );
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::annotations::image_files::{
     holds_images_directly,
 };
 use crate::annotations::layout::{NamedSplit, Split, splits_of_names};
-use crate::annotations::split_lists::numbered_images;
+use crate::annotations::numberings::numbered_images;
 use crate::images::decode::has_image_extension;
 use crate::text_file::read_text;
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::annotations::image_files::DirectoryListing;
-use crate::annotations::layout::Split;
+use crate::annotations::layout::{Split, join};
 use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::datasets::cifar::{CifarFiles, CifarImages, CifarVariant};
 use crate::datasets::detection::{alike_class_names, says_little};
 use crate::datasets::image_folder::{ImageFolder, holds_annotations};
 use crate::datasets::imagenet::ImageNetDirectory;
 use crate::datasets::labeled::LabeledDataset;
+use crate::datasets::nested_classes::directory_of_domains;
 use crate::datasets::places365::{CATEGORIES, PlacesTrain, open_places365};
 use crate::datasets::registry::{LIST_SEPARATOR, RegistryError, directory_of};
 use crate::images::OnBadImage;
@@ -82,7 +83,11 @@ impl LabeledName {
         } else if directory.join(CATEGORIES).is_file() {
             Some(Self::Places365Directory(directory.into()))
         } else {
-            ImageFolder::find(directory).map(|_| Self::ImageFolder(directory.into()))
+            let found = ImageFolder::find(directory)?;
+            Some(match found.domains() {
+                Some(domains) => Self::List(domains.into_iter().map(Self::ImageFolder).collect()),
+                None => Self::ImageFolder(directory.into()),
+            })
         }
     }
 
@@ -264,10 +269,37 @@ impl LabeledName {
                     let opened = part.open_split_with(split, data_dir, on_bad_image)?;
                     Ok((part.label(), opened))
                 });
-                LabeledDataset::join(parts.collect::<Result<_, RegistryError>>()?)
+                let joined = LabeledDataset::join(parts.collect::<Result<_, RegistryError>>()?);
+                let notes = (split == Split::Train).then(|| self.domains_note());
+                joined.map(|joined| joined.with_notes(notes.into_iter().flatten()))
             }
         };
         opened.map_err(|source| self.error(source, data_dir))
+    }
+
+    /// Describes the directories that are joined if they are all domains of one directory, and what is beside these.
+    fn domains_note(&self) -> Vec<String> {
+        let Self::List(parts) = self else {
+            return Vec::new();
+        };
+        let parts = parts.iter().map(|part| match part {
+            Self::ImageFolder(path) => Some(path.as_path()),
+            _ => None,
+        });
+        let parts: Vec<&Path> = parts.collect::<Option<_>>().unwrap_or_default();
+        let Some(root) = directory_of_domains(&parts) else {
+            return Vec::new();
+        };
+        let shown = parts
+            .iter()
+            .map(|part| part.strip_prefix(&root).unwrap_or(part));
+        let shown = join(shown.map(Path::display));
+        let joined = format!(
+            "{}: {shown} have the same directories, which are the classes; their images are joined",
+            root.display()
+        );
+        let unused = ImageFolder::new(&root).unused();
+        [joined].into_iter().chain(unused).collect()
     }
 
     fn error(&self, source: DataError, data_dir: Option<&Path>) -> RegistryError {
@@ -410,6 +442,54 @@ mod tests {
             )]
         );
         assert_eq!(note(b"d"), [""; 0]);
+    }
+
+    #[test]
+    fn the_classes_of_domains_are_below_their_directories_of_images() {
+        const OFFICE: [&str; 4] = [
+            "amazon/images/mug",
+            "amazon/images/pen",
+            "dslr/images/mug",
+            "dslr/images/pen",
+        ];
+        for (around, directories, classes) in [
+            ("", &OFFICE[..], ["mug", "pen"]),
+            ("train/", &OFFICE, ["mug", "pen"]),
+            // One class may be anything, and other classes are no domains.
+            (
+                "",
+                &["amazon/images/mug", "dslr/images/mug"],
+                ["amazon", "dslr"],
+            ),
+            (
+                "",
+                &["cat/images/x", "cat/images/y", "dog/images/z"],
+                ["cat", "dog"],
+            ),
+            (
+                "",
+                &["gray/mug", "gray/pen", "rgb/mug", "rgb/pen"],
+                ["gray", "rgb"],
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for directory in directories {
+                let path = dir.path().join(format!("{around}{directory}"));
+                std::fs::create_dir_all(&path).unwrap();
+                for number in 0..2 {
+                    std::fs::write(path.join(format!("{number}.jpg")), directory).unwrap();
+                }
+            }
+            std::fs::write(dir.path().join("splits.csv"), "file,split\na.jpg,train\n").unwrap();
+            let found = LabeledName::parse(&dir.path().display().to_string()).unwrap();
+            let train = found.open_split(Split::Train, None).unwrap();
+            assert_eq!(train.class_names(), classes, "{directories:?}");
+            let has_note = |text: &str| train.notes().iter().any(|note| note.contains(text));
+            let joined = "amazon/images, dslr/images have the same directories, which are the classes; their images are \
+                joined";
+            assert_eq!(has_note(joined), classes[0] == "mug", "{:?}", train.notes());
+            assert!(has_note("joined"), "{:?}", train.notes());
+        }
     }
 
     #[test]

@@ -740,6 +740,10 @@ impl AnyDatasetName {
                 Self::Classification(labeled) if labeled.is_directory() && detection.is_empty() => {
                     classification.push(labeled);
                 }
+                // A directory with domains.
+                Self::Classification(LabeledName::List(domains)) if detection.is_empty() => {
+                    classification.extend(domains);
+                }
                 _ => return Err(not_in_list(part)),
             }
         }
