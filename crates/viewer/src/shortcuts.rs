@@ -151,12 +151,12 @@ pub fn help() -> Vec<(String, Vec<(String, &'static str)>)> {
     let mut known: Vec<&'static [KeyShortcut]> = Vec::new();
     for list in PANELS.iter().flat_map(|panel| panel.shortcuts()) {
         let is = |other: &&'static [KeyShortcut]| std::ptr::eq(*other, *list);
-        if known.iter().any(|other| is(&other)) {
+        if known.iter().any(is) {
             continue;
         }
         known.push(*list);
         let panels = PANELS.iter();
-        let panels = panels.filter(|panel| panel.shortcuts().iter().any(|other| is(&other)));
+        let panels = panels.filter(|panel| panel.shortcuts().iter().any(is));
         let names: Vec<&str> = panels.map(|panel| panel.id().0).collect();
         groups.push((names.join(" and "), lines(list).collect()));
     }
