@@ -204,15 +204,17 @@ fn compare(viewer: &mut Viewer, name: &str) {
     settle(viewer);
     let directory = std::env::temp_dir().display().to_string();
     // The masks have fixed widths, whatever the text. Words after the directory move with its width; the line that says
-    // what is shown is masked to its end.
+    // what is shown and the last notice are masked to their ends.
     const STATUS_BOTTOM: f32 = 52.0;
+    const NOTICE_TOP: f32 = 836.0;
     let changing: Vec<egui::Rect> = [(" ms", 60.0), (directory.as_str(), 260.0)]
         .into_iter()
         .flat_map(|(text, width)| {
             let nodes = viewer.query_all_by_label_contains(text);
             nodes.map(move |node| {
                 let rect = node.rect();
-                let width = if rect.top() < STATUS_BOTTOM {
+                let is_line = rect.top() < STATUS_BOTTOM || rect.top() > NOTICE_TOP;
+                let width = if is_line {
                     1280.0 - rect.left()
                 } else if rect.width() > width + 40.0 {
                     660.0
@@ -3124,6 +3126,77 @@ fn the_image_has_room_in_windows_of_any_size_and_scale() {
         press(&mut viewer, Key::Escape);
         viewer.get_by_label("Export");
     }
+}
+
+#[test]
+fn panels_get_their_width_back_after_the_window_was_small() {
+    let scenes = Scenes::new();
+    let mut viewer = viewer_of_size([1280.0, 860.0], Settings::default(), scenes.opening());
+    let width = |viewer: &Viewer| viewer.state().state().view_size[0];
+    let before = width(&viewer);
+    viewer.set_size(egui::vec2(800.0, 600.0));
+    settle(&mut viewer);
+    assert!(width(&viewer) < before);
+    viewer.set_size(egui::vec2(1280.0, 860.0));
+    settle(&mut viewer);
+    assert_eq!(width(&viewer), before);
+}
+
+#[test]
+fn a_detector_that_knows_none_of_the_classes_says_so() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(Opening {
+        checkpoint: Some(shipped("blood-cells-se-resnet18")),
+        ..scenes.opening()
+    });
+    let text = "knows none of the classes of ";
+    assert!(viewer.query_all_by_label_contains(text).next().is_some());
+    let notices = &viewer.state().state().notices;
+    assert!(notices.iter().any(|notice| notice.text.contains(text)));
+    press(&mut viewer, Key::F3);
+    assert!(viewer.query_all_by_label_contains(text).next().is_some());
+    let viewer = scenes.open(scenes.opening());
+    assert_eq!(viewer.state().state().foreign_classes(Pane::First), None);
+}
+
+#[test]
+fn a_click_selects_the_detection_rather_than_the_annotation_that_it_matches() {
+    let scenes = Scenes::new();
+    let opening = Opening {
+        dataset: Some(scenes.text("scenes")),
+        results: Some(scenes.results_of_one_object()),
+        ..Opening::default()
+    };
+    let mut viewer = scenes.open(opening);
+    let state = viewer.state().state();
+    let place = state.boxes(Pane::First).detections.unwrap()[0].box_in_image;
+    let (_, image) = state.pixels[0].clone().unwrap();
+    let frame = viewer
+        .get_by_role_and_label(Role::Image, "image with boxes")
+        .rect();
+    let size = egui::vec2(image.width() as f32, image.height() as f32);
+    let scale = (frame.width() / size.x).min(frame.height() / size.y);
+    let corner = frame.center() - size * scale / 2.0;
+    let middle = egui::vec2(place.x1 + place.x2, place.y1 + place.y2) / 2.0;
+    viewer.hover_at(corner + middle * scale);
+    settle(&mut viewer);
+    viewer.drag_at(corner + middle * scale);
+    viewer.drop_at(corner + middle * scale);
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().selected, Some(BoxRef::Detection(0)));
+    press(&mut viewer, Key::M);
+    assert_eq!(
+        viewer.state().state().selected,
+        Some(BoxRef::GroundTruth(0))
+    );
+    // A key that does not fit says so.
+    press(&mut viewer, Key::A);
+    let notices = &viewer.state().state().notices;
+    assert!(
+        notices
+            .iter()
+            .any(|n| n.text.starts_with("this correction does not fit"))
+    );
 }
 
 #[test]

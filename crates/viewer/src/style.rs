@@ -196,6 +196,13 @@ pub(crate) fn pane_choice(ui: &mut Ui, state: &mut ViewerState) {
     }
 }
 
+/// Warns that no detection can be right, because the network has other classes than the dataset.
+pub(crate) fn foreign_classes(ui: &mut Ui, state: &ViewerState) {
+    if let Some(text) = state.foreign_classes(state.network_in_focus()) {
+        ui.colored_label(ui.visuals().warn_fg_color, text);
+    }
+}
+
 /// Adds a fallback for arrows, Greek, Cyrillic and more, which the fonts of egui lack.
 pub(crate) fn add_fonts(context: &egui::Context) {
     let families = [egui::FontFamily::Proportional, egui::FontFamily::Monospace];

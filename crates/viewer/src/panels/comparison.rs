@@ -37,14 +37,13 @@ pub(super) fn changes(ui: &mut Ui, state: &mut ViewerState) {
             count(state.image_count(), "image"),
         ),
     );
-    ui.horizontal_wrapped(|ui| {
-        for change in Change::ALL {
-            let is_of_boxes = matches!(change, Change::OnlyFirst | Change::OnlySecond);
-            if !(classifies && is_of_boxes) {
-                steps(ui, state, change, comparison.of(change).count());
-            }
+    for change in Change::ALL {
+        let is_of_boxes = matches!(change, Change::OnlyFirst | Change::OnlySecond);
+        if !(classifies && is_of_boxes) {
+            // A row each: nothing moves when the position among them appears.
+            ui.horizontal(|ui| steps(ui, state, change, comparison.of(change).count()));
         }
-    });
+    }
 }
 
 /// The buttons that go to the next and the previous item of a kind.

@@ -100,11 +100,16 @@ fn described(state: &ViewerState, change: &LabelChange, of: BoxRef) -> (String, 
     }
 }
 
+/// Says that a key has nothing to correct.
+const NOT_SUGGESTED: &str =
+    "this correction does not fit the selected box; its menu (right button) has those that do";
+
 impl Input<'_> {
     /// Makes the correction of a kind that the selected box suggests.
     pub(crate) fn correct(&mut self, is_wanted: fn(&LabelChange) -> bool) {
         let state = &mut *self.state;
         let Some(selected) = state.selected else {
+            state.notify("select the box to correct first");
             return;
         };
         if let Err(reason) = state.annotation_file() {
@@ -114,8 +119,9 @@ impl Input<'_> {
         let pane = state.focused();
         let image = state.image_of(pane);
         let suggestions = state.suggestions(image, self.cache.boxes(pane), selected);
-        if let Some(change) = suggestions.into_iter().find(is_wanted) {
-            state.correct(image, change);
+        match suggestions.into_iter().find(is_wanted) {
+            Some(change) => state.correct(image, change),
+            None => state.notify(NOT_SUGGESTED),
         }
     }
 
@@ -123,6 +129,7 @@ impl Input<'_> {
     pub(crate) fn redraw(&mut self) {
         let state = &mut *self.state;
         let Some(BoxRef::GroundTruth(annotation)) = state.selected else {
+            state.notify("select the annotation whose box is to be drawn first; M goes to it from a detection");
             return;
         };
         match state.annotation_file() {

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use egui::{Color32, Id, PopupAnchor, RichText, Tooltip, Ui};
-use egui_plot::{FilledArea, Line, Plot, PlotPoint, PlotPoints, VLine};
+use egui_plot::{FilledArea, Line, LineStyle, Plot, PlotPoint, PlotPoints, Points, VLine};
 
 use super::axes;
 use crate::style::{count, hint};
 
 /// The maximum number of values in a tooltip.
 const MAX_VALUES: usize = 24;
+/// The radius of the only point of a line, in points.
+const DOT: f32 = 3.5;
 
 /// A line of a [`LineChart`].
 pub(crate) struct ChartLine {
@@ -130,11 +132,18 @@ impl LineChart<'_> {
                 }
                 let points = line.points.iter().copied();
                 let points = points.filter(|point| is_on_axes(log, *point)).map(place);
-                let points = PlotPoints::from(points.collect::<Vec<_>>());
+                let points: Vec<[f64; 2]> = points.collect();
+                if let [point] = points[..] {
+                    // A line of one point would not be seen.
+                    let dot = Points::new("", vec![point]).radius(DOT).color(line.color);
+                    plot.points(dot);
+                }
+                let points = PlotPoints::from(points);
                 plot.line(Line::new("", points).color(line.color).width(line.width));
             }
             if let Some(x) = marker {
-                plot.vline(VLine::new("", on_axis(log[0], x)).color(marker_color));
+                let marker = VLine::new("", on_axis(log[0], x)).color(marker_color);
+                plot.vline(marker.width(1.5).style(LineStyle::dashed_dense()));
             }
             let pointer = plot.pointer_coordinate()?;
             Some(PlotPoint::new(

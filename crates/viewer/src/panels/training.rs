@@ -250,7 +250,8 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
 
 /// Returns the iteration that a run has reached, and its best score.
 fn progress_line(run: &RunLog) -> Option<String> {
-    let last = run.train.values().filter_map(|curve| curve.last());
+    let curves = run.train.values().chain(run.eval.values());
+    let last = curves.filter_map(|curve| curve.last());
     let last = last.map(|point| point[0]).reduce(f64::max)?;
     let best = run.best().map(|(name, iteration, value)| {
         format!(", best {name} {value:.4} at iteration {iteration}")

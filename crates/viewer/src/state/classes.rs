@@ -1,5 +1,6 @@
 //! The classes of annotations, networks and results files in one table.
 
+use super::{Pane, ViewerState};
 use sedet_data::annotations::Category;
 use sedet_data::classes::positions_by_name;
 
@@ -109,6 +110,40 @@ impl ClassTable {
             });
             self.classes.len() - 1
         })
+    }
+}
+
+impl ViewerState {
+    /// Returns why no detection of a network can be right: none of its classes is one of the dataset.
+    pub fn foreign_classes(&self, network: Pane) -> Option<String> {
+        let collection = self.collection.as_deref()?;
+        let dataset = collection.store()?.categories();
+        let detector = self.networks[network.index()].as_ref();
+        let detector = detector.filter(|network| network.is_detector)?;
+        let (first, known) = (detector.categories.first()?, dataset.first()?);
+        let names = |categories: &[Category]| -> Vec<String> {
+            let names = categories.iter().map(|category| category.name.clone());
+            names.collect()
+        };
+        let found = positions_by_name(&names(&detector.categories), &names(dataset));
+        if found.iter().any(Option::is_some) {
+            return None;
+        }
+        Some(format!(
+            "{} knows none of the classes of {}: {} and others, not {} and others; every detection counts as wrong and \
+             every object as missed",
+            detector.title,
+            collection.title(),
+            first.name,
+            known.name,
+        ))
+    }
+
+    /// Notes that the classes of a network are not those of the dataset.
+    pub(super) fn note_foreign_classes(&mut self, network: Pane) {
+        if let Some(text) = self.foreign_classes(network) {
+            self.notify(text);
+        }
     }
 }
 

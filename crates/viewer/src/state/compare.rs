@@ -121,6 +121,7 @@ impl ViewerState {
         }
         self.networks[at] = Some(network);
         self.match_classifier(pane);
+        self.note_foreign_classes(pane);
     }
 
     /// Closes the second network.

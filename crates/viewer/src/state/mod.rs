@@ -498,6 +498,7 @@ impl ViewerState {
             let categories = known.map(|network| network.categories.clone());
             self.classes.merge(&categories.unwrap_or_default());
             self.match_classifier(network);
+            self.note_foreign_classes(network);
         }
         if let Err(error) = self.correction_store.refresh() {
             self.report_error(error);

@@ -16,13 +16,14 @@ use super::messages::Found;
 use super::{Busy, CollectionMessage, Mailbox, Message};
 use crate::state::{
     BlockGates, BlockMaps, Collection, ExplainedScore, Inference, ModelTable, NetworkInfo, Pane,
-    ScoreExplanation, ScoreWithout, ShownImages, StatisticsSource, TaskProgress,
+    ScoreExplanation, ScoreWithout, ShownImages, StatisticsSource, TaskProgress, run_name,
 };
 use sedet_core::device::{Backend, Execution};
 use sedet_core::excitation::Excitation;
 use sedet_core::model::{
     Dataset, ExplainedImage, ImageChoice, Model, Recording, ReplacedGate, Task, trained_layers,
 };
+use sedet_core::train::run_dir::RunDir;
 use sedet_core::weights::load::weights_file;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::OpenedSplit;
@@ -743,8 +744,22 @@ fn new_id() -> u64 {
     IDS.fetch_add(1, Ordering::Relaxed)
 }
 
-fn info(network: &Model, path: &Path) -> NetworkInfo {
+/// Returns the name of a checkpoint; that of a training run begins with the name of the run, as the best weights of all
+/// runs have the same file name.
+fn shown_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
+    let within = path.parent().filter(|at| at.ends_with("checkpoints"));
+    let run = within
+        .and_then(Path::parent)
+        .filter(|run| RunDir::is_run(run));
+    match (run, path.file_stem()) {
+        (Some(run), Some(weights)) => format!("{}/{}", run_name(run), weights.to_string_lossy()),
+        _ => name.to_string_lossy().into_owned(),
+    }
+}
+
+fn info(network: &Model, path: &Path) -> NetworkInfo {
+    let name = shown_name(path);
     let kind = network.task().model_name();
     let classes = network.spec.num_classes();
     let is_detector = network.task() == Task::Detection;
@@ -758,7 +773,7 @@ fn info(network: &Model, path: &Path) -> NetworkInfo {
         config: network.spec.network.clone(),
         title: format!(
             "{}: {kind}, {}{}",
-            name.to_string_lossy(),
+            name,
             count(classes, "class"),
             trained.unwrap_or_default()
         ),

@@ -188,9 +188,9 @@ fn line(points: Vec<(f64, f64)>, color: RGBColor, width: u32, opacity: f64) -> L
 
 /// Returns the values of channels over their position in the selection.
 fn points(channels: &[usize], value: impl Fn(usize) -> f32) -> Vec<(f64, f64)> {
-    let positions = channels.iter().enumerate();
-    positions
-        .map(|(position, &channel)| (position as f64, f64::from(value(channel))))
+    let channels = channels.iter();
+    channels
+        .map(|&channel| (channel as f64, f64::from(value(channel))))
         .collect()
 }
 
@@ -232,9 +232,9 @@ fn panel<B: DrawingBackend>(
 ) -> Drawn<B> {
     let axes = Axes {
         title,
-        x_name: "channel (evenly spaced)",
+        x_name: "channel",
         y_name: "gate",
-        x: 0.0..(channels.len().max(2) - 1) as f64,
+        x: 0.0..channels.last().map_or(1, |last| (*last).max(1)) as f64,
         y: shown_range(gate, lines),
         ..Axes::default()
     };

@@ -296,7 +296,16 @@ pub(super) fn entry(color: RGBColor, name: impl Display, value: f64) -> Entry {
     Entry {
         color,
         name: name.to_string(),
-        value: format!("{value:.3}"),
+        value: short(value),
+    }
+}
+
+/// Formats a value with three decimals, or a small one with three digits.
+fn short(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.01 {
+        format!("{value:.2e}")
+    } else {
+        format!("{value:.3}")
     }
 }
 

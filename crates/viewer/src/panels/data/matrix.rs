@@ -9,11 +9,11 @@ use egui::{FontId, Galley, Rect, Sense, TextWrapMode, Ui, WidgetText, pos2, vec2
 
 use super::{Entry, Shows, cell_name};
 use crate::state::{MatrixScale, ViewerState};
-use crate::style::{CORRECT, WRONG, ink_on, mixed, part_of_window};
+use crate::style::{CORRECT, WRONG, hint, ink_on, mixed, part_of_window};
 use sedet_data::eval::confusion::{Cell, Confusion};
 
 /// The maximum number of classes of a matrix; of more, only those are shown that are confused most.
-pub(super) const MATRIX_CLASSES: usize = 100;
+pub(super) const MATRIX_CLASSES: usize = 48;
 /// The number of classes of a matrix that does not show all of them.
 const CONFUSED_CLASSES: usize = 40;
 /// The largest width of the names, in points.
@@ -55,6 +55,11 @@ pub(super) fn scale_choice(ui: &mut Ui, state: &mut ViewerState) {
             ui.selectable_value(&mut state.settings.matrix_scale, scale, scale.name());
         }
     });
+    if state.settings.matrix_scale == MatrixScale::Row && state.finds_boxes() {
+        let text = "An object is in its row once for each detection of it, the right one and the wrong ones, so the share on \
+                    the diagonal can be less than the recall.";
+        hint(ui, text);
+    }
 }
 
 /// Draws the matrix of some classes, with a row and a column for no class if there is such a thing, and returns the

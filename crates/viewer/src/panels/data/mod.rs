@@ -13,7 +13,8 @@ use crate::state::{
     Chart, Compare, ErrorChoice, GalleryQuery, Pane, PanelId, Request, SortBy, ViewerState,
 };
 use crate::style::{
-    class_on, class_text, count, empty_page, hint, number, pane_choice, part_of_window,
+    class_on, class_text, count, empty_page, foreign_classes, hint, number, pane_choice,
+    part_of_window,
 };
 use matrix::{matrix, scale_choice, shown_classes};
 use sedet_core::render::{save_confusion, save_precision_recall, save_reliability};
@@ -179,6 +180,7 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
                 ui.separator();
             }
             pane_choice(ui, state);
+            foreign_classes(ui, state);
             let network = state.network_in_focus();
             if state.is_classifier(network) {
                 classes::show(ui, state, network);

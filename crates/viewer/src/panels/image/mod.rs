@@ -22,6 +22,17 @@ pub(super) use classes::run_on_all;
 
 static SHORTCUTS: &[&[KeyShortcut]] = &[shortcuts::SHORTCUTS, list_shortcuts::SHORTCUTS];
 
+/// The default width of the gallery, in points.
+const GALLERY: f32 = 260.0;
+/// The default width of tables and gates, in points.
+const TABLES: f32 = 360.0;
+
+/// Returns the id of a panel, which keeps its width by this id: in a window that is too narrow for its `usual` width it is
+/// another panel, or it would stay narrow in a larger window.
+fn of_width(name: &'static str, widest: f32, usual: f32) -> (&'static str, bool) {
+    (name, widest < usual)
+}
+
 /// The image with its boxes and gates.
 pub(crate) struct ImagePanel;
 
@@ -62,19 +73,19 @@ impl Panel for ImagePanel {
             shows(state.settings.shows_tables),
         );
         if gallery && (state.image_count() > 1 || state.query != GalleryQuery::default()) {
-            egui::Panel::left("gallery")
+            egui::Panel::left(of_width("gallery", widest, GALLERY))
                 .frame(side_panel)
                 .resizable(true)
-                .default_size(260.0)
+                .default_size(GALLERY)
                 .min_size(160.0)
                 .max_size(widest)
                 .show(ui, |ui| gallery::show(ui, context));
         }
         if tables && context.state.collection.is_some() {
-            egui::Panel::right("objects and gates")
+            egui::Panel::right(of_width("objects and gates", widest, TABLES))
                 .frame(side_panel)
                 .resizable(true)
-                .default_size(360.0)
+                .default_size(TABLES)
                 .min_size(240.0)
                 .max_size(widest)
                 .show(ui, |ui| {

@@ -18,8 +18,8 @@ use crate::state::{
     cells_in_image, numbers,
 };
 use crate::style::{
-    CORRECTED, HIGHLIGHT, WHOLE_TEXTURE, box_stroke, box_text, color, hint, named_field,
-    named_number,
+    CORRECTED, HIGHLIGHT, WHOLE_TEXTURE, box_stroke, box_text, color, foreign_classes, hint,
+    named_field, named_number,
 };
 use crate::textures::Textures;
 use sedet_core::model::ChannelMap;
@@ -117,6 +117,7 @@ fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
     let shown = cache.boxes(state.focused());
     let has_crowds = shown.ground_truth.iter().any(|truth| truth.is_crowd);
     legend::show(ui, state, has_crowds);
+    foreign_classes(ui, state);
     hidden_boxes(ui, state, cache);
     if state.redraws.is_some() {
         let text =
@@ -770,7 +771,15 @@ fn inspect_pointer(
         let rect = transform.rect(boxes.box_of(of)?).expand(2.0);
         rect.contains(pointer).then_some((of, rect.area()))
     });
-    let hovered = under.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(of, _)| of);
+    let under: Vec<(BoxRef, f32)> = under.collect();
+    let smallest = under.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    let hovered = smallest.map(|(of, _)| {
+        // A detection represents the annotation that it matches: it has a score to explain.
+        let partner = boxes.partner(*of).map(|(partner, _)| partner);
+        let partner = partner.filter(|_| boxes.is_matched_annotation(*of));
+        let is_under = |of: &BoxRef| under.iter().any(|(other, _)| other == of);
+        partner.filter(is_under).unwrap_or(*of)
+    });
     if let Some(hovered) = hovered {
         state.hovered_next = Some((pane, hovered));
     }
