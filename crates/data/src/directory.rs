@@ -49,6 +49,28 @@ pub(crate) fn dangling_link(path: &Path) -> Option<String> {
     })
 }
 
+/// Describes the symbolic links in a directory that lead nowhere and may be of a part of a dataset: a split, a class or
+/// annotations. Those of images are found when the images are read.
+pub(crate) fn dangling_parts(directory: &Path) -> Vec<String> {
+    const TABLES: [&str; 4] = ["json", "csv", "yaml", "yml"];
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    let may_be_part = |path: &Path| {
+        let extension = path
+            .extension()
+            .map(|name| name.to_string_lossy().to_lowercase());
+        extension.is_none_or(|name| TABLES.contains(&name.as_str()))
+    };
+    let paths = links.map(|entry| entry.path());
+    let described = paths.filter(|path| may_be_part(path)).filter_map(|path| {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        Some(format!("{name} ({})", dangling_link(&path)?))
+    });
+    let mut described: Vec<String> = described.collect();
+    described.sort();
+    described
+}
+
 /// Returns the error of opening a file; for a dangling symbolic link, one that names its target.
 pub(crate) fn open_error(path: &Path, error: io::Error) -> io::Error {
     match dangling_link(path) {

@@ -62,8 +62,7 @@ pub trait Transport: Debug + Send + Sync {
     ) -> Vec<(MessageKind, Vec<u8>)>;
 }
 
-/// Memory of large messages that is used again: the system clears new memory page by page, which took a third of the
-/// time of an exchange of gradients.
+/// Memory of large messages that is used again: the system clears new memory page by page.
 #[derive(Debug, Default)]
 pub struct Spare {
     messages: Vec<Vec<u8>>,

@@ -23,6 +23,7 @@ use crate::annotations::split_lists::{
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::{YoloFormat, is_class_list};
+use crate::directory::dangling_parts;
 use crate::images::decode::has_image_extension;
 use crate::text_file::{UNMARKED_UTF16, is_unmarked_utf16};
 
@@ -184,6 +185,8 @@ impl DatasetFiles {
             files.unused.extend(lists);
             let below = datasets_below(&files);
             files.unused.extend(below);
+            files.unused.extend(splits_without_annotations(&files));
+            files.unused.extend(dangling_parts(root));
             return Ok(files);
         }
         if let Some(error) = unread_annotations(root) {
@@ -382,6 +385,29 @@ fn image_names(files: &DatasetFiles) -> ImageNames {
     found
 }
 
+/// Describes the directories of images that are called after train or val, where that split has no annotations: their images
+/// would be missing without a word. Those of test often have none.
+fn splits_without_annotations(files: &DatasetFiles) -> Vec<String> {
+    let listing = DirectoryListing::of(&files.root);
+    let is_divided =
+        files.splits.len() > 1 || files.image_directories().all(|own| *own != files.root);
+    let missing = [Split::Train, Split::Val]
+        .into_iter()
+        .filter(|split| is_divided && !files.splits.iter().any(|known| known.split == *split));
+    let directories = missing.filter_map(|split| listing.split_directory(split));
+    let unused = directories.filter(|directory| {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        holds_images(directory)
+            && !has_images_in(files, directory)
+            && !files.unused.iter().any(|known| known.contains(&*name))
+    });
+    let described = unused.map(|directory| {
+        let name = directory.file_name().unwrap_or_default().display();
+        format!("{name} (images without annotations)")
+    });
+    described.collect()
+}
+
 /// Describes the datasets in the directories of a dataset that are no part of it: `v2 (COCO)`. They may be other versions,
 /// or the images that were meant.
 fn datasets_below(files: &DatasetFiles) -> Vec<String> {
@@ -499,10 +525,14 @@ fn is_part(files: &DatasetFiles, directory: &Path, found: &FoundSplits, format: 
 
 /// Returns whether a directory is one of the images of a dataset, or below one.
 fn has_images_in(files: &DatasetFiles, directory: &Path) -> bool {
+    // A description may have absolute paths, `..` or links, and the dataset be opened by another path.
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (root, directory) = (real(&files.root), real(directory));
+    let own: BTreeSet<PathBuf> = files.image_directories().map(|own| real(own)).collect();
     // Most formats look for images in the whole directory at last.
-    let is_only = files.image_directories().all(|own| *own == files.root);
-    let mut own = files.image_directories();
-    own.any(|own| (is_only || *own != files.root) && directory.starts_with(own))
+    let is_only = own.iter().all(|own| *own == root);
+    own.iter()
+        .any(|own| (is_only || *own != root) && directory.starts_with(own))
 }
 
 /// Returns the error about a path in no format, which lists what it contains instead.
@@ -982,6 +1012,81 @@ mod tests {
             let found = DatasetFiles::find(dir.path()).unwrap();
             assert_eq!(found.explanation(), explanation);
         }
+    }
+
+    #[test]
+    fn lists_beside_a_description_of_yolo_are_named_and_its_own_splits_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap().join("set");
+        for split in ["train", "val"] {
+            let images = root.join("images").join(split);
+            fs::create_dir_all(&images).unwrap();
+            image::RgbImage::new(8, 8)
+                .save(images.join(format!("{split}.png")))
+                .unwrap();
+            let labels = root.join("labels").join(split);
+            fs::create_dir_all(&labels).unwrap();
+            fs::write(labels.join(format!("{split}.txt")), "0 0.5 0.5 0.1 0.1\n").unwrap();
+        }
+        let explained = |yaml: &str, root: &Path| {
+            fs::write(root.join("data.yaml"), yaml).unwrap();
+            DatasetFiles::find(root).unwrap().explanation()
+        };
+        let yaml = "train: images/train\nval: images/val\nnames: [cat]\n";
+        assert_eq!(explained(yaml, &root), "data.yaml");
+        // The same directories by absolute paths and by `..`, and the dataset by another path.
+        let outer = root.join("../set");
+        for path in [root.display().to_string(), "../set".to_owned()] {
+            let yaml = format!("path: {path}\n{yaml}");
+            assert_eq!(explained(&yaml, &outer), "data.yaml", "{path}");
+        }
+        fs::write(root.join("train.txt"), "images/val/val.png\n").unwrap();
+        fs::create_dir(root.join("splits")).unwrap();
+        fs::write(root.join("splits/val.txt"), "images/train/train.png\n").unwrap();
+        fs::write(root.join("test.txt"), "nothing was tested\n").unwrap();
+        let named = "data.yaml; not used: train.txt, splits/val.txt";
+        assert_eq!(explained(yaml, &root), named);
+        // A list that is used, and an empty entry, which is no directory.
+        let yaml = "train: train.txt\nval: ''\nnames: [cat]\n";
+        let found = explained(yaml, &root);
+        assert!(
+            !found.contains("train.txt") && found.contains("splits/val.txt"),
+            "{found}"
+        );
+        let files = DatasetFiles::find(&root).unwrap();
+        assert_eq!(files.split_names(), [Split::Train]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn splits_without_annotations_and_links_that_lead_nowhere_are_named() {
+        use std::os::unix::fs::symlink;
+        const COCO: &str =
+            r#"{"images": [{"id": 1, "file_name": "1.png"}], "annotations": [], "categories": []}"#;
+        let dir = tempfile::tempdir().unwrap();
+        for split in ["train", "test", "val"] {
+            let directory = dir.path().join(split);
+            fs::create_dir(&directory).unwrap();
+            image::RgbImage::new(8, 8)
+                .save(directory.join("1.png"))
+                .unwrap();
+            if split != "val" {
+                fs::write(directory.join("_annotations.coco.json"), COCO).unwrap();
+            }
+        }
+        let explained = || DatasetFiles::find(dir.path()).unwrap().explanation();
+        let found = explained();
+        assert!(
+            found.ends_with("not used: val (images without annotations)"),
+            "{found}"
+        );
+        fs::remove_dir_all(dir.path().join("val")).unwrap();
+        assert!(!explained().contains("not used"));
+        symlink("/nowhere/val", dir.path().join("val")).unwrap();
+        symlink("/nowhere/2.png", dir.path().join("2.png")).unwrap();
+        let found = explained();
+        let link = "not used: val (a symbolic link to /nowhere/val, which does not exist)";
+        assert!(found.ends_with(link), "{found}");
     }
 
     #[test]

@@ -58,6 +58,7 @@ use crate::datasets::labeled::LabeledDataset;
 use crate::datasets::nested_classes::{
     domains_of, images_around_directories, images_of_class, joined_directories,
 };
+use crate::directory::dangling_parts;
 use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, has_unsupported_image_extension, unsupported_images};
 use crate::text_file::read_text;
@@ -217,6 +218,11 @@ impl ImageFolder {
             .map(|name| Path::new("..").join(name).display().to_string())
             .collect();
         unused.extend(&above);
+        let parts = [&self.root]
+            .into_iter()
+            .chain(self.splits.iter().flatten().flatten());
+        let dangling: BTreeSet<String> = parts.flat_map(|part| dangling_parts(part)).collect();
+        unused.extend(&dangling);
         let names = first_few(unused.iter().map(|name| name.as_str()));
         let root = self.root.display();
         (!unused.is_empty()).then(|| format!("{root}: not used: {names}"))
@@ -1256,6 +1262,15 @@ mod tests {
                 "",
             ),
             (&["cat/x/1.jpg", "dog/y/2.jpg", "dog/z/3.jpg"], ""),
+            // Superclasses, and videos of one class.
+            (
+                &["mammal/cat/1.jpg", "mammal/dog/2.jpg", "bird/3.jpg"],
+                "images of mammal/cat, mammal/dog joined as class mammal",
+            ),
+            (
+                &["walk/video1/1.jpg", "walk/video2/2.jpg", "run/video3/3.jpg"],
+                "",
+            ),
         ] {
             let dir = tree(files);
             let classes = class_directories(dir.path()).unwrap();

@@ -139,6 +139,13 @@ pub(super) fn joined_directories(directory: &Path, classes: &[String]) -> Option
             if found.is_empty() {
                 found.extend(names.iter().filter(|name| seen[&name.to_lowercase()] > 1));
                 if found.len() < 2 {
+                    // Classes below superclasses have names of words; videos and persons have numbers.
+                    let direct = DirectoryListing::of(&directory.join(class));
+                    let is_super = direct.images().next().is_none();
+                    let words = names.iter().filter(|name| is_super && is_word(name));
+                    found = words.collect();
+                }
+                if found.len() < 2 {
                     continue;
                 }
             }
@@ -152,6 +159,12 @@ pub(super) fn joined_directories(directory: &Path, classes: &[String]) -> Option
         }
     }
     described(directory, &joined)
+}
+
+/// Returns whether a name may be that of a class: longer than an abbreviation, and without a digit.
+fn is_word(name: &str) -> bool {
+    const SHORTEST: usize = 3;
+    name.chars().count() >= SHORTEST && !name.chars().any(|letter| letter.is_ascii_digit())
 }
 
 /// Describes the classes with images beside directories of images, which are joined.

@@ -531,6 +531,11 @@ fn missing_val(description: &Path, split: Split, key: &str, entry: &str) -> Opti
     })
 }
 
+/// Returns whether a file names the images of the splits, as `data.yaml` and darknet's `obj.data` do.
+pub(super) fn is_description(path: &Path) -> bool {
+    is_yaml(path) || has_extension(path, "data")
+}
+
 pub(super) fn is_yaml(path: &Path) -> bool {
     has_extension(path, "yaml") || has_extension(path, "yml")
 }

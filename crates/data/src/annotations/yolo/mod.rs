@@ -58,7 +58,7 @@ use crate::text_file::read_text;
 use crate::{DataError, Remedy};
 
 pub(crate) use class_names::is_class_list;
-use directory::YoloDirectory;
+use directory::{YoloDirectory, is_description};
 use images::SplitImages;
 use label_files::{
     CountedPair, LabelCopies, LabelFiles, LabelPlace, SameLabels, label_file_is_unclear, label_path,
@@ -68,7 +68,7 @@ use labeled::{
 };
 use line::format_labels;
 pub use line::{Extra, YoloBox, parse_line};
-use places::known_lists;
+use places::{known_lists, lists_beside};
 use yaml::DataYaml;
 
 /// YOLO: `data.yaml`, `images/SPLIT/`, `labels/SPLIT/`.
@@ -93,6 +93,11 @@ impl AnnotationFormat for YoloFormat {
             return Ok(None);
         };
         let lists = known_lists(path, &found.splits);
+        let mut unused = found.unused;
+        // Without a description, the lists are those of the splits, or are named as not used.
+        if path.is_dir() && is_description(&found.names_file) {
+            unused.extend(lists_beside(path, &found.splits));
+        }
         let splits = found.splits.into_iter();
         Ok(Some(FoundSplits {
             splits: splits
@@ -105,7 +110,7 @@ impl AnnotationFormat for YoloFormat {
                 })
                 .collect(),
             reason: found.reason,
-            unused: found.unused,
+            unused,
             lists,
         }))
     }

@@ -312,6 +312,23 @@ fn lists_elsewhere(root: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Returns the lists of images that are named after splits beside a description that does not name them.
+pub(super) fn lists_beside(root: &Path, splits: &[(Split, Vec<PathBuf>)]) -> Vec<String> {
+    let used: BTreeSet<PathBuf> = splits
+        .iter()
+        .flat_map(|(_, places)| places)
+        .filter_map(|place| place.canonicalize().ok())
+        .collect();
+    let is_used = |path: &PathBuf| path.canonicalize().is_ok_and(|path| used.contains(&path));
+    let lists = known_lists(root, &[]).into_iter();
+    let lists = lists.filter(|path| is_image_list(path) && !is_used(path));
+    let shown = lists.map(|path| {
+        let below = path.strip_prefix(root).unwrap_or(&path);
+        below.display().to_string()
+    });
+    shown.collect()
+}
+
 /// Returns the lists of images of a directory that are used, or are described in a note.
 pub(super) fn known_lists(root: &Path, splits: &[(Split, Vec<PathBuf>)]) -> Vec<PathBuf> {
     let used = splits.iter().flat_map(|(_, places)| places);

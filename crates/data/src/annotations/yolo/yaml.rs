@@ -89,6 +89,10 @@ impl<'de> Deserialize<'de> for Keys {
                                         "`{key}` is not a directory or list of images, or a sequence of them"
                                     ))
                                 })?;
+                                // An empty text is no directory, and not the one of the file either.
+                                let entries = entries.filter(|Entries(places)| {
+                                    places.iter().any(|place| !place.trim().is_empty())
+                                });
                                 let place = &mut keys.splits[split as usize];
                                 if let (Some(Entries(first)), Some(Entries(second))) =
                                     (&*place, &entries)
