@@ -58,6 +58,7 @@ use crate::datasets::labeled::LabeledDataset;
 use crate::datasets::nested_classes::{
     domains_of, images_around_directories, images_of_class, joined_directories,
 };
+use crate::datasets::stray_labels::labels_of_class;
 use crate::directory::dangling_parts;
 use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, has_unsupported_image_extension, unsupported_images};
@@ -296,6 +297,15 @@ impl ImageFolder {
                     _ => {}
                 }
             }
+        }
+        let labels = self.parents().into_iter().find_map(|parent| {
+            let classes = class_directories(parent).unwrap_or_default();
+            let mut first = classes.iter().take(FIRST_CLASSES);
+            first.find_map(|class| labels_of_class(&self.root, parent, class))
+        });
+        if let Some(labels) = labels {
+            let below = labels.strip_prefix(&self.root).unwrap_or(&labels).display();
+            found.insert(below.to_string(), format!("boxes ({below})"));
         }
         found
     }
@@ -1309,6 +1319,30 @@ mod tests {
             let message = open_train(dir.path()).unwrap_err();
             assert_eq!(message, format!("{}: {expected}", file.display()));
         }
+    }
+
+    #[test]
+    fn boxes_in_files_within_or_beside_the_directories_of_classes_are_named() {
+        const IMAGES: [&str; 3] = ["train/cat/1.jpg", "train/dog/2.jpg", "val/cat/3.jpg"];
+        let named = |file: &str, text: &str| {
+            let dir = tree(&IMAGES);
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+            let note = ImageFolder::new(dir.path()).unused().unwrap_or_default();
+            note.replace(&format!("{}: ", dir.path().display()), "")
+        };
+        let boxes = "cat 10.0 12.0 60.0 60.0\n";
+        for (file, place) in [
+            ("train/cat/Label/1.txt", "train/cat/Label"),
+            ("train/dog/bbox/2.txt", "train/dog/bbox"),
+            ("labels/cat/1.txt", "labels/cat"),
+        ] {
+            assert_eq!(named(file, boxes), format!("not used: boxes ({place})"));
+        }
+        // Captions, and boxes of other images.
+        assert_eq!(named("train/cat/captions/1.txt", "a cat"), "");
+        assert_eq!(named("train/cat/Label/9.txt", boxes), "");
     }
 
     #[test]

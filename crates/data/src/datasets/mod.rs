@@ -21,4 +21,5 @@ pub mod places365;
 pub mod registry;
 pub(crate) mod repeated_images;
 pub mod sources;
+pub(crate) mod stray_labels;
 pub mod unpack;
