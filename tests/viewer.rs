@@ -1880,6 +1880,17 @@ fn exports_without_a_window_are_those_of_the_window() {
     let (nothing, _) = page("training", None);
     let nothing = nothing.unwrap_err();
     assert!(nothing.contains("no training run is open"), "{nothing}");
+    // A part of a name that no other has, and one that several have.
+    let (part, _) = page("image", Some(&stem[stem.len() - 3..]));
+    let parts = part.unwrap().files;
+    let is_of_image = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with(&stem)
+    };
+    assert!(parts.iter().any(is_of_image), "{parts:?}");
+    let (several, _) = page("image", Some("0000"));
+    let several = several.unwrap_err();
+    assert!(several.contains("several images are called"), "{several}");
     let (unknown, _) = page("image", Some("nowhere.jpg"));
     let unknown = unknown.unwrap_err();
     assert!(

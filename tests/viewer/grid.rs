@@ -143,7 +143,7 @@ fn the_grid_is_exported_as_it_is_shown() {
         [tally.total.correct, tally.total.wrong, tally.total.missed]
     );
 
-    // What is hidden in the window is hidden in the file.
+    // What the viewer hides is hidden in the file.
     viewer
         .state_mut()
         .state_mut()
@@ -161,7 +161,7 @@ fn the_grid_is_exported_as_it_is_shown() {
 #[test]
 fn images_without_boxes_and_unreadable_ones_have_their_places() {
     let scenes = Scenes::new();
-    let directory = scenes.at("pictures");
+    let directory = scenes.at("photographs");
     std::fs::create_dir(&directory).unwrap();
     image::RgbImage::from_pixel(900, 20, image::Rgb([200, 30, 30]))
         .save(directory.join("a wide one.png"))

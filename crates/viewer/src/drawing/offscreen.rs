@@ -5,7 +5,7 @@ use egui::{Context, Painter, Pos2, RawInput, Rect, Vec2, ViewportId};
 use crate::style::add_fonts;
 
 /// Calls `draw` with a function that returns a painter of a part of an area of this size, at this number of pixels per
-/// point. Text is laid out with the fonts of the window.
+/// point. Text is laid out with the fonts of the viewer.
 pub(crate) fn offscreen<T>(
     size: Vec2,
     pixels_per_point: f32,

@@ -2,6 +2,7 @@
 
 mod axes;
 mod box_labels;
+mod cells;
 mod comparison;
 pub(crate) mod corrections;
 mod data;
@@ -22,7 +23,7 @@ mod training;
 
 use egui::{Color32, Frame, Style, Ui};
 
-use super::state::{Crop, PanelId, Request, ViewerState};
+use super::state::{Crop, Pane, PanelId, Request, ViewerState};
 use super::textures::Textures;
 use crate::state::export::Export;
 
@@ -64,6 +65,12 @@ pub(crate) trait Panel: Sync {
     fn frame(&self, style: &Style) -> Frame {
         Frame::central_panel(style).fill(Color32::TRANSPARENT)
     }
+}
+
+/// Returns the request to run the network on all images, unless the results are those of a file.
+fn run_first(state: &ViewerState) -> Option<Request> {
+    let runs = state.networks[0].is_some() && !state.from_results;
+    runs.then_some(Request::DetectAll(Pane::First))
 }
 
 /// All panels, in the order of their tabs and function keys.

@@ -442,7 +442,7 @@ pub struct Crop {
     left: i32,
     top: i32,
     side: u32,
-    /// The longer side of its picture, in pixels; a smaller part is not enlarged.
+    /// The longer side of the decoded part, in pixels; a smaller part is not enlarged.
     pub(crate) pixels: u32,
 }
 
@@ -451,7 +451,7 @@ impl Crop {
     const MARGIN: f32 = 0.35;
     /// The least width and height, in pixels of the image: a smaller part has nothing to recognize.
     const MIN_SIDE: f32 = 40.0;
-    /// The longer side of the picture of an error, in pixels: that of its place on the page.
+    /// The longer side of the crop of an error, in pixels: that of its place on the page.
     pub(crate) const PIXELS: u32 = 160;
 
     /// Returns the crop around a box with a margin.
@@ -468,7 +468,7 @@ impl Crop {
         }
     }
 
-    /// Returns the crop that is the whole image, whatever its size, with a picture of this longer side.
+    /// Returns the crop that is the whole image, whatever its size, decoded with this longer side.
     pub(crate) const fn whole(image: usize, pixels: u32) -> Self {
         Self {
             image,

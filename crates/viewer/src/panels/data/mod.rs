@@ -7,7 +7,7 @@ use egui::{ScrollArea, Sense, Ui, vec2};
 use egui_extras::{Column, TableBuilder};
 
 use super::line_chart::{ChartLine, LineChart};
-use super::{Panel, PanelContext, comparison};
+use super::{Panel, PanelContext, comparison, run_first};
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{
     Chart, Compare, ErrorChoice, GalleryQuery, Pane, PanelId, Request, SortBy, ViewerState,
@@ -42,10 +42,7 @@ impl Panel for DataPanel {
     }
 
     fn before_export(&self, state: &ViewerState) -> Vec<Request> {
-        let mut requests = Vec::new();
-        if state.networks[0].is_some() && !state.from_results {
-            requests.push(Request::DetectAll(Pane::First));
-        }
+        let mut requests: Vec<Request> = run_first(state).into_iter().collect();
         if state
             .collection
             .as_ref()

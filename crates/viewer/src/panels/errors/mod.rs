@@ -6,11 +6,11 @@ mod exports;
 use egui::{RichText, ScrollArea, Ui};
 
 use super::image::{run_on_all, thresholds};
-use super::{Panel, PanelContext};
+use super::{Panel, PanelContext, run_first};
 use crate::chrome::open_menu::start_page;
 use crate::state::export::Export;
 use crate::state::{
-    ErrorChoice, ErrorGroup, ErrorKind, Pane, PanelId, Request, ShownImages, ViewerState,
+    ErrorChoice, ErrorGroup, ErrorKind, PanelId, Request, ShownImages, ViewerState,
 };
 use crate::style::{MISSED, WRONG, hint, pane_choice, verdict_text};
 
@@ -23,11 +23,7 @@ impl Panel for ErrorsPanel {
     }
 
     fn before_export(&self, state: &ViewerState) -> Vec<Request> {
-        let detects = state.networks[0].is_some() && !state.from_results;
-        detects
-            .then_some(Request::DetectAll(Pane::First))
-            .into_iter()
-            .collect()
+        run_first(state).into_iter().collect()
     }
 
     fn exports(&self) -> &'static [Export] {

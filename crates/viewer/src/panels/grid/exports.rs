@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use egui::{Pos2, Rect, vec2};
 use image::RgbImage;
 
 use super::tiles::Tile;
 use crate::drawing::layer::{Background, Layer};
 use crate::drawing::offscreen::offscreen;
+use crate::panels::cells::Placed;
 use crate::panels::image_list::ImageResult;
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{Collection, ViewerState};
@@ -60,13 +60,13 @@ fn images(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
             image,
             boxes: &boxes,
         };
-        let picture = match collection.load(image) {
-            Ok(picture) => drawn(&tile, &picture, density)?,
-            // An image that cannot be read leaves its place empty, as in the window.
+        let drawn = match collection.load(image) {
+            Ok(image) => drawn(&tile, &image, density)?,
+            // An image that cannot be read leaves its place empty, as in the viewer.
             Err(_) => RgbImage::new(1, 1),
         };
         Ok(feature_maps::Tile {
-            image: picture,
+            image: drawn,
             caption: tile.in_words(),
         })
     });
@@ -75,22 +75,22 @@ fn images(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
     files.image("grid.png", |path| save_image(&page, path))
 }
 
-/// Returns the image of a tile as the window shows it.
-fn drawn(tile: &Tile<'_>, picture: &RgbImage, density: f32) -> Result<RgbImage, String> {
+/// Returns an image with its boxes as the viewer shows it.
+fn drawn(tile: &Tile<'_>, image: &RgbImage, density: f32) -> Result<RgbImage, String> {
     let side = match tile.state.grid.side {
         0.0 => tile.state.settings.grid_side,
         side => side,
     };
-    let size = vec2(picture.width() as f32, picture.height() as f32);
-    let scale = side / size.x.max(size.y).max(1.0);
-    let place = Rect::from_min_size(Pos2::ZERO, size * scale);
+    let [width, height] = [image.width(), image.height()].map(|side| side as f32);
+    let placed = Placed::whole(side, [width, height]);
+    let place = placed.place;
     let rendered = offscreen(place.size(), density, |painter| {
         let painter = painter(place);
         let background = Background {
-            image: Arc::new(color_image(picture)),
+            image: Arc::new(color_image(image)),
             rect: place,
         };
-        let outlines = tile.outlines(&painter, place, scale);
+        let outlines = tile.outlines(&painter, &placed);
         Layer::render(&painter, background, None, outlines, false)
     });
     let (_, pixels) = rendered.flatten().ok_or("nothing is shown")?;

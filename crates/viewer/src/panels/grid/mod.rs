@@ -7,10 +7,10 @@ mod tiles;
 use egui::{Frame, Slider, Ui};
 
 use super::image::{run_on_all, thresholds};
-use super::{KeyShortcut, Panel, PanelContext, image_list, legend, list_shortcuts};
+use super::{KeyShortcut, Panel, PanelContext, image_list, legend, list_shortcuts, run_first};
 use crate::chrome::open_menu::start_page;
 use crate::state::export::Export;
-use crate::state::{GridView, Pane, PanelId, Request, ViewerState};
+use crate::state::{GridView, PanelId, Request, ViewerState};
 use crate::style::{named_field, pane_choice};
 
 static SHORTCUTS: &[&[KeyShortcut]] = &[shortcuts::SHORTCUTS, list_shortcuts::SHORTCUTS];
@@ -24,11 +24,7 @@ impl Panel for GridPanel {
     }
 
     fn before_export(&self, state: &ViewerState) -> Vec<Request> {
-        let detects = state.networks[0].is_some() && !state.from_results;
-        detects
-            .then_some(Request::DetectAll(Pane::First))
-            .into_iter()
-            .collect()
+        run_first(state).into_iter().collect()
     }
 
     fn exports(&self) -> &'static [Export] {
