@@ -13,7 +13,8 @@ use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::CsvFormat;
 use crate::annotations::format::{DatasetFiles, Format, FoundSplits};
 use crate::annotations::image_files::{
-    DirectoryListing, first_few, has_extension, holds_images, holds_images_directly, images_within,
+    DirectoryListing, MOST_LISTS, first_few, has_extension, holds_images, holds_images_directly,
+    images_within,
 };
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::split_lists::{
@@ -359,12 +360,10 @@ fn unused_lists(files: &DatasetFiles, known: &[PathBuf]) -> Vec<String> {
 
 /// Returns the files in a directory that may have lists: it has no images and few files. Labels are in a file for each image.
 fn tables_in(directory: &Path) -> Vec<PathBuf> {
-    /// A directory with more has a text for each image.
-    const FILES: usize = 50;
     let listing = DirectoryListing::of(directory);
     let mut words = words_of(directory).into_iter();
     let is_of_labels = words.any(|word| word == "label" || word == "labels");
-    let may_have_lists = listing.files.len() <= FILES && listing.images().next().is_none();
+    let may_have_lists = listing.files.len() <= MOST_LISTS && listing.images().next().is_none();
     let is_of_lists = is_place_of_lists(directory) || may_have_lists && !is_of_labels;
     let files = listing.files.iter().filter(|_| is_of_lists);
     files.map(|name| directory.join(name)).collect()

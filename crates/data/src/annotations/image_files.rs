@@ -84,6 +84,9 @@ impl ImageSource for ImageFiles {
     }
 }
 
+/// The most lists or tables that a directory has; one with more files has a text for each image.
+pub(crate) const MOST_LISTS: usize = 50;
+
 /// The names in a directory without hidden ones and those that are not Unicode, sorted; empty if the
 /// directory cannot be read. For recognition, which must not fail.
 #[derive(Debug)]
@@ -151,6 +154,19 @@ impl DirectoryListing {
         let files = self.files.iter();
         let files = files.filter(move |name| has_extension(Path::new(name), extension));
         files.map(|name| self.path.join(name))
+    }
+
+    /// Returns the paths of the files with these extensions that may be lists or tables: none of more than [`MOST_LISTS`].
+    pub(crate) fn lists_with(&self, extensions: &[&str]) -> Vec<PathBuf> {
+        let files = extensions
+            .iter()
+            .flat_map(|extension| self.files_with(extension));
+        let files: Vec<PathBuf> = files.take(MOST_LISTS + 1).collect();
+        if files.len() > MOST_LISTS {
+            Vec::new()
+        } else {
+            files
+        }
     }
 
     /// Returns the names of the images.

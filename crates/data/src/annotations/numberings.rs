@@ -34,16 +34,7 @@ pub(crate) fn numbered_images(table: &Path) -> Vec<(u64, String)> {
 /// Returns the tables in a directory that number images, with what they number. A table that divides images itself, such as
 /// `id,file_name,split`, is none.
 pub(crate) fn numberings_in(directory: &Path) -> Vec<(PathBuf, Vec<(u64, String)>)> {
-    /// A directory with more has a text for each image.
-    const FILES: usize = 50;
-    let listing = DirectoryListing::of(directory);
-    let files = EXTENSIONS
-        .iter()
-        .flat_map(|extension| listing.files_with(extension));
-    let files: Vec<PathBuf> = files.take(FILES + 1).collect();
-    if files.len() > FILES {
-        return Vec::new();
-    }
+    let files = DirectoryListing::of(directory).lists_with(&EXTENSIONS);
     let numbered = files.into_iter().map(|path| {
         let images = numbered_images(&path);
         (path, images)

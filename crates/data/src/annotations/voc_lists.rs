@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::DataError;
 use crate::annotations::format::{last_part, without_extension};
-use crate::annotations::image_files::{DirectoryListing, has_extension};
+use crate::annotations::image_files::{DirectoryListing, MOST_LISTS, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::annotations::split_lists::{Row, is_place_of_lists, split_of_list};
 use crate::annotations::voc_divisions::Division;
@@ -380,8 +380,6 @@ fn standard_lists(listing: &DirectoryListing) -> Vec<PathBuf> {
 fn other_lists(root: &Path, without: &[PathBuf], standard: &[VocList]) -> Vec<PathBuf> {
     /// Folds of a cross-validation.
     const DEPTH: usize = 4;
-    /// A directory with more has a text for each image.
-    const FILES: usize = 50;
     /// Directories of videos are no places of lists.
     const DIRECTORIES: usize = 100;
     const ALL_DIRECTORIES: usize = 1000;
@@ -393,7 +391,7 @@ fn other_lists(root: &Path, without: &[PathBuf], standard: &[VocList]) -> Vec<Pa
         let files = listing
             .files_with("txt")
             .filter(|path| named(path).is_some() || split_of_list(path).is_some());
-        let files: Vec<PathBuf> = files.take(FILES + 1).collect();
+        let files: Vec<PathBuf> = files.take(MOST_LISTS + 1).collect();
         // Those of VOC's other tasks, and of single classes, are in `ImageSets`, too.
         let is_sets = |path: &Path| {
             let name = path
@@ -402,7 +400,7 @@ fn other_lists(root: &Path, without: &[PathBuf], standard: &[VocList]) -> Vec<Pa
                 .and_then(|path| path.iter().next());
             !standard.is_empty() && name.is_some_and(|name| name.eq_ignore_ascii_case("ImageSets"))
         };
-        if files.len() <= FILES && !is_sets(&directory) {
+        if files.len() <= MOST_LISTS && !is_sets(&directory) {
             found.extend(files);
         }
         searched += 1;

@@ -290,25 +290,13 @@ fn are_ids(rows: &[Row<'_>], at: usize, is_divided: &dyn Fn(&Row<'_>) -> bool) -
 /// Returns the tables that may divide annotations: in the directory of the dataset, in that of the annotations, and in those
 /// of lists.
 pub(super) fn tables_around(root: &Path, beside: &Path) -> Vec<PathBuf> {
-    /// A directory with more has a text for each image.
-    const FILES: usize = 50;
     const EXTENSIONS: [&str; 3] = ["csv", "tsv", "txt"];
     let listing = DirectoryListing::of(root);
     let inner = listing.directories.iter().map(|name| root.join(name));
     let mut places = vec![root.to_owned()];
     places.extend((beside != root).then(|| beside.to_owned()));
     places.extend(inner.filter(|path| *path != *beside && is_place_of_lists(path)));
-    let tables = places.iter().flat_map(|place| {
-        let listing = DirectoryListing::of(place);
-        let files = EXTENSIONS
-            .iter()
-            .flat_map(|extension| listing.files_with(extension));
-        let files: Vec<PathBuf> = files.take(FILES + 1).collect();
-        if files.len() > FILES {
-            Vec::new()
-        } else {
-            files
-        }
-    });
+    let places = places.iter();
+    let tables = places.flat_map(|place| DirectoryListing::of(place).lists_with(&EXTENSIONS));
     tables.collect()
 }
