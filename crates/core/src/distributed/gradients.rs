@@ -22,16 +22,12 @@ pub struct GradientSum<'r, M> {
     part: Vec<f32>,
     /// Whether a batch had a gradient for a parameter, in the order of the parameters.
     has_gradient: Vec<bool>,
-    /// The memory of the gradients of the last batch, in which the sum is returned.
-    memory: Vec<Option<TensorData>>,
 }
 
 /// The gradients of a batch as one row of numbers, in the order of the parameters.
 struct Flat {
     values: Vec<f32>,
     parameters: Vec<Parameter>,
-    /// The gradients themselves, as far as they are of this type.
-    memory: Vec<Option<TensorData>>,
 }
 
 /// A parameter in a row of numbers.
@@ -48,9 +44,8 @@ impl<'r, M: Module> GradientSum<'r, M> {
         Self {
             ranks,
             local: GradientsAccumulator::new(),
-            part: ranks.row(),
+            part: Vec::new(),
             has_gradient: Vec::new(),
-            memory: Vec::new(),
         }
     }
 
@@ -70,7 +65,7 @@ impl<'r, M: Module> GradientSum<'r, M> {
             }
             return Ok(());
         }
-        let flat = Flat::of(model, gradients, self.ranks.row());
+        let flat = Flat::of(model, gradients);
         let flags: Vec<u8> = flat
             .parameters
             .iter()
@@ -85,7 +80,6 @@ impl<'r, M: Module> GradientSum<'r, M> {
             .collect();
         let terms = self.ranks.exchange(&outgoing)?;
         let (from, to) = ranges[self.ranks.rank()];
-        // Whatever it contains: the first term of a parameter replaces it, and one without a term is not read.
         self.part.resize(to - from, 0.0);
         self.has_gradient.resize(flat.parameters.len(), false);
         for (flags, term) in flags.iter().zip(&terms) {
@@ -105,9 +99,6 @@ impl<'r, M: Module> GradientSum<'r, M> {
                 begin = end;
             }
         }
-        self.ranks.keep(terms);
-        self.ranks.keep_row(flat.values);
-        self.memory = flat.memory;
         Ok(())
     }
 
@@ -121,19 +112,12 @@ impl<'r, M: Module> GradientSum<'r, M> {
         }
         let parts = self.ranks.gather_bytes(bytemuck::cast_slice(&self.part))?;
         let mut assemble = Assemble {
-            parts: Joined {
-                parts: &parts,
-                at: 0,
-            },
+            parts: Joined { parts, at: 0 },
             has_gradient: self.has_gradient.into_iter(),
-            memory: self.memory.into_iter(),
             gradients: GradientsParams::new(),
         };
         model.visit(&mut assemble);
-        let gradients = assemble.gradients;
-        self.ranks.keep(parts);
-        self.ranks.keep_row(self.part);
-        Ok(gradients)
+        Ok(assemble.gradients)
     }
 }
 
@@ -158,17 +142,14 @@ fn ranges(len: usize, parts: usize) -> Vec<(usize, usize)> {
 }
 
 impl Flat {
-    /// Returns the gradients of a batch, in the memory of `values`; none if there is no batch.
-    fn of<M: Module>(model: &M, gradients: Option<GradientsParams>, mut values: Vec<f32>) -> Self {
-        values.clear();
-        // With frozen parameters more than is needed. A row that grows would be copied several times.
-        values.reserve_exact(model.num_params());
+    /// Returns the gradients of a batch; none if there is no batch.
+    fn of<M: Module>(model: &M, gradients: Option<GradientsParams>) -> Self {
         let mut visitor = Flatten {
             gradients,
+            // With frozen parameters more than is needed. A row that grows would be copied several times.
             flat: Self {
-                values,
+                values: Vec::with_capacity(model.num_params()),
                 parameters: Vec::new(),
-                memory: Vec::new(),
             },
         };
         model.visit(&mut visitor);
@@ -195,61 +176,50 @@ impl ModuleVisitor for Flatten {
             size,
             has_gradient: gradient.is_some(),
         });
-        let memory = match gradient {
+        match gradient {
             Some(gradient) => {
                 let data = gradient.into_data();
                 match data.as_slice::<f32>() {
-                    Ok(values) => {
-                        self.flat.values.extend_from_slice(values);
-                        Some(data)
-                    }
-                    Err(_) => {
-                        self.flat.values.extend(data.iter::<f32>());
-                        None
-                    }
+                    Ok(values) => self.flat.values.extend_from_slice(values),
+                    Err(_) => self.flat.values.extend(data.iter::<f32>()),
                 }
             }
-            None => {
-                self.flat.values.resize(self.flat.values.len() + size, 0.0);
-                None
-            }
-        };
-        self.flat.memory.push(memory);
+            None => self.flat.values.resize(self.flat.values.len() + size, 0.0),
+        }
     }
 }
 
 /// The parts of all ranks as one row, read from its beginning.
 struct Joined<'m> {
     /// What is left of the row, with the part that is being read first.
-    parts: &'m [Cow<'m, [u8]>],
+    parts: Vec<Cow<'m, [u8]>>,
     /// The byte of the first part that comes next.
     at: usize,
 }
 
 impl Joined<'_> {
-    /// Reads the next values, or fewer at the end.
-    fn read(&mut self, into: &mut [f32]) {
-        let mut rest: &mut [u8] = bytemuck::cast_slice_mut(into);
-        while let Some(part) = self.parts.first()
-            && !rest.is_empty()
+    /// Returns the next values, or fewer at the end.
+    fn take(&mut self, count: usize) -> Vec<f32> {
+        let mut values = Vec::with_capacity(count);
+        while values.len() < count
+            && let Some(part) = self.parts.first()
         {
-            let count = rest.len().min(part.len() - self.at);
-            let (now, later) = rest.split_at_mut(count);
-            now.copy_from_slice(&part[self.at..self.at + count]);
-            rest = later;
-            self.at += count;
-            if self.at == part.len() {
-                self.parts = &self.parts[1..];
+            let end = part.len().min(self.at + 4 * (count - values.len()));
+            let bytes = part[self.at..end].chunks_exact(4);
+            values.extend(bytes.map(bytemuck::pod_read_unaligned::<f32>));
+            self.at = end;
+            if end == part.len() {
+                self.parts.remove(0);
                 self.at = 0;
             }
         }
+        values
     }
 }
 
 struct Assemble<'m> {
     parts: Joined<'m>,
     has_gradient: std::vec::IntoIter<bool>,
-    memory: std::vec::IntoIter<Option<TensorData>>,
     gradients: GradientsParams,
 }
 
@@ -260,20 +230,12 @@ impl ModuleVisitor for Assemble<'_> {
             return;
         }
         let shape = tensor.shape();
-        let memory = self.memory.next().flatten();
-        let mut data = memory.unwrap_or_else(|| {
-            let values = vec![0f32; shape.num_elements()];
-            TensorData::new(values, shape)
-        });
-        // Memory is kept of this type only.
-        if let Ok(values) = data.as_mut_slice::<f32>() {
-            self.parts.read(values);
-        }
+        let values = self.parts.take(shape.num_elements());
         if self.has_gradient.next() != Some(true) {
             return;
         }
         let device = tensor.device().inner();
-        let gradient = Tensor::<D>::from_data(data, &device);
+        let gradient = Tensor::<D>::from_data(TensorData::new(values, shape), &device);
         self.gradients.register(param.id, gradient);
     }
 }
@@ -349,7 +311,7 @@ mod tests {
                 sum.add(&model, gradients).unwrap();
             }
             let sum = sum.finish(&model).unwrap();
-            let flat = Flat::of(&model, Some(sum), Vec::new());
+            let flat = Flat::of(&model, Some(sum));
             let bits = flat.values.iter().map(|value| value.to_bits());
             let flags = flat.parameters.iter().map(|p| p.has_gradient);
             (bits.collect(), flags.collect())

@@ -17,8 +17,8 @@ pub(crate) mod threads;
 
 use std::borrow::Cow;
 use std::fmt::{Debug, Display};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use crc32c::crc32c;
 use serde::de::DeserializeOwned;
@@ -51,46 +51,13 @@ pub trait Transport: Debug + Send + Sync {
     fn size(&self) -> usize;
 
     /// Sends a message to each rank, and returns those of all ranks for this one, in the order of the ranks. The
-    /// messages to and from this rank itself are empty. Every rank has to take part. Memory for what is received may
-    /// be taken from `spare`.
+    /// messages to and from this rank itself are empty. Every rank has to take part.
     fn exchange(
         &self,
         kind: MessageKind,
         outgoing: &[&[u8]],
         patience: Patience,
-        spare: &mut Spare,
     ) -> Vec<(MessageKind, Vec<u8>)>;
-}
-
-/// Memory of large messages that is used again: the system clears new memory page by page.
-#[derive(Debug, Default)]
-pub struct Spare {
-    messages: Vec<Vec<u8>>,
-    rows: Vec<Vec<f32>>,
-}
-
-impl Spare {
-    /// The size from which memory is kept, in bytes.
-    const LARGE: usize = 1 << 20;
-
-    /// Returns memory for a message of this many bytes, with any content.
-    pub fn message(&mut self, bytes: usize) -> Vec<u8> {
-        let mut known = self.messages.iter();
-        let found = known.position(|message| message.capacity() >= bytes);
-        let mut message = match found.filter(|_| bytes >= Self::LARGE) {
-            Some(at) => self.messages.swap_remove(at),
-            None => Vec::new(),
-        };
-        message.resize(bytes, 0);
-        message
-    }
-
-    /// Keeps the memory of a message for later ones.
-    pub fn keep_message(&mut self, message: Vec<u8>) {
-        if message.capacity() >= Self::LARGE {
-            self.messages.push(message);
-        }
-    }
 }
 
 /// Why a rank ended.
@@ -148,24 +115,6 @@ struct Connected {
     transport: Box<dyn Transport>,
     /// Whether this rank has told the others that it ends.
     is_closed: AtomicBool,
-    spare: Mutex<Spare>,
-}
-
-impl Connected {
-    fn spare(&self) -> MutexGuard<'_, Spare> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn exchange(
-        &self,
-        kind: MessageKind,
-        outgoing: &[&[u8]],
-        patience: Patience,
-    ) -> Vec<(MessageKind, Vec<u8>)> {
-        let mut spare = self.spare();
-        self.transport
-            .exchange(kind, outgoing, patience, &mut spare)
-    }
 }
 
 impl Ranks {
@@ -181,7 +130,6 @@ impl Ranks {
             Arc::new(Connected {
                 transport: Box::new(transport),
                 is_closed: AtomicBool::new(false),
-                spare: Mutex::default(),
             })
         };
         Self((!is_alone).then(connected))
@@ -245,6 +193,7 @@ impl Ranks {
         let mut received = Vec::with_capacity(self.size());
         let mut closed: Option<(usize, Failure)> = None;
         for (rank, (kind, message)) in ranks
+            .transport
             .exchange(MessageKind::Data, outgoing, patience)
             .into_iter()
             .enumerate()
@@ -267,30 +216,6 @@ impl Ranks {
     /// A rank has failed.
     pub fn gather_bytes<'m>(&self, own: &'m [u8]) -> Result<Vec<Cow<'m, [u8]>>, DistributedError> {
         self.exchange(&vec![own; self.size()])
-    }
-
-    /// Keeps the memory of received messages for later ones.
-    fn keep<'m>(&self, received: impl IntoIterator<Item = Cow<'m, [u8]>>) {
-        let Some(ranks) = &self.0 else { return };
-        let mut spare = ranks.spare();
-        for message in received {
-            if let Cow::Owned(message) = message {
-                spare.keep_message(message);
-            }
-        }
-    }
-
-    /// Returns a row of numbers with any content: an earlier one if there is one, otherwise an empty one.
-    fn row(&self) -> Vec<f32> {
-        let known = self.0.as_ref().and_then(|ranks| ranks.spare().rows.pop());
-        known.unwrap_or_default()
-    }
-
-    /// Keeps the memory of a row of numbers for a later one.
-    fn keep_row(&self, row: Vec<f32>) {
-        if let Some(ranks) = &self.0 {
-            ranks.spare().rows.push(row);
-        }
     }
 
     /// Returns a value of all ranks, in their order.
@@ -401,7 +326,10 @@ impl Ranks {
         let outgoing = vec![message.as_slice(); self.size()];
         loop {
             // Whatever the others still sent as data is dropped; in the round after it they know.
-            let received = ranks.exchange(MessageKind::Closing, &outgoing, Patience::Usual);
+            let received =
+                ranks
+                    .transport
+                    .exchange(MessageKind::Closing, &outgoing, Patience::Usual);
             let mut others = received.iter().enumerate();
             if others.all(|(rank, (kind, _))| rank == self.rank() || *kind == MessageKind::Closing)
             {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Communicator as _, Destination as _, Equivalence as _, Source as _};
+use mpi::traits::{Communicator as _, Destination as _, MatchedReceiveVec as _, Source as _};
 use mpi::{Tag, Threading};
 
-use super::{MessageKind, Patience, Spare, Transport};
+use super::{MessageKind, Patience, Transport};
 
 /// Ends this process because a rank does not answer. MPI cannot withdraw a message, so the process cannot go on.
 type OnLost = fn(&LostRank) -> !;
@@ -119,7 +119,6 @@ impl Transport for MpiTransport {
         kind: MessageKind,
         outgoing: &[&[u8]],
         patience: Patience,
-        spare: &mut Spare,
     ) -> Vec<(MessageKind, Vec<u8>)> {
         let limit = match patience {
             Patience::Usual => self.patience,
@@ -140,11 +139,8 @@ impl Transport for MpiTransport {
                     let process = world.process_at_rank(rank as i32);
                     match process.immediate_matched_probe() {
                         None => true,
-                        Some((message, status)) => {
-                            // A message has at least no bytes, and less than the address space.
-                            let count = status.count(u8::equivalent_datatype());
-                            let mut bytes = spare.message(usize::try_from(count).unwrap_or(0));
-                            message.matched_receive_into(&mut bytes[..]);
+                        Some(message) => {
+                            let (bytes, status) = message.matched_receive_vec::<u8>();
                             let kind = if status.tag() == tag(MessageKind::Closing) {
                                 MessageKind::Closing
                             } else {

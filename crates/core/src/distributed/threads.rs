@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::{MessageKind, Patience, Ranks, Spare, Transport};
+use super::{MessageKind, Patience, Ranks, Transport};
 
 type Message = (MessageKind, Vec<u8>);
 
@@ -23,13 +23,7 @@ impl Transport for Channels {
         self.to.len()
     }
 
-    fn exchange(
-        &self,
-        kind: MessageKind,
-        outgoing: &[&[u8]],
-        _: Patience,
-        _: &mut Spare,
-    ) -> Vec<Message> {
+    fn exchange(&self, kind: MessageKind, outgoing: &[&[u8]], _: Patience) -> Vec<Message> {
         for (rank, (to, bytes)) in self.to.iter().zip(outgoing).enumerate() {
             if rank != self.rank {
                 to.send((kind, bytes.to_vec())).unwrap();
