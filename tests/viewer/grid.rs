@@ -7,7 +7,8 @@ use sedet::viewer::Opening;
 use sedet::viewer::state::{PanelId, Settings, ViewerState};
 
 use super::{
-    CORRECT, MISSED, Scenes, Viewer, WRONG, click, count_color, press, settle, viewer_of_size,
+    CORRECT, MISSED, Scenes, Viewer, WRONG, click, count_color, press, settle, two_detectors,
+    viewer_of_size,
 };
 
 fn state(viewer: &Viewer) -> &ViewerState {
@@ -85,6 +86,40 @@ fn every_image_of_the_list_is_drawn_with_its_boxes_and_leads_to_its_page() {
     assert_eq!(state(&viewer).current, columns.min(all - 1));
     press(&mut viewer, Key::Enter);
     assert_eq!(state(&viewer).tab, PanelId::IMAGE);
+}
+
+#[test]
+fn counts_and_boxes_of_a_comparison_are_those_of_the_network_in_focus() {
+    let scenes = Scenes::new();
+    let mut viewer = scenes.open(two_detectors(&scenes));
+    click(&mut viewer, "Run both networks on all 6 images");
+    press(&mut viewer, Key::F7);
+    let counts = |viewer: &Viewer, network: usize| {
+        let images = &state(viewer).tallies[network].as_ref().unwrap().images;
+        let [correct, wrong] = images
+            .iter()
+            .map(|counts| counts.unwrap())
+            .fold([0, 0], |sum, counts| {
+                [sum[0] + counts.correct, sum[1] + counts.wrong]
+            });
+        [correct, wrong]
+    };
+    let shown = |viewer: &Viewer| {
+        let words = tiles(viewer).into_iter();
+        words.fold([0, 0], |sum, words| {
+            let number = |of: &str| -> usize {
+                let part = words.split(", ").find_map(|part| part.strip_suffix(of));
+                part.unwrap().parse().unwrap()
+            };
+            [sum[0] + number(" correct"), sum[1] + number(" wrong")]
+        })
+    };
+    let [first, second] = [0, 1].map(|network| counts(&viewer, network));
+    assert_ne!(first, second);
+    click(&mut viewer, "second network");
+    assert_eq!(shown(&viewer), second);
+    click(&mut viewer, "first network");
+    assert_eq!(shown(&viewer), first);
 }
 
 #[test]

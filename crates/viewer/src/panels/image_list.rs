@@ -74,7 +74,7 @@ pub(super) fn controls(ui: &mut Ui, state: &mut ViewerState) {
         ),
     );
     if state.compare == Compare::Network {
-        hint(ui, "counts and order are those of the first network");
+        hint(ui, "order and filters are those of the first network");
     }
 }
 
@@ -148,9 +148,9 @@ pub(super) enum ImageResult<'a> {
 }
 
 impl<'a> ImageResult<'a> {
-    /// Returns what is known about an image.
-    pub fn of(state: &'a ViewerState, index: usize) -> Option<Self> {
-        let counts = state.tallies[0].as_ref();
+    /// Returns what is known about an image by the results of a network.
+    pub fn of(state: &'a ViewerState, index: usize, network: Pane) -> Option<Self> {
+        let counts = state.tallies[network.index()].as_ref();
         let counts = counts.and_then(|t| t.images.get(index).copied().flatten());
         let label = state.collection.as_ref().and_then(|c| c.label(index));
         match label {

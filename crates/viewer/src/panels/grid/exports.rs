@@ -105,7 +105,7 @@ fn list(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
     rows.extend(state.order.iter().map(|&image| {
         let image = image as usize;
         let mut row = vec![collection.describe(image)];
-        match ImageResult::of(state, image) {
+        match ImageResult::of(state, image, state.network_in_focus()) {
             Some(ImageResult::Class(name, is_right)) => {
                 let number =
                     |of: Option<bool>| of.map_or(String::new(), |of| u8::from(of).to_string());

@@ -119,10 +119,15 @@ pub(super) struct Tile<'a> {
 }
 
 impl Tile<'_> {
+    /// Returns what is known about the image: of the same network as the boxes.
+    fn result(&self) -> Option<ImageResult<'_>> {
+        ImageResult::of(self.state, self.image, self.state.network_in_focus())
+    }
+
     /// Returns the name of the image and what is known about it.
     pub fn in_words(&self) -> String {
         let title = self.collection.image_title(self.image);
-        let known = ImageResult::of(self.state, self.image);
+        let known = self.result();
         let words = known.map_or_else(Vec::new, |known| known.words());
         let words = if words.is_empty() && !self.boxes.ground_truth.is_empty() {
             vec![count(self.boxes.ground_truth.len(), "annotation")]
@@ -173,7 +178,7 @@ impl Tile<'_> {
     /// Draws the line below the image: its name, and what is known about it.
     fn caption(&self, ui: &Ui, cell: Rect) {
         let at = cell.left_bottom() - vec2(0.0, LINE);
-        let known = ImageResult::of(self.state, self.image);
+        let known = self.result();
         let parts = known.map_or_else(Vec::new, |known| known.parts(ui));
         let mut right = LayoutJob::default();
         for (text, color) in parts {

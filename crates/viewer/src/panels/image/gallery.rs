@@ -4,7 +4,7 @@ use egui::{Align, Layout, RichText, ScrollArea, Sense, Ui, vec2};
 
 use crate::panels::PanelContext;
 use crate::panels::image_list::{self, ImageResult};
-use crate::state::ViewerState;
+use crate::state::{Compare, Pane, ViewerState};
 use crate::style::hint;
 use crate::textures::Delivered;
 
@@ -22,6 +22,9 @@ pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
         return;
     }
     image_list::controls(ui, state);
+    if state.compare == Compare::Network {
+        hint(ui, "counts are those of the first network");
+    }
     ui.checkbox(&mut state.settings.thumbnails, "thumbnails");
     ui.separator();
     rows(ui, context);
@@ -124,7 +127,7 @@ fn row(
     }
     inner.with_layout(Layout::right_to_left(Align::Center), |ui| {
         ui.add_space(4.0);
-        if let Some(known) = ImageResult::of(state, index) {
+        if let Some(known) = ImageResult::of(state, index, Pane::First) {
             result(ui, &known);
         }
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
