@@ -755,7 +755,11 @@ fn a_classifier_is_run_on_all_images_and_judged_by_their_labels() {
     viewer.get_by_label("Classify all 18 images");
     press(&mut viewer, Key::D);
     assert_eq!(viewer.state().state().processed(Pane::First), 18);
-    assert!(viewer.query_by_label("Classify all 18 images").is_none());
+    let button = viewer.get_by_label("Classify all 18 images");
+    assert!(
+        button.accesskit_node().is_disabled(),
+        "it keeps its place when nothing is left"
+    );
     viewer.get_by_label("6 right");
     viewer.get_by_label("12 wrong");
     viewer.get_by_label("top-1 33.33 %");
@@ -1357,6 +1361,9 @@ fn objects_that_a_second_network_fixes_and_breaks_are_counted_and_selected_one_a
         .filter(|(.., of)| *of == Change::OnlyFirst)
         .collect();
     viewer.state_mut().state_mut().focus = Pane::Second;
+    // All lists of the side panel are in sight.
+    viewer.set_size(egui::vec2(1280.0, 1000.0));
+    settle(&mut viewer);
     click(
         &mut viewer,
         &format!("wrong in the first only: {}", own.len()),
@@ -1653,6 +1660,44 @@ fn the_image_panel_exports_its_content() {
     for name in ["gates.png", "gates.svg", "channels-SE_5_2.png"] {
         assert!(!scenes.exported(&format!("{stem}-{name}")).is_empty());
     }
+    // The box that the pointer happens to be over does not stand out.
+    viewer.get_by_label_contains("detection 1: ").hover();
+    settle(&mut viewer);
+    assert!(viewer.state().state().hovered.is_some());
+    viewer.key_press_modifiers(Modifiers::COMMAND, Key::S);
+    settle(&mut viewer);
+    let hovered = scenes.exported(&format!("{stem}-2.png"));
+    assert!(hovered == scenes.exported(&format!("{stem}.png")));
+}
+
+#[test]
+fn images_of_which_none_can_be_read_do_not_replace_what_is_open() {
+    let scenes = Scenes::new();
+    let broken = scenes.at("broken");
+    std::fs::create_dir_all(&broken).unwrap();
+    for name in ["a.jpg", "b.jpg"] {
+        std::fs::write(broken.join(name), b"\xff\xd8\xff\xe0 no more").unwrap();
+    }
+    let mut viewer = scenes.open(scenes.opening());
+    let title = |viewer: &Viewer| viewer.state().state().collection.as_ref().unwrap().title();
+    let before = title(&viewer);
+    let files = [broken.join("a.jpg"), broken.join("b.jpg")];
+    let path = |path: &std::path::Path| path.display().to_string();
+    for (request, said) in [
+        (Request::Open(path(&files[0])), "a.jpg"),
+        (
+            Request::Open(path(&broken)),
+            "broken: none of 2 images can be read, the first: ",
+        ),
+        (Request::OpenFiles(files.to_vec()), "a.jpg and 1 more: none"),
+    ] {
+        viewer.state_mut().state_mut().requests.push(request);
+        settle(&mut viewer);
+        let errors = errors(&viewer);
+        assert!(errors.last().unwrap().contains(said), "{errors:?}");
+        assert_eq!(title(&viewer), before);
+    }
+    assert!(viewer.state().state().processed(Pane::First) > 0);
 }
 
 /// The colors of verdicts.
@@ -2335,8 +2380,13 @@ fn the_weights_that_a_run_has_kept_are_shown_in_turn() {
                 && state.inference[0].is_some()
         });
         viewer.get_by_label(title);
+        if iteration == 20 {
+            press(&mut viewer, Key::D);
+            settle(&mut viewer);
+        }
     }
     viewer.get_by_label("AP 0.1250");
+    assert_eq!(viewer.state().state().processed(Pane::First), 1);
     let state = viewer.state().state();
     assert!(
         gates(state)
@@ -2360,15 +2410,21 @@ fn the_weights_that_a_run_has_kept_are_shown_in_turn() {
     settle(&mut viewer);
     viewer.get_by_label("iteration 10, 1 of 2");
     assert_eq!(viewer.state().state().kept_iteration, Some(10));
-    for _ in 0..2 {
+    for file in ["iteration-00000020", "best"] {
         viewer.key_press_modifiers(Modifiers::SHIFT, Key::ArrowRight);
         viewer.step();
+        let file = format!("{file}.safetensors");
+        wait_until(&mut viewer, |state| {
+            let network = state.networks[0].as_ref();
+            network.is_some_and(|network| network.path.ends_with(&file))
+                && state.inference[0].is_some()
+        });
+        // The detections of weights that were shown before are not lost.
+        let state = viewer.state().state();
+        let all = state.image_count();
+        let known = if file.starts_with("best") { 1 } else { all };
+        assert_eq!((state.processed(Pane::First), all > 1), (known, true));
     }
-    wait_until(&mut viewer, |state| {
-        let network = state.networks[0].as_ref();
-        network.is_some_and(|network| network.path.ends_with("best.safetensors"))
-            && state.inference[0].is_some()
-    });
     viewer.get_by_label("best, iteration 20");
     assert_eq!(gates(viewer.state().state()), of_best);
     assert_eq!(errors(&viewer), Vec::<String>::new());
@@ -2906,7 +2962,8 @@ fn errors_are_shown_as_notices_and_do_not_stop_the_viewer() {
     );
     click(&mut viewer, "Detect in all 3 images");
     assert_eq!(errors(&viewer).len(), 2, "{:?}", errors(&viewer));
-    assert!(viewer.query_by_label("Detect in all 3 images").is_none());
+    let button = viewer.get_by_label("Detect in all 3 images");
+    assert!(button.accesskit_node().is_disabled());
 
     let viewer = scenes.open(Opening::of("no-such-thing"));
     let said = errors(&viewer).join("\n");

@@ -1,6 +1,6 @@
 //! Corrections of labels: made on boxes, listed, kept, and written as a copy of the annotation file.
 
-use egui::{Key, PointerButton};
+use egui::{Key, Modifiers, PointerButton};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use sedet::annotations::coco::read_coco;
 use sedet::boxes::BoxXyxy;
@@ -132,6 +132,12 @@ fn corrections_by_key_are_listed_kept_and_written_as_a_copy() {
         .click();
     settle(&mut viewer);
     assert_eq!(state(&viewer).corrections().len(), 2);
+    let shift = Modifiers::COMMAND | Modifiers::SHIFT;
+    for (modifiers, left) in [(Modifiers::COMMAND, 3), (shift, 2)] {
+        viewer.key_press_modifiers(modifiers, Key::Z);
+        settle(&mut viewer);
+        assert_eq!(state(&viewer).corrections().len(), left);
+    }
     viewer.state_mut().state_mut().selected = None;
     super::controls(&viewer, "corrections");
 

@@ -125,7 +125,7 @@ fn counts_and_boxes_of_a_comparison_are_those_of_the_network_in_focus() {
 #[test]
 fn larger_images_leave_fewer_in_sight_and_the_current_one_stays_among_them() {
     let scenes = Scenes::new();
-    let size = [900.0, 480.0];
+    let size = [900.0, 520.0];
     let mut viewer = viewer_of_size(size, Settings::default(), scenes.all_errors());
     press(&mut viewer, Key::F7);
     let all = state(&viewer).image_count();

@@ -72,7 +72,7 @@ static GLOBAL: &[KeyShortcut] = &[
     },
     KeyShortcut {
         keys: "Ctrl+Z, Ctrl+Shift+Z",
-        action: "undo, redo a change of thresholds and of what is drawn",
+        action: "undo, redo a change of thresholds, of what is drawn or of labels",
         bindings: &[
             (Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::Z, |input| {
                 input.state.undo(true)

@@ -242,6 +242,36 @@ pub(crate) fn part_of_window(ui: &Ui, least: f32, share: f32) -> f32 {
     (ui.ctx().content_rect().height() * share).max(least)
 }
 
+/// Returns a file name for the width that is left: of a long one the end, which tells files apart more often than the
+/// beginning does.
+pub(crate) fn elided(ui: &Ui, name: &str) -> String {
+    let font = egui::TextStyle::Body.resolve(ui.style());
+    elided_to(ui, name, &font, ui.available_width())
+}
+
+/// Returns a file name for a width in points and a font, as [`elided`] does.
+pub(crate) fn elided_to(ui: &Ui, name: &str, font: &egui::FontId, width: f32) -> String {
+    ui.fonts_mut(|fonts| end_of(name, width, |glyph| fonts.glyph_width(font, glyph)))
+}
+
+/// Returns the end of a name that has this width, after an ellipsis where the name is longer.
+fn end_of(name: &str, width: f32, mut width_of: impl FnMut(char) -> f32) -> String {
+    let whole: f32 = name.chars().map(&mut width_of).sum();
+    if whole <= width {
+        return name.to_owned();
+    }
+    let mut left = width - width_of('…');
+    let mut start = name.len();
+    for (at, glyph) in name.char_indices().rev() {
+        left -= width_of(glyph);
+        if left < 0.0 {
+            break;
+        }
+        start = at;
+    }
+    format!("…{}", &name[start..])
+}
+
 /// Draws a name and the field after it, which screen readers know by this name.
 pub(crate) fn named_field(
     ui: &mut Ui,
@@ -292,6 +322,20 @@ mod tests {
             visuals.extreme_bg_color,
             visuals.panel_fill.blend(visuals.faint_bg_color),
         ]
+    }
+
+    #[test]
+    fn of_a_long_file_name_the_end_is_shown() {
+        let width_of = |glyph: char| if glyph == 'm' { 2.0 } else { 1.0 };
+        let end = |name: &str, width: f32| end_of(name, width, width_of);
+        assert_eq!(end("a_000123.jpg", 12.0), "a_000123.jpg");
+        assert_eq!(end("aa_000123.jpg", 12.0), "…_000123.jpg");
+        assert_eq!(end("größe_mm.png", 8.0), "…m.png");
+        assert_eq!(end("größe.png", 7.0), "…ße.png");
+        for width in [-3.0, 0.0, 1.0] {
+            assert_eq!(end("ab", width), "…");
+        }
+        assert_eq!(end("", 0.0), "");
     }
 
     #[test]

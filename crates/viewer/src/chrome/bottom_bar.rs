@@ -1,9 +1,14 @@
 //! The bar with the number of notices, progress and the last notice.
 
-use egui::{ProgressBar, RichText, Ui};
+use egui::{Color32, ProgressBar, RichText, TextStyle, Ui};
 
 use crate::state::{Request, ViewerState};
 use crate::style::{WRONG, count, verdict_text};
+
+/// The least width of a progress bar, in points.
+const LEAST_BAR: f32 = 220.0;
+/// The margin of its text, in points.
+const MARGIN: f32 = 20.0;
 
 /// Draws the bar.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {
@@ -21,7 +26,13 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
         for progress in &state.progress {
             let share = progress.done as f32 / progress.total.max(1) as f32;
             let text = format!("{} {} of {}", progress.label, progress.done, progress.total);
-            ui.add(ProgressBar::new(share).desired_width(220.0).text(text));
+            let font = TextStyle::Button.resolve(ui.style());
+            let galley = ui
+                .painter()
+                .layout_no_wrap(text.clone(), font, Color32::PLACEHOLDER);
+            // The bar is as wide as its text, for which it leaves no room by itself.
+            let width = (galley.size().x + MARGIN).max(LEAST_BAR);
+            ui.add(ProgressBar::new(share).desired_width(width).text(text));
         }
         if !state.progress.is_empty() {
             if ui.button("Cancel").clicked() {

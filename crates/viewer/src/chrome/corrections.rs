@@ -42,7 +42,6 @@ fn list(ui: &mut Ui, state: &mut ViewerState) {
     }
     ui.separator();
     let corrections = state.corrections().to_vec();
-    let collection = state.collection.clone();
     let (mut opened, mut removed) = (None, None);
     let height = ui.spacing().interact_size.y;
     ScrollArea::vertical()
@@ -53,14 +52,7 @@ fn list(ui: &mut Ui, state: &mut ViewerState) {
                 let Some(correction) = corrections.get(at) else {
                     continue;
                 };
-                let index = collection
-                    .as_ref()
-                    .and_then(|collection| collection.index_of_image(correction.image_id));
-                let image = collection.as_ref().zip(index);
-                let image = image.map(|(collection, index)| collection.image_title(index));
-                // The annotation file has images that this split lacks.
-                let image = image.unwrap_or_else(|| format!("image {}", correction.image_id));
-                let text = format!("{image}: {}", state.change_text(index, &correction.change));
+                let text = state.correction_text(correction);
                 ui.horizontal(|ui| {
                     for (button, of) in [("go to", &mut opened), ("take back", &mut removed)] {
                         let response = ui.button(button);

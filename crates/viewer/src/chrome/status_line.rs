@@ -5,8 +5,13 @@ use egui::{RichText, Ui};
 use crate::state::{PanelId, Request, ViewerState};
 use sedet_data::annotations::layout::Split;
 
+/// The width of a window below which the text is below the buttons, in points.
+const NARROW: f32 = 1100.0;
+
 /// Draws the line.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {
+    // In a narrow window the text has a line of its own, or the thresholds would be cut.
+    let is_narrow = ui.available_width() < NARROW;
     ui.horizontal(|ui| {
         let [back, forward] = state.history.has_places();
         for (label, name, is_possible, is_forward, keys) in [
@@ -23,11 +28,21 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
             panels(ui, state);
         }
         splits(ui, state);
-        let line = state.shown();
-        let text = RichText::new(&line);
-        ui.add(egui::Label::new(text).truncate())
-            .on_hover_text(line);
+        if !is_narrow {
+            line(ui, state);
+        }
     });
+    if is_narrow {
+        line(ui, state);
+    }
+}
+
+/// Draws what is shown.
+fn line(ui: &mut Ui, state: &ViewerState) {
+    let line = state.shown();
+    let text = RichText::new(&line);
+    ui.add(egui::Label::new(text).truncate())
+        .on_hover_text(line);
 }
 
 /// Draws the switches of the panels beside the image.

@@ -90,7 +90,6 @@ fn export_statistics(state: &ViewerState, files: &mut ExportFiles) -> Result<(),
 }
 
 fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
-    measure(ui, state);
     let Some(excitation) = state.statistics.clone() else {
         start_page(
             ui,
@@ -98,8 +97,10 @@ fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
             "No gate statistics are open",
             "Open an excitation file, or open a network with SE blocks and a dataset and measure its gates here.",
         );
+        ui.vertical_centered(|ui| measure(ui, state));
         return;
     };
+    ui.horizontal(|ui| measure(ui, state));
     source(ui, state, &excitation);
     let choice = &mut state.statistics_choice;
     choice.block = choice.block.min(excitation.blocks.len() - 1);
@@ -150,17 +151,13 @@ fn measure(ui: &mut Ui, state: &mut ViewerState) {
     if !has_blocks || images == 0 || !state.progress.is_empty() {
         return;
     }
-    ui.horizontal(|ui| {
-        if images > QUICK && ui.button(format!("Measure {QUICK} images")).clicked() {
-            state.requests.push(Request::MeasureGates(Some(QUICK)));
-        }
-        if ui
-            .button(format!("Measure all {}", count(images, "image")))
-            .clicked()
-        {
-            state.requests.push(Request::MeasureGates(None));
-        }
-    });
+    if images > QUICK && ui.button(format!("Measure {QUICK} images")).clicked() {
+        state.requests.push(Request::MeasureGates(Some(QUICK)));
+    }
+    let all = format!("Measure all {}", count(images, "image"));
+    if ui.button(all).clicked() {
+        state.requests.push(Request::MeasureGates(None));
+    }
 }
 
 /// A row for each block.

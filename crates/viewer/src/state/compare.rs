@@ -85,14 +85,18 @@ impl ViewerState {
         };
     }
 
-    /// Replaces a network and discards the predictions of the old one. Boxes from a results file are
-    /// kept.
+    /// Replaces a network and its predictions. Those of other weights of the same training are kept until the slider
+    /// over them returns; boxes from a results file stay.
     pub(crate) fn open_network(&mut self, pane: Pane, network: NetworkInfo) {
         let at = pane.index();
         // A later checkpoint of the same training keeps the selection.
-        let is_later = self.networks[at].as_ref().is_some_and(|known| {
-            known.path.parent() == network.path.parent() && known.config == network.config
-        });
+        let known = self.networks[at].as_ref();
+        let is_later = known.is_some_and(|known| network.is_of_training_of(known));
+        if pane == Pane::First && is_later {
+            self.keep_results();
+        } else if pane == Pane::First {
+            self.kept_results.clear();
+        }
         if pane == Pane::First {
             self.maps = None;
             self.explanation.class = None;
@@ -121,6 +125,9 @@ impl ViewerState {
         }
         self.networks[at] = Some(network);
         self.match_classifier(pane);
+        if pane == Pane::First {
+            self.restore_results();
+        }
         self.note_foreign_classes(pane);
     }
 

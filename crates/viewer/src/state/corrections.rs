@@ -52,16 +52,13 @@ impl ViewerState {
             } => self.category_of(image, annotation_id) == Some(category_id),
             _ => false,
         };
-        let changed = self.correction_store.change(&key, |corrections| {
+        self.change_corrections(&key, |corrections| {
             corrections
                 .retain(|known| known.image_id != image_id || !is_replaced(&known.change, &change));
             if !changes_nothing {
                 corrections.push(Correction { image_id, change });
             }
         });
-        if let Err(error) = changed {
-            self.report_error(error);
-        }
     }
 
     /// Takes a correction back.
@@ -73,12 +70,58 @@ impl ViewerState {
         let Some(taken) = self.correction_store.of(&key).get(at).cloned() else {
             return;
         };
-        let changed = self.correction_store.change(&key, |corrections| {
+        self.change_corrections(&key, |corrections| {
             corrections.retain(|known| *known != taken);
         });
-        if let Err(error) = changed {
+    }
+
+    /// Makes the corrections those of an earlier moment, and says what has changed.
+    pub(super) fn set_corrections(&mut self, wanted: &[Correction]) {
+        let now = self.corrections().to_vec();
+        let Some(key) = self.corrections_key().filter(|_| now != wanted) else {
+            return;
+        };
+        let made = wanted.iter().filter(|known| !now.contains(known));
+        let taken = now.iter().filter(|known| !wanted.contains(known));
+        let made = made.map(|correction| ("made again", correction));
+        let changes = taken.map(|correction| ("taken back", correction)).chain(made);
+        let changes: Vec<_> = changes.map(|(what, of)| (what, of.clone())).collect();
+        self.change_corrections(&key, |corrections| {
+            // What another viewer has made or taken back since stays so.
+            let mut merged = wanted.to_vec();
+            merged.retain(|known| !now.contains(known) || corrections.contains(known));
+            let others = corrections.iter();
+            let others = others.filter(|known| !now.contains(known) && !wanted.contains(known));
+            merged.extend(others.cloned());
+            *corrections = merged;
+        });
+        for (what, correction) in changes {
+            let text = self.correction_text(&correction);
+            self.notify(format!("{what}: {text}"));
+        }
+    }
+
+    /// Changes the corrections of an annotation file, after those that other viewers have made since.
+    fn change_corrections(&mut self, key: &str, change: impl FnOnce(&mut Vec<Correction>)) {
+        let before = self.corrections().to_vec();
+        // An error of the file is reported by the change below.
+        if self.correction_store.refresh().is_ok() {
+            self.observe_foreign_corrections(&before);
+        }
+        if let Err(error) = self.correction_store.change(key, change) {
             self.report_error(error);
         }
+    }
+
+    /// Returns the image of a correction and what it says.
+    pub(crate) fn correction_text(&self, correction: &Correction) -> String {
+        let collection = self.collection.as_ref();
+        let index = collection.and_then(|c| c.index_of_image(correction.image_id));
+        let image = collection.zip(index);
+        let image = image.map(|(collection, index)| collection.image_title(index));
+        // The annotation file has images that this split lacks.
+        let image = image.unwrap_or_else(|| format!("image {}", correction.image_id));
+        format!("{image}: {}", self.change_text(index, &correction.change))
     }
 
     /// Keeps corrections in a file, from which those of earlier sessions are read.
@@ -379,6 +422,55 @@ mod tests {
         state.take_back(0);
         state.take_back(0);
         assert_eq!(state.corrections(), []);
+    }
+
+    #[test]
+    fn undo_takes_back_own_corrections_and_keeps_those_of_another_viewer() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("corrections.json");
+        let open = || {
+            let mut state = correctable(directory.path());
+            state.keep_corrections_in(file.clone()).unwrap();
+            state
+        };
+        let (mut first, mut second) = (open(), open());
+        let remove = |annotation_id| LabelChange::Remove { annotation_id };
+        let removed = |state: &ViewerState| -> Vec<Option<u64>> {
+            let corrections = state.corrections().iter();
+            corrections.map(|c| c.change.annotation_id()).collect()
+        };
+        let add = LabelChange::Add {
+            category_id: 3,
+            xywh: [50.0, 0.0, 5.0, 5.0],
+        };
+        first.observe(0.0);
+        first.correct(0, remove(1));
+        first.observe(0.1);
+        second.correct(0, remove(2));
+        // Both are shortly after each other, and still two steps.
+        first.correct(0, add);
+        first.observe(0.2);
+        assert_eq!(removed(&first), [Some(1), Some(2), None]);
+        first.undo(false);
+        first.observe(0.3);
+        assert_eq!(removed(&first), [Some(1), Some(2)]);
+        assert_eq!(
+            first.notices.last().unwrap().text,
+            "taken back: a.png: not annotated: round"
+        );
+        // The other viewer takes its own back meanwhile.
+        second.take_back(1);
+        first.undo(false);
+        first.observe(0.4);
+        assert_eq!(removed(&first), []);
+        for (at, left) in [(0.5, vec![Some(1)]), (0.6, vec![Some(1), None])] {
+            first.undo(true);
+            first.observe(at);
+            assert_eq!(removed(&first), left);
+        }
+        first.undo(true);
+        assert_eq!(removed(&first), [Some(1), None], "nothing is left to redo");
+        assert_eq!(removed(&open()), [Some(1), None]);
     }
 
     #[test]

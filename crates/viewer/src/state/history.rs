@@ -1,4 +1,6 @@
-//! Undo and redo of filters and thresholds, back and forward between pages and images.
+//! Undo and redo of filters, thresholds and corrections, back and forward between pages and images.
+
+use sedet_data::curation::check::Correction;
 
 use super::{BoxFilter, BoxRef, Compare, GalleryQuery, PanelId, ViewerState};
 
@@ -18,8 +20,12 @@ pub(crate) struct Place {
     compare: Compare,
 }
 
-/// What a user has set: the thresholds, and which boxes are drawn.
-type Thresholds = BoxFilter;
+/// What a user has set: the thresholds, which boxes are drawn, and the corrections of labels.
+#[derive(Debug, Clone, PartialEq)]
+struct Choices {
+    filter: BoxFilter,
+    corrections: Vec<Correction>,
+}
 
 /// The states before and after the present one.
 #[derive(Debug, Clone)]
@@ -42,8 +48,8 @@ impl<T> Default for Steps<T> {
 }
 
 impl<T: PartialEq + Clone> Steps<T> {
-    /// Notes the state at a time in seconds.
-    fn observe(&mut self, now: T, time: f64) {
+    /// Notes the state at a time in seconds. A change `joins` the one shortly before it.
+    fn observe(&mut self, now: T, time: f64, joins: impl FnOnce(&T, &T) -> bool) {
         let Some(present) = &mut self.present else {
             self.present = Some(now);
             return;
@@ -51,9 +57,10 @@ impl<T: PartialEq + Clone> Steps<T> {
         if *present == now {
             return;
         }
+        let joins = joins(present, &now);
         let before = std::mem::replace(present, now);
-        let is_same_step = time - self.changed_at < ONE_STEP;
-        self.changed_at = time;
+        let is_same_step = joins && time - self.changed_at < ONE_STEP;
+        self.changed_at = if joins { time } else { f64::NEG_INFINITY };
         self.future.clear();
         if !is_same_step {
             self.past.push(before);
@@ -77,13 +84,19 @@ impl<T: PartialEq + Clone> Steps<T> {
         to.extend(present.replace(wanted.clone()));
         Some(wanted)
     }
+
+    /// Returns all states that are kept.
+    fn all(&mut self) -> impl Iterator<Item = &mut T> {
+        let past = self.past.iter_mut().chain(&mut self.present);
+        past.chain(&mut self.future)
+    }
 }
 
 /// The history of the viewer.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     places: Steps<Place>,
-    thresholds: Steps<Thresholds>,
+    choices: Steps<Choices>,
 }
 
 impl History {
@@ -104,12 +117,17 @@ impl ViewerState {
             compare: self.compare,
         };
         // Hiding boxes while a key is held is no setting.
-        let thresholds = Thresholds {
-            hide_all: false,
-            ..self.settings.filter.clone()
+        let choices = Choices {
+            filter: BoxFilter {
+                hide_all: false,
+                ..self.settings.filter.clone()
+            },
+            corrections: self.corrections().to_vec(),
         };
-        self.history.places.observe(place, time);
-        self.history.thresholds.observe(thresholds, time);
+        // Each correction is a step of its own.
+        let joins = |before: &Choices, now: &Choices| before.corrections == now.corrections;
+        self.history.places.observe(place, time, |_, _| true);
+        self.history.choices.observe(choices, time, joins);
     }
 
     /// Goes back to the page and image before, or forward again.
@@ -138,16 +156,33 @@ impl ViewerState {
         self.history.places.present = Some(now);
     }
 
-    /// Takes back the last change of thresholds and of what is drawn, or makes it again.
+    /// Takes back the last change of thresholds, of what is drawn or of labels, or makes it again.
     pub(crate) fn undo(&mut self, redo: bool) {
-        let thresholds = &mut self.history.thresholds;
+        let choices = &mut self.history.choices;
         let wanted = if redo {
-            thresholds.forward()
+            choices.forward()
         } else {
-            thresholds.back()
+            choices.back()
         };
         if let Some(wanted) = wanted {
-            self.settings.filter = wanted;
+            self.settings.filter = wanted.filter;
+            self.set_corrections(&wanted.corrections);
+            // The state as it is now, so that it is no new step.
+            let corrections = self.corrections().to_vec();
+            if let Some(present) = &mut self.history.choices.present {
+                present.corrections = corrections;
+            }
+        }
+    }
+
+    /// Notes corrections that another viewer has made or taken back: they are no step of this one.
+    pub(super) fn observe_foreign_corrections(&mut self, before: &[Correction]) {
+        let now = self.corrections().to_vec();
+        for choices in self.history.choices.all() {
+            let is_taken_back = |c: &Correction| before.contains(c) && !now.contains(c);
+            choices.corrections.retain(|known| !is_taken_back(known));
+            let made = now.iter().filter(|c| !before.contains(c));
+            choices.corrections.extend(made.cloned());
         }
     }
 
@@ -165,15 +200,15 @@ mod tests {
     fn steps_go_back_and_forward_until_something_else_is_done() {
         let mut steps = Steps::default();
         for (time, state) in [(0.0, 'a'), (2.0, 'b'), (4.0, 'c')] {
-            steps.observe(state, time);
-            steps.observe(state, time + 0.1);
+            steps.observe(state, time, |_, _| true);
+            steps.observe(state, time + 0.1, |_, _| true);
         }
         assert_eq!(steps.back(), Some('b'));
-        steps.observe('b', 5.0);
+        steps.observe('b', 5.0, |_, _| true);
         assert_eq!(steps.back(), Some('a'));
         assert_eq!(steps.back(), None);
         assert_eq!(steps.forward(), Some('b'));
-        steps.observe('d', 8.0);
+        steps.observe('d', 8.0, |_, _| true);
         assert_eq!(steps.forward(), None);
         assert_eq!(steps.back(), Some('b'));
     }
@@ -181,15 +216,28 @@ mod tests {
     #[test]
     fn changes_without_a_pause_are_one_step() {
         let mut steps = Steps::default();
-        steps.observe(0, 0.0);
+        steps.observe(0, 0.0, |_, _| true);
         for at in 1..100 {
-            steps.observe(at, 3.0 + 0.05 * f64::from(at));
+            steps.observe(at, 3.0 + 0.05 * f64::from(at), |_, _| true);
         }
         assert_eq!(steps.back(), Some(0));
         assert_eq!(steps.forward(), Some(99));
         for at in 0..1000 {
-            steps.observe(at, 100.0 + f64::from(at));
+            steps.observe(at, 100.0 + f64::from(at), |_, _| true);
         }
         assert_eq!(steps.past.len(), MAX_STEPS);
+    }
+
+    #[test]
+    fn a_change_that_joins_no_other_is_a_step_of_its_own() {
+        let mut steps = Steps::default();
+        // 1 and 2 are dragged, 10 is a correction, 11 is dragged after it.
+        for (at, state) in [0, 1, 2, 10, 11].into_iter().enumerate() {
+            let joins = |_: &i32, now: &i32| *now != 10;
+            steps.observe(state, 3.0 + 0.05 * at as f64, joins);
+        }
+        assert_eq!(steps.back(), Some(10));
+        assert_eq!(steps.back(), Some(2));
+        assert_eq!(steps.back(), Some(0));
     }
 }

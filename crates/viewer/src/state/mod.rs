@@ -18,6 +18,7 @@ mod gallery;
 mod gates;
 mod grid;
 mod history;
+mod kept_results;
 mod kept_weights;
 mod model_table;
 mod predictions;
@@ -64,6 +65,7 @@ pub use gates::{
 pub(crate) use gates::{cells_in_image, sorted_channels, top_channels};
 pub use grid::GridView;
 pub use history::History;
+pub use kept_results::{KeptResults, WeightsFile};
 pub use model_table::ModelTable;
 pub use predictions::{Detections, Predictions};
 pub(crate) use run_log::run_name;
@@ -121,6 +123,8 @@ pub struct NetworkInfo {
     pub id: u64,
     /// The checkpoint.
     pub path: PathBuf,
+    /// The file of its weights; none if it is embedded in the program or was replaced while it was loaded.
+    pub file: Option<WeightsFile>,
     /// The configuration.
     pub config: NetworkConfig,
     /// A title such as `shapes-se-resnet18.safetensors: detector, 6 classes`.
@@ -232,6 +236,8 @@ pub struct ViewerState {
     pub accuracies: [Option<Arc<ClassificationEvaluation>>; 2],
     /// The images that cannot be read, as far as that is known.
     pub unreadable: BTreeSet<usize>,
+    /// The results of other weights of the same training as the first network's.
+    pub kept_results: Vec<KeptResults>,
     /// Whether the first predictions come from a results file; inference then adds no boxes.
     pub from_results: bool,
     /// The index of the current image.
@@ -462,6 +468,7 @@ impl ViewerState {
             let title = self.networks[at].as_ref().map(|n| n.title.clone());
             Predictions::empty(title.unwrap_or_default(), images)
         });
+        self.kept_results.clear();
         self.unreadable.clear();
         self.from_results = false;
         self.current = 0;

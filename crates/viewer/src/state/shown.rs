@@ -1,12 +1,23 @@
 //! What is shown, in one line: dataset and split, network, source of the boxes, thresholds.
 
 use super::{Pane, ViewerState};
+use sedet_core::model::NetworkConfig;
 use sedet_data::text::count;
 
 impl ViewerState {
     fn progress_line(&self, network: Pane) -> String {
         let (done, all) = (self.processed(network), self.image_count());
         format!("{done} of {} processed", count(all, "image"))
+    }
+
+    /// Returns the score above which a detector keeps boxes at all; none for boxes of a results file.
+    pub(crate) fn least_score(&self, network: Pane) -> Option<f32> {
+        let is_file = network == Pane::First && self.from_results;
+        let known = self.networks[network.index()].as_ref();
+        match &known.filter(|_| !is_file)?.config {
+            NetworkConfig::Detection(detector) => Some(detector.roi_heads.score_threshold),
+            NetworkConfig::Classification(_) => None,
+        }
     }
 
     /// Returns what is shown, in one line.
@@ -31,8 +42,13 @@ impl ViewerState {
                 parts.push(format!("gates of {}", network.title));
             }
             let filter = self.filter();
-            let thresholds = format!("score from {:.2}, IoU from {:.2}", filter.score, filter.iou);
-            parts.push(thresholds);
+            let mut score = format!("score from {:.2}", filter.score);
+            if let Some(least) = self.least_score(at)
+                && filter.score < least
+            {
+                score.push_str(&format!(" (the network keeps boxes above {least})"));
+            }
+            parts.push(format!("{score}, IoU from {:.2}", filter.iou));
             parts.push(self.progress_line(at));
         } else if let Some(network) = network {
             parts.push(network.title.clone());

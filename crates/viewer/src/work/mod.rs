@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use messages::{CroppedImage, TextureUpdate};
-use opening::NO_BOXES;
 pub use opening::{Content, Opening};
 
 use super::state::export::Export;
@@ -448,12 +447,9 @@ impl Workers {
             0 => first.display().to_string(),
             others => format!("{} and {others} more", first.display()),
         };
-        self.mailbox.send(Message::Collection(Arc::new(Collection {
-            name,
-            split: None,
-            images: ShownImages::Files(images),
-            annotation_file: Err(NO_BOXES.to_owned()),
-        })));
+        self.mailbox.spawn(move || {
+            opening::list_of_images(name, images).unwrap_or_else(Message::Failed)
+        });
     }
 
     fn detect_all(&self, pane: Pane, state: &mut ViewerState) {

@@ -16,7 +16,8 @@ use super::messages::Found;
 use super::{Busy, CollectionMessage, Mailbox, Message};
 use crate::state::{
     BlockGates, BlockMaps, Collection, ExplainedScore, Inference, ModelTable, NetworkInfo, Pane,
-    ScoreExplanation, ScoreWithout, ShownImages, StatisticsSource, TaskProgress, run_name,
+    ScoreExplanation, ScoreWithout, ShownImages, StatisticsSource, TaskProgress, WeightsFile,
+    run_name,
 };
 use sedet_core::device::{Backend, Execution};
 use sedet_core::excitation::Excitation;
@@ -322,21 +323,28 @@ impl Owner {
 
     fn load(&mut self, pane: Pane, source: Source) {
         let Execution { device, precision } = &self.execution;
-        let (name, network) = match source {
+        let (name, written, network) = match source {
             Source::Shipped => (
                 PathBuf::from(SHIPPED_NAME),
+                None,
                 Model::from_bytes(SHIPPED, SHIPPED_NAME, device),
             ),
             Source::File(path) => {
                 // The directory of a run denotes one of its checkpoints, which is shown.
                 let file = weights_file(&path).unwrap_or(path);
+                let written = WeightsFile::at(file.clone());
                 let network = Model::load(&file, device);
-                (file, network)
+                // A run may have replaced it meanwhile.
+                let is_same = |written: &WeightsFile| {
+                    WeightsFile::at(file.clone()).as_ref() == Some(written)
+                };
+                let written = written.filter(is_same);
+                (file, written, network)
             }
         };
         match network.map(|network| network.with_precision(*precision)) {
             Ok(network) => {
-                let info = info(&network, &name);
+                let info = info(&network, &name, written);
                 let crop = network.spec.preprocess.center_crop;
                 let described = info.clone();
                 self.networks[pane.index()] = Some(Loaded {
@@ -758,7 +766,7 @@ fn shown_name(path: &Path) -> String {
     }
 }
 
-fn info(network: &Model, path: &Path) -> NetworkInfo {
+fn info(network: &Model, path: &Path, file: Option<WeightsFile>) -> NetworkInfo {
     let name = shown_name(path);
     let kind = network.task().model_name();
     let classes = network.spec.num_classes();
@@ -770,6 +778,7 @@ fn info(network: &Model, path: &Path) -> NetworkInfo {
     NetworkInfo {
         id: new_id(),
         path: path.to_path_buf(),
+        file,
         config: network.spec.network.clone(),
         title: format!(
             "{}: {kind}, {}{}",

@@ -6,11 +6,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::network::NetworkThread;
 use super::{Mailbox, Message, OpenedDataset};
-use crate::state::{Collection, Pane, RunLog, ShownImages, StatisticsSource};
+use crate::state::{Collection, Pane, RunLog, ShownImages, StatisticsSource, WeightsFile};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
 use sedet_core::model::Dataset;
@@ -23,7 +23,7 @@ use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::read_results;
-use sedet_data::loading::decode::has_image_extension;
+use sedet_data::loading::decode::{decode_image, has_image_extension};
 
 /// The items that the viewer opens.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -155,7 +155,35 @@ pub(super) fn open(
 }
 
 /// Why labels of images without annotated boxes cannot be corrected.
-pub(super) const NO_BOXES: &str = "these images have no annotated boxes to correct";
+const NO_BOXES: &str = "these images have no annotated boxes to correct";
+
+/// Lists image files without annotations.
+///
+/// # Errors
+/// None of them can be read: they do not replace what is open.
+pub(super) fn list_of_images(name: String, files: Vec<PathBuf>) -> Result<Message, String> {
+    let mut unreadable = None;
+    let is_readable = |path: &PathBuf| match decode_image(path) {
+        Ok(_) => true,
+        Err(error) => {
+            unreadable.get_or_insert(error);
+            false
+        }
+    };
+    if files.iter().any(is_readable) {
+        return Ok(Message::Collection(Arc::new(Collection {
+            name,
+            split: None,
+            images: ShownImages::Files(files),
+            annotation_file: Err(NO_BOXES.to_owned()),
+        })));
+    }
+    let error = unreadable.map_or_else(|| format!("{name}: no image"), |error| error.to_string());
+    Err(match files.len() {
+        0 | 1 => error,
+        images => format!("{name}: none of {images} images can be read, the first: {error}"),
+    })
+}
 
 struct Opener {
     mailbox: Mailbox,
@@ -213,21 +241,13 @@ impl Opener {
                     (Err(error), None) => return Err(error),
                 };
                 files.sort();
-                self.show(
-                    directory.display().to_string(),
-                    None,
-                    ShownImages::Files(files),
-                    Err(NO_BOXES.to_owned()),
-                );
+                let name = directory.display().to_string();
+                self.mailbox.send(list_of_images(name, files)?);
                 Ok(())
             }
             Kind::Image(path) => {
-                self.show(
-                    path.display().to_string(),
-                    None,
-                    ShownImages::Files(vec![path]),
-                    Err(NO_BOXES.to_owned()),
-                );
+                let name = path.display().to_string();
+                self.mailbox.send(list_of_images(name, vec![path])?);
                 Ok(())
             }
             Kind::Annotations(path) => self.open_annotations(&path, opening),
@@ -437,21 +457,16 @@ impl FollowedLog {
 /// The best checkpoint of a run, or its last one while there is no best, as it was last seen. Runs replace
 /// their checkpoints atomically, so a file with another time is complete.
 #[derive(Debug, PartialEq)]
-struct WrittenCheckpoint(Option<(PathBuf, SystemTime, u64)>);
+struct WrittenCheckpoint(Option<WeightsFile>);
 
 impl WrittenCheckpoint {
     fn of(run: &RunDir) -> Self {
         let checkpoints = [run.best_checkpoint(), run.last_checkpoint()];
-        Self(checkpoints.into_iter().find_map(|path| {
-            let file = std::fs::metadata(&path)
-                .ok()
-                .filter(|file| file.is_file())?;
-            Some((path, file.modified().ok()?, file.len()))
-        }))
+        Self(checkpoints.into_iter().find_map(WeightsFile::at))
     }
 
     fn path(&self) -> Option<&Path> {
-        self.0.as_ref().map(|(path, ..)| path.as_path())
+        self.0.as_ref().map(|file| file.path.as_path())
     }
 
     /// Returns the checkpoint if it has been written since the last call.

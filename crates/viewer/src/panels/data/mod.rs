@@ -121,7 +121,10 @@ fn export_ap_change(state: &ViewerState, files: &mut ExportFiles) -> Result<(), 
 
 fn export_classes(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
     let network = state.network_in_focus();
-    if !state.is_classifier(network) || state.processed(network) == 0 {
+    if !state.is_classifier(network) {
+        return Err("predicted classes of images are results of a classifier".to_owned());
+    }
+    if state.processed(network) == 0 {
         return Err("no image has been classified yet".to_owned());
     }
     files.text("predictions.csv", &state.classes_csv(network))

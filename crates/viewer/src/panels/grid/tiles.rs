@@ -9,7 +9,7 @@ use crate::panels::box_labels::Labels;
 use crate::panels::cells::{Cells, FONT, LINE, Placed, draw_crop};
 use crate::panels::image_list::ImageResult;
 use crate::state::{Collection, Crop, CurrentBoxes, GridView, ViewerState};
-use crate::style::{box_stroke, box_text, count};
+use crate::style::{box_stroke, box_text, count, elided_to};
 use crate::textures::Delivered;
 
 /// The least width and height of an image with labels, in points: below, they would cover the image.
@@ -189,7 +189,7 @@ impl Tile<'_> {
         let right = ui.painter().layout_job(right);
         let width = cell.width() - right.size().x - 6.0;
         let ink = ui.visuals().text_color();
-        let title = self.collection.image_title(self.image);
+        let title = elided_to(ui, &self.collection.image_title(self.image), &FONT, width);
         let mut left = LayoutJob::simple_singleline(title, FONT, ink);
         left.wrap = TextWrapping::truncate_at_width(width);
         let left = ui.painter().layout_job(left);

@@ -166,16 +166,23 @@ pub fn run_on_all(ui: &mut Ui, state: &mut ViewerState) {
     let is_file = network == Pane::First && state.from_results;
     let is_open = state.networks[network.index()].is_some();
     let all = state.image_count();
-    let remains = state.remaining(network) > 0;
-    if !is_open || is_file || !remains || !state.progress.is_empty() || all < 2 {
+    if !is_open || is_file || all < 2 {
         return;
     }
+    // It keeps its place: what is below must not move under the pointer.
+    let reason = if !state.progress.is_empty() {
+        Some("a task is running")
+    } else {
+        (state.remaining(network) == 0).then_some("all images have been processed")
+    };
     let text = if state.is_classifier(network) {
         format!("Classify all {all} images")
     } else {
         format!("Detect in all {all} images")
     };
-    if ui.button(text).clicked() {
+    let button = ui.add_enabled(reason.is_none(), egui::Button::new(text));
+    let button = button.on_disabled_hover_text(reason.unwrap_or_default());
+    if button.clicked() {
         state.requests.push(Request::DetectAll(network));
     }
 }

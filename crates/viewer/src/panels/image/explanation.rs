@@ -1,11 +1,14 @@
 //! Why the selected box or class has its score: where the evidence is, and which channels raise or lower it.
 
-use egui::{Align, Button, Label, Layout, RichText, Sense, Slider, Ui, vec2};
+use egui::{Align, Button, Label, Layout, Response, RichText, Sense, Slider, Ui, vec2};
 use egui_extras::{Column, TableBuilder, TableRow};
 
 use crate::state::{OffGate, Pane, ScoreExplanation, ViewerState};
 use crate::style::{hint, named_field};
 use sedet_core::explanation::{GateEffect, LayerCam};
+
+/// The score from which its gradient is so small that maps and effects look strong only by their scale.
+const SATURATED: f32 = 0.9999;
 
 /// Draws the button and, once it has been pressed, the section.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {
@@ -31,6 +34,7 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
     if button.clicked() {
         state.toggle_explanation();
     }
+    scroll_to_opened(ui, state.explanation.is_open, &button);
     if !state.explanation.is_open {
         return;
     }
@@ -51,12 +55,28 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
     }
 }
 
+/// Scrolls to the section when it has been opened: it can be below the end of the panel.
+fn scroll_to_opened(ui: &Ui, is_open: bool, button: &Response) {
+    let memory = ui.scope_id().with("explanation was open");
+    let was_open: Option<bool> = ui.data(|data| data.get_temp(memory));
+    ui.data_mut(|data| data.insert_temp(memory, is_open));
+    if is_open && was_open == Some(false) {
+        button.scroll_to_me(Some(Align::Min));
+    }
+}
+
 fn section(ui: &mut Ui, state: &mut ViewerState, explanation: &ScoreExplanation) {
     let found = &explanation.explanation;
     let pooled = found.pooled_from.as_ref();
     let pooled = pooled.map_or_else(String::new, |level| format!(", pooled from {level}"));
     let name = label_name(state, found.label);
     ui.strong(format!("{name}: {:.4}{pooled}", found.score));
+    if found.score > SATURATED {
+        hint(
+            ui,
+            "the score is almost 1, so nothing can raise it and little lowers it: maps and effects are of tiny changes",
+        );
+    }
     layers(ui, state, explanation);
     if found.units.is_empty() {
         hint(ui, "no gates: the network has no SE units");

@@ -5,7 +5,7 @@ use egui::{Align, Layout, RichText, ScrollArea, Sense, Ui, vec2};
 use crate::panels::PanelContext;
 use crate::panels::image_list::{self, ImageResult};
 use crate::state::{Compare, Pane, ViewerState};
-use crate::style::hint;
+use crate::style::{elided, hint};
 use crate::textures::Delivered;
 
 /// Height of a row with a thumbnail, in points.
@@ -131,7 +131,7 @@ fn row(
             result(ui, &known);
         }
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-            let text = RichText::new(title).color(visuals.text_color());
+            let text = RichText::new(elided(ui, title)).color(visuals.text_color());
             ui.add(egui::Label::new(text).truncate().selectable(false));
         });
     });

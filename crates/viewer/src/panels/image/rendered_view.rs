@@ -38,6 +38,11 @@ pub(super) struct RenderedView {
 /// # Errors
 /// An image has not been decoded.
 pub(super) fn compose(state: &ViewerState, as_shapes: bool) -> Result<RenderedView, String> {
+    // The pointer is on its way to the menu: what it is over by chance does not belong to the image.
+    let state = &ViewerState {
+        hovered: None,
+        ..state.clone()
+    };
     let mut cache = FrameCache::default();
     cache.update(state);
     let size = if state.view_size[0] >= 1.0 && state.view_size[1] >= 1.0 {

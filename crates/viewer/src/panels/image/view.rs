@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use egui::emath::GuiRounding as _;
 use egui::{
-    Align, Align2, Color32, FontId, Label, Layout, Painter, Pos2, Rect, Response, Sense, Stroke, Ui,
+    Align, Align2, Color32, FontId, Label, Layout, Painter, Pos2, Rect, Response, RichText, Sense,
+    Stroke, Ui,
 };
 use egui::{TextureId, pos2, vec2};
 
@@ -18,7 +19,7 @@ use crate::state::{
     cells_in_image, numbers,
 };
 use crate::style::{
-    CORRECTED, HIGHLIGHT, WHOLE_TEXTURE, box_stroke, box_text, color, foreign_classes, hint,
+    CORRECTED, HIGHLIGHT, WHOLE_TEXTURE, box_stroke, box_text, color, elided, foreign_classes, hint,
     named_field, named_number,
 };
 use crate::textures::Textures;
@@ -38,6 +39,10 @@ const BAR_WIDTH: f32 = 12.0;
 const MIN_BAR: f32 = 80.0;
 /// Gap between two panes side by side, in points.
 const PANE_GAP: f32 = 2.0;
+
+/// What to do while a box is drawn again.
+const REDRAW: &str =
+    "drag the right box of the annotation from corner to corner; Esc keeps it as it is";
 
 /// Draws the view.
 pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
@@ -105,7 +110,14 @@ fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
             hint(ui, format!("{}×{}", image.width(), image.height()));
         }
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-            ui.add(Label::new(collection.image_title(state.current)).truncate())
+            if state.redraws.is_some() {
+                // In place of the name, so that the image stays where it is.
+                let text = RichText::new(REDRAW).color(ui.visuals().warn_fg_color);
+                ui.add(Label::new(text).truncate()).on_hover_text(REDRAW);
+                return;
+            }
+            let name = elided(ui, &collection.image_title(state.current));
+            ui.label(name)
                 .on_hover_text(collection.describe(state.current));
         });
     });
@@ -119,11 +131,6 @@ fn headline(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
     legend::show(ui, state, has_crowds);
     foreign_classes(ui, state);
     hidden_boxes(ui, state, cache);
-    if state.redraws.is_some() {
-        let text =
-            "drag the right box of the annotation from corner to corner; Esc keeps it as it is";
-        ui.colored_label(ui.visuals().warn_fg_color, text);
-    }
     match state.compare {
         Compare::Off => {}
         Compare::Image(other) => {
