@@ -17,7 +17,9 @@ use sedet_core::model::{ImportFacts, NetworkConfig, Task};
 use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, export_native, names_for};
 use sedet_core::weights::grafted::to_units_of_the_paper;
-use sedet_core::weights::layouts::{Layout, Library, recognize, timm_constructor};
+use sedet_core::weights::layouts::{
+    Layout, Library, recognize, timm_constructor, torchvision_anchor_generator,
+};
 use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
 use sedet_core::weights::named::NamedWeights;
 use sedet_core::weights::onnx::{OnnxOptions, to_onnx};
@@ -405,8 +407,18 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             Err(reason) => status!("note: timm has no constructor for this network: {reason}"),
         }
     }
-    if matches!(args.format, Format::Timm | Format::Torchvision) {
-        status!("not in the file: class names, input size and normalization");
+    match (&args.format, &loaded.spec.network) {
+        (Format::Torchvision, NetworkConfig::Detection(network)) => {
+            status!(
+                "in Python: rpn_anchor_generator={}",
+                torchvision_anchor_generator(&network.anchors)
+            );
+            status!("not in the file: class names, input size, normalization and anchors");
+        }
+        (Format::Timm | Format::Torchvision, _) => {
+            status!("not in the file: class names, input size and normalization");
+        }
+        (Format::Safetensors | Format::Onnx, _) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

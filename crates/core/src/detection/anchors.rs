@@ -57,6 +57,18 @@ impl Default for AnchorConfig {
     }
 }
 
+impl std::fmt::Display for AnchorConfig {
+    /// Writes the anchors as they are said: `sizes 32, 64 and ratios 0.5, 1, 2`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |numbers: &[f32]| {
+            let numbers = numbers.iter().map(f32::to_string);
+            numbers.collect::<Vec<_>>().join(", ")
+        };
+        let (sizes, ratios) = (list(&self.sizes), list(&self.aspect_ratios));
+        write!(f, "sizes {sizes} and ratios {ratios}")
+    }
+}
+
 impl AnchorConfig {
     /// Returns the number of anchors per grid location.
     pub(crate) fn per_location(&self) -> usize {

@@ -84,7 +84,9 @@ impl ViewerState {
         let made = wanted.iter().filter(|known| !now.contains(known));
         let taken = now.iter().filter(|known| !wanted.contains(known));
         let made = made.map(|correction| ("made again", correction));
-        let changes = taken.map(|correction| ("taken back", correction)).chain(made);
+        let changes = taken
+            .map(|correction| ("taken back", correction))
+            .chain(made);
         let changes: Vec<_> = changes.map(|(what, of)| (what, of.clone())).collect();
         self.change_corrections(&key, |corrections| {
             // What another viewer has made or taken back since stays so.

@@ -26,7 +26,9 @@ pub struct WeightsFile {
 impl WeightsFile {
     /// Returns the file at a path; none if there is no file, or the file system does not know when it was written.
     pub(crate) fn at(path: PathBuf) -> Option<Self> {
-        let file = std::fs::metadata(&path).ok().filter(|file| file.is_file())?;
+        let file = std::fs::metadata(&path)
+            .ok()
+            .filter(|file| file.is_file())?;
         Some(Self {
             path,
             modified: file.modified().ok()?,
@@ -48,7 +50,9 @@ pub struct KeptResults {
 impl ViewerState {
     /// Keeps the results of the first network, which weights of the same training are about to replace.
     pub(super) fn keep_results(&mut self) {
-        let known = self.networks[0].as_ref().and_then(|known| known.file.clone());
+        let known = self.networks[0]
+            .as_ref()
+            .and_then(|known| known.file.clone());
         let Some(of) = known.filter(|_| !self.from_results) else {
             return;
         };

@@ -447,9 +447,8 @@ impl Workers {
             0 => first.display().to_string(),
             others => format!("{} and {others} more", first.display()),
         };
-        self.mailbox.spawn(move || {
-            opening::list_of_images(name, images).unwrap_or_else(Message::Failed)
-        });
+        self.mailbox
+            .spawn(move || opening::list_of_images(name, images).unwrap_or_else(Message::Failed));
     }
 
     fn detect_all(&self, pane: Pane, state: &mut ViewerState) {

@@ -335,9 +335,8 @@ impl Owner {
                 let written = WeightsFile::at(file.clone());
                 let network = Model::load(&file, device);
                 // A run may have replaced it meanwhile.
-                let is_same = |written: &WeightsFile| {
-                    WeightsFile::at(file.clone()).as_ref() == Some(written)
-                };
+                let is_same =
+                    |written: &WeightsFile| WeightsFile::at(file.clone()).as_ref() == Some(written);
                 let written = written.filter(is_same);
                 (file, written, network)
             }

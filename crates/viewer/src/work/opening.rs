@@ -320,7 +320,11 @@ impl Opener {
     }
 
     fn open_annotations(&self, path: &Path, opening: &Opening) -> Result<(), String> {
-        let files = DatasetFiles::find(path).map_err(|e| e.to_string())?;
+        let files = DatasetFiles::find(path).map_err(|error| {
+            format!(
+                "{error}; a JSON object is opened as COCO annotations, a JSON list as detections"
+            )
+        })?;
         let wanted = files.split(opening.split());
         // Most files are one split, which is shown whatever its role is.
         let split = match (wanted, files.splits.first()) {
@@ -508,6 +512,9 @@ fn corrected_file(files: &SplitFiles) -> Result<SplitFiles, String> {
     })
 }
 
+/// Extensions of texts, which are never weights.
+const TEXTS: [&str; 8] = ["txt", "csv", "tsv", "md", "log", "toml", "yaml", "yml"];
+
 /// Determines the kind of a path or name.
 pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     let path = PathBuf::from(what);
@@ -550,6 +557,12 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     }
     if text.contains(EXCITATION_KEY) {
         return Ok(Kind::Excitation(path));
+    }
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    if TEXTS.contains(&extension.to_lowercase().as_str()) {
+        return Err(format!(
+            "{what}: no image, dataset, training run, weights, detections or gate statistics"
+        ));
     }
     // The reader of checkpoints reports what is wrong with anything else.
     Ok(Kind::Checkpoint(path))
@@ -657,6 +670,11 @@ mod tests {
         assert_eq!(kind(&events), Ok(Kind::Run(run.into())));
         let weights = at("w.pth", "PK");
         assert_eq!(kind(&weights), Ok(Kind::Checkpoint(weights.clone())));
+        let text = kind(&at("notes.TXT", "nothing to see")).unwrap_err();
+        assert!(
+            text.contains("notes.TXT: no image, dataset, training run"),
+            "{text}"
+        );
         let missing = kind(&directory.path().join("nothing")).unwrap_err();
         assert!(missing.contains("no such file or directory"), "{missing}");
     }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{ResNetConfig, StridePlace};
+use crate::detection::anchors::AnchorConfig;
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use crate::detection::roi_heads::BoxHeadConfig;
 use crate::spec::{ModelSpec, NetworkConfig};
@@ -203,6 +204,20 @@ impl DetectorNames {
             },
         })
     }
+}
+
+/// Returns torchvision's anchor generator for the anchors of a detector, as Python.
+pub fn torchvision_anchor_generator(anchors: &AnchorConfig) -> String {
+    // A tuple of one element ends with a comma.
+    let sizes = anchors.sizes.iter().map(|size| format!("({size:?},)"));
+    let ratios = anchors.aspect_ratios.iter();
+    let ratios = ratios.map(|ratio| format!("{ratio:?},"));
+    format!(
+        "AnchorGenerator(sizes=({},), aspect_ratios=(({}),) * {})",
+        sizes.collect::<Vec<_>>().join(", "),
+        ratios.collect::<Vec<_>>().join(" "),
+        anchors.sizes.len()
+    )
 }
 
 /// Returns the number of a linear layer in torchvision's `FastRCNNConvFCHead`: after the convolutions comes
@@ -486,7 +501,7 @@ fn detector(
         mut names,
         preset,
         layers,
-        assumptions,
+        mut assumptions,
     } = source;
     let at = |native: &str| names.third_party(native).name;
     let [rows, hidden] = tensors.sizes(&at("box_head.cls_score.weight"))?;
@@ -515,10 +530,13 @@ fn detector(
     }
     if anchors != model.anchors.per_location() {
         return Err(format!(
-            "it has {anchors} anchors per location; sedet supports networks with {} anchors",
-            model.anchors.per_location()
+            "it has {anchors} anchors per location, whose sizes and ratios are not in such a file; only {} anchors are \
+             known, those that its library trains with ({})",
+            model.anchors.per_location(),
+            model.anchors
         ));
     }
+    assumptions.push(format!("anchors: {}", model.anchors));
     // With a single class and no background, four deltas are those of the class.
     if deltas == 4 {
         if matches!(preset, Preset::Torchvision | Preset::TorchvisionV2) {
@@ -538,4 +556,29 @@ fn detector(
         assumptions,
         other_networks: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anchors_are_said_in_words_and_in_python() {
+        let anchors = AnchorConfig {
+            sizes: vec![16.0, 90.5],
+            aspect_ratios: vec![1.0],
+            ..AnchorConfig::default()
+        };
+        assert_eq!(anchors.to_string(), "sizes 16, 90.5 and ratios 1");
+        assert_eq!(
+            torchvision_anchor_generator(&anchors),
+            "AnchorGenerator(sizes=((16.0,), (90.5,),), aspect_ratios=((1.0,),) * 2)"
+        );
+        // As in torchvision's `_default_anchorgen`.
+        assert_eq!(
+            torchvision_anchor_generator(&AnchorConfig::default()),
+            "AnchorGenerator(sizes=((32.0,), (64.0,), (128.0,), (256.0,), (512.0,),), \
+             aspect_ratios=((0.5, 1.0, 2.0,),) * 5)"
+        );
+    }
 }

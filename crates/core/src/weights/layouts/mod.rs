@@ -17,6 +17,7 @@ mod timm;
 use super::third_party::{TensorInfo, ThirdPartyFile};
 use crate::spec::ModelSpec;
 
+pub use detectors::torchvision_anchor_generator;
 pub use detectors::{DetectorDialect, DetectorNames, HeadShape};
 pub use residual::{ClassifierNames, Library, ResidualNames};
 pub use timm::timm_constructor;

@@ -19,8 +19,8 @@ use crate::state::{
     cells_in_image, numbers,
 };
 use crate::style::{
-    CORRECTED, HIGHLIGHT, WHOLE_TEXTURE, box_stroke, box_text, color, elided, foreign_classes, hint,
-    named_field, named_number,
+    CORRECTED, HIGHLIGHT, WHOLE_TEXTURE, box_stroke, box_text, color, elided, foreign_classes,
+    hint, named_field, named_number,
 };
 use crate::textures::Textures;
 use sedet_core::model::ChannelMap;
