@@ -52,7 +52,7 @@
 
 pub use sedet_core::{
     backbones, bench, classification, config, detection, device, distributed, excitation,
-    explanation, memory, model, render, report, train, weights,
+    explanation, memory, model, read_back, render, report, train, weights,
 };
 pub use sedet_data::{
     DataError, annotations, atomic, boxes, curation, datasets, eval, images, loading, pickle,

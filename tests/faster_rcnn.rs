@@ -13,6 +13,7 @@ use sedet::detection::{ImageBatch, Target};
 use sedet::loading::batch::pad_images;
 use sedet::loading::transforms::PreparedImage;
 use sedet::nn::se::SeConfig;
+use sedet::read_back::counted;
 use sedet::weights::parameters::{load_named_tensors, named_tensors};
 
 const IMAGE_SIZES: [ImageSize; 2] = [ImageSize::new(46, 71), ImageSize::new(60, 41)];
@@ -241,4 +242,44 @@ fn features_and_detections_equal_torchvision_s() {
             }
         }
     }
+}
+
+/// Each read makes the host wait for the device. The losses and the norm of the gradients are one more read each.
+#[test]
+fn a_step_and_a_detection_read_back_no_more_than_scores_and_the_deltas_of_the_best_anchors() {
+    let fixture = Fixture::open("faster_rcnn.safetensors");
+    let device = crate::common::device();
+    let config = config("plain");
+    let images = IMAGE_SIZES.len();
+    let levels = model(&fixture, "plain", &device).features(batch(&fixture).pixels);
+    let anchors: usize = levels
+        .iter()
+        .map(|level| {
+            let [_, _, height, width] = level.dims();
+            height * width * config.anchors.aspect_ratios.len()
+        })
+        .sum();
+    // Four bytes of a logit, and four deltas of those that go on.
+    let proposals = |pre_nms: usize| images * (4 * anchors + 16 * levels.len() * pre_nms);
+
+    let training = model(&fixture, "plain", &device.clone().autodiff());
+    let mut input = batch(&fixture);
+    input.pixels = Tensor::from_inner(input.pixels);
+    let targets = targets(&fixture, "both");
+    let (_, step) = counted(|| training.losses(input, &targets, &mut SampleOrder::InOrder));
+    assert_eq!(step.number, 2);
+    let limit = proposals(config.rpn.train_limits.pre_nms);
+    assert!(step.bytes <= limit, "{step:?}, limit {limit}");
+
+    // Inference runs on a thread of the pool, and reads are counted by thread.
+    let network = model(&fixture, "plain", &device);
+    let (found, detection) = rayon::scope(|_| counted(|| network.detect(batch(&fixture))));
+    assert!(found.iter().any(|found| !found.is_empty()));
+    assert_eq!(detection.number, 4);
+    let classes = config.num_classes + 1;
+    let limits = config.rpn.test_limits;
+    // Scores of all classes of a proposal, and the deltas of those above the threshold.
+    let boxes = images * limits.post_nms * classes * (4 + 16);
+    let limit = proposals(limits.pre_nms) + boxes;
+    assert!(detection.bytes <= limit, "{detection:?}, limit {limit}");
 }

@@ -12,6 +12,7 @@ pub mod excitation;
 pub mod explanation;
 pub mod memory;
 pub mod model;
+pub mod read_back;
 pub mod render;
 pub mod report;
 mod spec;

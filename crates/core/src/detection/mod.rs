@@ -56,14 +56,14 @@ pub struct Detection {
     pub score: f32,
 }
 
-/// Returns the values of a float tensor, row-major.
-///
-/// # Panics
-/// If the device is lost. Tensors here are always `f32`, whatever the user's data.
-pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor
-        .into_data()
-        .convert::<f32>()
-        .try_to_vec()
-        .expect("a float tensor reads back as f32")
+/// Returns where each of consecutive parts begins.
+fn offsets(lengths: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut next = 0;
+    lengths
+        .map(|length| {
+            let first = next;
+            next += length;
+            first
+        })
+        .collect()
 }

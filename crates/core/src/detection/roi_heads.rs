@@ -17,7 +17,8 @@ use super::nms::nms;
 use super::roi_pooler::{PooledLevels, RoiPooler};
 use super::rpn::{is_unweighted, unweighted};
 use super::sampler::{BalancedSampler, SampleOrder};
-use super::{Detection, Target, host};
+use super::{Detection, Target, offsets};
+use crate::read_back::{host, host_rows};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_nn::kernels::bf16::{ComputePrecision, autocast};
 use sedet_nn::kernels::conv2d::PackedWeights;
@@ -385,30 +386,58 @@ pub fn detections(
     let [_, classes] = output.class_logits.dims();
     let regressors = output.box_deltas.dims()[1] / 4;
     let scores = host(softmax(output.class_logits, 1));
-    let deltas = host(output.box_deltas);
+    // The classes whose score is above the threshold, by image: proposal, class and score.
     let mut row = 0;
+    let of_image = |proposals: &Vec<BoxXyxy>| {
+        let mut candidates = Vec::new();
+        for proposal in 0..proposals.len() {
+            for class in 1..classes {
+                let score = scores[row * classes + class];
+                if score > config.score_threshold {
+                    candidates.push((proposal, class, score));
+                }
+            }
+            row += 1;
+        }
+        candidates
+    };
+    let candidates: Vec<Vec<(usize, usize, f32)>> = proposals.iter().map(of_image).collect();
+    let firsts = offsets(proposals.iter().map(Vec::len));
+    let rows = candidates
+        .iter()
+        .zip(firsts)
+        .flat_map(|(candidates, first)| {
+            let candidates = candidates.iter();
+            candidates.map(move |(proposal, class, _)| {
+                (first + proposal) * regressors + config.box_head.regressor(*class)
+            })
+        });
+    // Few classes of a proposal are above the threshold: the deltas of the others are not read.
+    let rows: Vec<usize> = rows.collect();
+    let [count, _] = output.box_deltas.dims();
+    let deltas = if rows.is_empty() {
+        Vec::new()
+    } else {
+        host_rows(output.box_deltas.reshape([count * regressors, 4]), &rows)
+    };
+    let mut deltas = deltas.chunks_exact(4);
     proposals
         .iter()
         .zip(input_sizes)
-        .map(|(proposals, size)| {
+        .zip(candidates)
+        .map(|((proposals, size), candidates)| {
             let (mut boxes, mut found, mut groups) = (Vec::new(), Vec::new(), Vec::new());
             let mut refined = Vec::new();
-            for proposal in proposals {
-                for class in 1..classes {
-                    let score = scores[row * classes + class];
-                    if score > config.score_threshold {
-                        let at = (row * regressors + config.box_head.regressor(class)) * 4;
-                        let d = [deltas[at], deltas[at + 1], deltas[at + 2], deltas[at + 3]];
-                        let b = BoxCoder::ROI.decode(*proposal, d).clip(*size);
-                        if b.has_sides_of(config.min_side) {
-                            boxes.push(b);
-                            found.push(score);
-                            groups.push(class - 1);
-                            refined.push(*proposal);
-                        }
-                    }
+            for ((at, class, score), d) in candidates.into_iter().zip(&mut deltas) {
+                let proposal = proposals[at];
+                let d = [d[0], d[1], d[2], d[3]];
+                let b = BoxCoder::ROI.decode(proposal, d).clip(*size);
+                if b.has_sides_of(config.min_side) {
+                    boxes.push(b);
+                    found.push(score);
+                    groups.push(class - 1);
+                    refined.push(proposal);
                 }
-                row += 1;
             }
             let mut kept = nms(&boxes, &found, &groups, config.nms_threshold);
             kept.truncate(config.max_detections);

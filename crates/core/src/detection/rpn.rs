@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::box_coder::BoxCoder;
-use super::host;
 use super::losses::{BoxLoss, BoxPairs, binary_cross_entropy_sum};
 use super::matcher::{Match, Matcher};
 use super::nms::{nms, top_k};
+use super::offsets;
 use super::sampler::{BalancedSampler, SampleOrder};
+use crate::read_back::{host, host_rows};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_nn::kernels::bf16::{ComputePrecision, autocast};
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
@@ -216,6 +217,15 @@ impl RpnHead {
     }
 }
 
+/// An anchor whose logit is among the best of its level.
+struct BestAnchor {
+    level: usize,
+    /// Its place in the level.
+    at: usize,
+    /// Its place among the anchors of all images.
+    row: usize,
+}
+
 /// Returns the proposals of every image by decreasing score; torchvision's `filter_proposals`.
 ///
 /// Takes the best logits of each level, decodes, clips to the image, drops small boxes, applies
@@ -229,30 +239,50 @@ pub fn proposals(
 ) -> Vec<Vec<BoxXyxy>> {
     let anchors_per_image: usize = output.anchors_of_level.iter().sum();
     let objectness = host(output.objectness.clone().detach());
-    let deltas = host(output.box_deltas.clone().detach());
+    let best: Vec<Vec<BestAnchor>> = (0..input_sizes.len())
+        .into_par_iter()
+        .map(|image| {
+            let mut start = image * anchors_per_image;
+            let mut best = Vec::new();
+            for (level, anchors) in anchors.iter().enumerate() {
+                let logits = &objectness[start..start + anchors.len()];
+                let places = top_k(logits, limits.pre_nms).into_iter();
+                best.extend(places.map(|at| BestAnchor {
+                    level,
+                    at,
+                    row: start + at,
+                }));
+                start += anchors.len();
+            }
+            best
+        })
+        .collect();
+    // In a usual image one anchor of thirty is among the best: only their deltas are read.
+    let rows: Vec<usize> = best.iter().flatten().map(|anchor| anchor.row).collect();
+    let [batch, count, _] = output.box_deltas.dims();
+    let deltas = output.box_deltas.clone().detach();
+    let deltas = host_rows(deltas.reshape([batch * count, 4]), &rows);
+    let firsts = offsets(best.iter().map(Vec::len));
     input_sizes
         .par_iter()
         .enumerate()
         .map(|(image, size)| {
             let (mut boxes, mut scores, mut levels) = (Vec::new(), Vec::new(), Vec::new());
-            let mut start = image * anchors_per_image;
-            for (level, anchors) in anchors.iter().enumerate() {
-                let logits = &objectness[start..start + anchors.len()];
-                for i in top_k(logits, limits.pre_nms) {
-                    let at = (start + i) * 4;
-                    let d = [deltas[at], deltas[at + 1], deltas[at + 2], deltas[at + 3]];
-                    let proposal = BoxCoder::RPN.decode(anchors[i], d).clip(*size);
-                    // Also drops NaN, so that a diverging network fails the check of the loss.
-                    if proposal.has_sides_of(config.min_side) {
-                        boxes.push(proposal);
-                        scores.push(match config.rank {
-                            ProposalRank::Probability => 1.0 / (1.0 + (-logits[i]).exp()),
-                            ProposalRank::Logit => logits[i],
-                        });
-                        levels.push(level);
-                    }
+            let of_image = deltas[firsts[image] * 4..].chunks_exact(4);
+            for (best, d) in best[image].iter().zip(of_image) {
+                let d = [d[0], d[1], d[2], d[3]];
+                let anchor = anchors[best.level][best.at];
+                let proposal = BoxCoder::RPN.decode(anchor, d).clip(*size);
+                // Also drops NaN, so that a diverging network fails the check of the loss.
+                if proposal.has_sides_of(config.min_side) {
+                    let logit = objectness[best.row];
+                    boxes.push(proposal);
+                    scores.push(match config.rank {
+                        ProposalRank::Probability => 1.0 / (1.0 + (-logit).exp()),
+                        ProposalRank::Logit => logit,
+                    });
+                    levels.push(best.level);
                 }
-                start += anchors.len();
             }
             let mut kept = nms(&boxes, &scores, &levels, config.nms_threshold);
             kept.truncate(limits.post_nms);

@@ -1095,7 +1095,7 @@ struct NonFiniteStep<'a> {
 fn loss_values(losses: &Losses) -> Vec<(String, f64)> {
     let mut tensors = vec![losses.total.clone().detach()];
     tensors.extend(losses.parts.iter().map(|(_, t)| t.clone().detach()));
-    let values = crate::detection::host(Tensor::cat(tensors, 0));
+    let values = crate::read_back::host(Tensor::cat(tensors, 0));
     std::iter::once("loss")
         .chain(losses.parts.iter().map(|(name, _)| *name))
         .map(str::to_string)

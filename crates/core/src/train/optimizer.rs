@@ -345,7 +345,7 @@ pub fn average_and_clip<M: Module>(
         return (0.0, sum);
     }
     // One read for all tensors.
-    let squares = crate::detection::host(Tensor::cat(squares.sums, 0));
+    let squares = crate::read_back::host(Tensor::cat(squares.sums, 0));
     let norm = squares.iter().map(|s| f64::from(*s)).sum::<f64>().sqrt() / batches as f64;
     let clip = max_norm.map_or(1.0, |max_norm| (max_norm / (norm + 1e-6)).min(1.0));
     let factor = clip / batches as f64;

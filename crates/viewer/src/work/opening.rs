@@ -229,7 +229,9 @@ impl Opener {
         };
         match kind_of(what)? {
             Kind::Run(directory) => self.open_run(&directory, opening),
-            Kind::Dataset(name) => self.open_dataset(&name, opening),
+            Kind::Dataset(name) => self
+                .open_dataset(&name, opening)
+                .map_err(|error| about_json(Path::new(&name), error)),
             Kind::ImageDirectory(directory, unread) => {
                 let mut files = match (images_in(&directory), unread) {
                     (Ok(files), None) => files,
@@ -320,11 +322,8 @@ impl Opener {
     }
 
     fn open_annotations(&self, path: &Path, opening: &Opening) -> Result<(), String> {
-        let files = DatasetFiles::find(path).map_err(|error| {
-            format!(
-                "{error}; a JSON object is opened as COCO annotations, a JSON list as detections"
-            )
-        })?;
+        let files =
+            DatasetFiles::find(path).map_err(|error| about_json(path, error.to_string()))?;
         let wanted = files.split(opening.split());
         // Most files are one split, which is shown whatever its role is.
         let split = match (wanted, files.splits.first()) {
@@ -566,6 +565,16 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     }
     // The reader of checkpoints reports what is wrong with anything else.
     Ok(Kind::Checkpoint(path))
+}
+
+/// Says what a JSON file is opened as, after what is wrong with it as that: it may be of another kind.
+fn about_json(path: &Path, error: String) -> String {
+    if path.extension().is_some_and(|name| name == "json") {
+        return format!(
+            "{error} (a JSON object is opened as COCO annotations, a JSON list as detections)"
+        );
+    }
+    error
 }
 
 /// Determines whether a directory is a dataset, as training recognizes it, or has only images.
