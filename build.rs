@@ -15,6 +15,7 @@ fn main() {
         ("CARGO_FEATURE_VIEWER", "viewer"),
         ("CARGO_FEATURE_WGPU", "wgpu"),
         ("CARGO_FEATURE_CUDA", "cuda"),
+        ("CARGO_FEATURE_MPI", "mpi"),
     ]
     .into_iter()
     .filter_map(|(variable, name)| std::env::var_os(variable).map(|_| name))
