@@ -26,7 +26,7 @@
 //! beside the JSON file, and in the directory itself; the only one that has all images is used, or else the
 //! first that contains the first listed image; an error where those of several splits fit a file that names none. For such
 //! a file, the directory of another split is used if it is the only one that has all images, and names in the directories of
-//! several splits (`train/a.jpg`, `val/b.jpg`) divide the images.
+//! several splits (`train/a.jpg`, `val/b.jpg`) divide the images, or else a field of each (`"split": "val"`).
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ use crate::DataError;
 use crate::annotations::captions::is_without_boxes;
 use crate::annotations::coco::{read_coco_json, write_coco_to};
 use crate::annotations::format::{
-    AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, SplitFiles, StoredBox,
+    AnnotationFormat, FoundSplits, ListedImage, Output, PlacedSplit, Reader, SplitFiles, StoredBox,
 };
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
@@ -98,10 +98,8 @@ impl AnnotationFormat for CocoFormat {
         BoxConvention::SIZES
     }
 
-    fn images_listed_in(&self, annotations: &Path) -> Option<Vec<(String, Option<u64>)>> {
-        let images = read_coco_json(annotations).ok()?.images();
-        let images = images.into_iter();
-        Some(images.map(|(id, name)| (name, Some(id))).collect())
+    fn images_listed_in(&self, annotations: &Path) -> Option<Vec<ListedImage>> {
+        Some(read_coco_json(annotations).ok()?.images())
     }
 
     fn reader(&self) -> Reader {
@@ -876,6 +874,86 @@ mod tests {
         std::fs::create_dir(dir.path().join("docs")).unwrap();
         let found = DatasetFiles::find(dir.path()).unwrap();
         assert_eq!(found.split_names(), [Split::Train]);
+    }
+
+    #[test]
+    fn a_field_of_the_images_with_names_of_splits_divides_the_only_file_and_others_are_named() {
+        let opened = |file: &str, fields: [&str; 2]| {
+            let dir = tree(&["images/a.png", "images/b.png"]);
+            let [a, b] = fields.map(|field| {
+                if field.is_empty() {
+                    String::new()
+                } else {
+                    format!(",{field}")
+                }
+            });
+            let text = JSON
+                .replacen(r#""height":2}"#, &format!(r#""height":2{a}}}"#), 1)
+                .replacen(r#""height":2},"#, r#""height":2 },"#, 1)
+                .replacen(r#""height":2}]"#, &format!(r#""height":2{b}}}]"#), 1);
+            std::fs::write(dir.path().join(file), text).unwrap();
+            let read = DatasetFiles::find(dir.path())
+                .unwrap()
+                .read()
+                .unwrap()
+                .splits;
+            let shown = read.iter().map(|read| {
+                let notes = read.notes.join("; ");
+                format!("{} {} {notes}", read.split, read.store.image_count())
+                    .trim()
+                    .to_owned()
+            });
+            shown.collect::<Vec<_>>().join(", ")
+        };
+        let (train, val) = (r#""split":"train""#, r#""split":"val""#);
+        assert_eq!(opened("all.json", [train, val]), "train 1, val 1");
+        assert_eq!(
+            opened("all.json", [r#""subset":"TEST""#, r#""subset":"Train""#]),
+            "train 1, test 1"
+        );
+        // The one that is called split decides.
+        let both = [
+            r#""set":"val","split":"train""#,
+            r#""split":"val","set":"val""#,
+        ];
+        assert_eq!(opened("all.json", both), "train 1, val 1");
+        for (file, fields, expected) in [
+            ("all.json", [train, train], "train 2"),
+            ("val.json", [val, val], "val 2"),
+            (
+                "all.json",
+                [r#""set":"indoor""#, r#""set":"indoor""#],
+                "train 2",
+            ),
+            ("all.json", ["", r#""tags":["val"]"#], "train 2"),
+            (
+                "all.json",
+                [train, r#""split":"extra""#],
+                "train 2 `split` of the images is not used, all are of train: extra (1 image), train (1 image)",
+            ),
+            (
+                "train.json",
+                [train, val],
+                "train 2 `split` of the images is not used, all are of train: train (1 image), val (1 image)",
+            ),
+            (
+                "train.json",
+                [val, val],
+                "train 2 `split` of the images is not used, all are of train: val (2 images)",
+            ),
+            (
+                "all.json",
+                [r#""is_train":true"#, r#""is_train":false"#],
+                "train 2 `is_train` of the images is not used, all are of train: false (1 image), true (1 image)",
+            ),
+            (
+                "all.json",
+                [r#""fold":0"#, r#""fold":1"#],
+                "train 2 `fold` of the images is not used, all are of train: 0 (1 image), 1 (1 image)",
+            ),
+        ] {
+            assert_eq!(opened(file, fields), expected, "{file} {fields:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::DataError;
 use crate::annotations::coco::read_coco_json;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::CsvFormat;
-use crate::annotations::format::{DatasetFiles, Format, FoundSplits};
+use crate::annotations::format::{DatasetFiles, Format, FoundSplits, ListedImage};
 use crate::annotations::image_files::{
     DirectoryListing, MOST_LISTS, first_few, has_extension, holds_images, holds_images_directly,
     images_within,
@@ -376,10 +376,10 @@ fn image_names(files: &DatasetFiles) -> ImageNames {
     let images = images.flat_map(|place| images_within(place).unwrap_or_default());
     let splits = files.splits.iter();
     let listed = splits.filter_map(|split| split.format.images_listed_in(&split.annotations));
-    let listed: Vec<(String, Option<u64>)> = listed.flatten().collect();
-    let names = listed.iter().map(|(name, _)| name.clone());
+    let listed: Vec<ListedImage> = listed.flatten().collect();
+    let names = listed.iter().map(|image| image.name.clone());
     let mut found = ImageNames::of(names.chain(images.map(|image| image.name)));
-    found.add_numbers(listed.iter().filter_map(|(_, id)| *id));
+    found.add_numbers(listed.iter().filter_map(|image| image.id));
     found.add_numbered(&files.root);
     found
 }

@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::annotations::class_numbers::NumberedClasses;
 use crate::annotations::format::without_extension;
 use crate::annotations::formats::{FORMATS, has_annotation_extension, recognize};
 use crate::annotations::image_files::{
@@ -62,7 +63,7 @@ use crate::datasets::stray_labels::labels_of_class;
 use crate::directory::dangling_parts;
 use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, has_unsupported_image_extension, unsupported_images};
-use crate::text_file::read_text;
+use crate::text_file::{beginning, read_text};
 use crate::{DataError, Remedy, text};
 
 /// The first classes show how all are stored.
@@ -413,6 +414,17 @@ impl ImageFolder {
         Err(DataError::labels(&file, problem).with(Remedy::MoveAnnotations))
     }
 
+    /// Returns the names of the classes with the directories `classes`, and where they are from if they are those of a list.
+    fn display_names(&self, classes: Vec<String>) -> (Vec<String>, Option<String>) {
+        if let Some(names) = names_of_synsets(&classes) {
+            return (names, None);
+        }
+        let found = NumberedClasses::find(&self.root, &classes);
+        let root = self.root.display();
+        let note = found.note.map(|note| format!("{root}: {note}"));
+        (found.names.unwrap_or(classes), note)
+    }
+
     fn expect<'a>(&self, directory: Option<&'a Path>, split: Split) -> Result<&'a Path, DataError> {
         directory.ok_or_else(|| {
             let problem = format!("no {split} directory with a directory for each class");
@@ -448,8 +460,13 @@ impl ImageFolder {
                 first_few(empty.iter().copied())
             )
         });
-        let dataset = images.into_dataset(display_names(classes), |_, _| true)?;
-        Ok(dataset.with_notes(notes).with_notes(not_classes))
+        let (names, of_names) = self.display_names(classes);
+        let dataset = images.into_dataset(names, |_, _| true)?;
+        let of_names = of_names.filter(|_| is_train);
+        Ok(dataset
+            .with_notes(notes)
+            .with_notes(not_classes)
+            .with_notes(of_names))
     }
 
     /// Returns the held-out part (val) of a directory's images, or the rest (train).
@@ -479,9 +496,10 @@ impl ImageFolder {
         let count = held_out.iter().flatten().filter(|held| **held).count();
         let all = images.len();
         let wanted = split != Split::Train;
-        let dataset = images.into_dataset(display_names(classes), |class, index| {
-            held_out[class][index] == wanted
-        })?;
+        let (names, of_names) = self.display_names(classes);
+        let dataset =
+            images.into_dataset(names, |class, index| held_out[class][index] == wanted)?;
+        let dataset = dataset.with_notes(of_names.filter(|_| !wanted));
         let copies = match copies {
             0 => String::new(),
             copies => format!(
@@ -548,7 +566,8 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
         images += of_images.len();
         let annotations = class.files.iter().filter(|name| is_annotation_name(name));
         let annotations = annotations.filter(|name| of_images.contains(&stem(name)));
-        files.extend(annotations.map(|name| path.join(name)));
+        let annotations = annotations.map(|name| path.join(name));
+        files.extend(annotations.filter(|file| may_have_objects(file)));
         stems.extend(of_images);
     }
     if !files.is_empty() && 2 * files.len() >= images {
@@ -561,11 +580,46 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
     directories.find_map(|path| {
         let listing = DirectoryListing::of(&path);
         let files = listing.files.iter();
-        let mut files =
-            files.filter(|name| is_annotation_name(name) && stems.contains(&stem(name)));
+        let is_of_image = |name: &&String| {
+            is_annotation_name(name)
+                && stems.contains(&stem(name))
+                && may_have_objects(&path.join(name))
+        };
+        let mut files = files.filter(is_of_image);
         let first = files.next()?;
         (files.count() >= FEW).then(|| path.join(first))
     })
+}
+
+/// Returns whether a file may have the objects in an image: JSON only with a key that programs give to objects or their
+/// outlines. Downloaders write a license and a source in JSON beside each image.
+fn may_have_objects(path: &Path) -> bool {
+    const BEGINNING: u64 = 1 << 16;
+    const KEYS: [&str; 15] = [
+        "annotation",
+        "bbox",
+        "bounding",
+        "box",
+        "coordinates",
+        "instances",
+        "keypoints",
+        "objects",
+        "points",
+        "polygon",
+        "regions",
+        "segmentation",
+        "shapes",
+        "xmin",
+        "x1",
+    ];
+    if !has_extension(path, "json") {
+        return true;
+    }
+    let text = beginning(path, BEGINNING)
+        .unwrap_or_default()
+        .to_lowercase();
+    let mut keys = text.split('"').skip(1).step_by(2);
+    keys.any(|key| KEYS.iter().any(|part| key.contains(part)))
 }
 
 fn is_annotation_name(name: &str) -> bool {
@@ -1012,15 +1066,11 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns ImageNet's names if every class is one of its synsets.
-fn display_names(classes: Vec<String>) -> Vec<String> {
-    let labels: Option<Vec<usize>> = classes.iter().map(|class| imagenet_label(class)).collect();
-    match labels {
-        Some(labels) => labels
-            .into_iter()
-            .map(|label| imagenet_classes()[label].name.to_owned())
-            .collect(),
-        None => classes,
-    }
+fn names_of_synsets(classes: &[String]) -> Option<Vec<String>> {
+    let labels = classes.iter().map(|class| imagenet_label(class));
+    labels
+        .map(|label| Some(imagenet_classes()[label?].name.to_owned()))
+        .collect()
 }
 
 /// Selects the images to hold out, by class and position; see the module documentation.
@@ -1318,6 +1368,26 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             let message = open_train(dir.path()).unwrap_err();
             assert_eq!(message, format!("{}: {expected}", file.display()));
+        }
+    }
+
+    #[test]
+    fn json_beside_the_images_of_classes_is_an_annotation_only_with_keys_of_objects() {
+        let dir = tree(&["cat/1.jpg", "dog/2.jpg"]);
+        let file = dir.path().join("cat/1.json");
+        for (text, is_refused) in [
+            (
+                r#"{"license": "CC BY", "source": "https://a.example", "views": 7}"#,
+                false,
+            ),
+            (r#"{"boxes": [[1, 2, 3, 4]]}"#, true),
+            (
+                r#"{"objects": [{"name": "cat", "Polygon": [1, 2, 3, 4, 5, 6]}]}"#,
+                true,
+            ),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(open_train(dir.path()).is_err(), is_refused, "{text}");
         }
     }
 
