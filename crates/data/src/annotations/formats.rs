@@ -17,6 +17,7 @@ use crate::annotations::image_files::{
     images_within,
 };
 use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::same_names::images_of_same_names;
 use crate::annotations::split_lists::{
     ImageNames, divides_images, divides_numbers, is_list_of_images, is_of_train_or_test,
     is_place_of_lists, words_of,
@@ -177,6 +178,16 @@ impl DatasetFiles {
             return Err(LayoutError::NoDirectory { root: root.into() }.into());
         }
         if let Some((at, found)) = find_or_damaged(FORMATS, root)? {
+            let listing = DirectoryListing::of(root);
+            let images = listing.directory(&["images"]);
+            let inner = images.map(|path| DirectoryListing::of(&path));
+            if let Some(problem) = [Some(listing), inner]
+                .iter()
+                .flatten()
+                .find_map(|of| of.twins_of_splits())
+            {
+                return Err(DataError::contradiction(root, problem));
+            }
             let known_lists = found.lists.clone();
             let mut files = Self::of_found(FORMATS[at], root, found)?;
             let others = unused_annotations(&files);
@@ -187,6 +198,8 @@ impl DatasetFiles {
             let below = datasets_below(&files);
             files.unused.extend(below);
             files.unused.extend(splits_without_annotations(&files));
+            let same = images_of_same_names(&files);
+            files.unused.extend(same);
             files.unused.extend(dangling_parts(root));
             return Ok(files);
         }
@@ -555,6 +568,7 @@ fn unrecognized(root: &Path) -> DataError {
         found.push(format!("images without annotations in {directories}"));
     }
     found.extend(unread_files(root));
+    found.extend(dangling_parts(root));
     let found = match found.as_slice() {
         [] => String::new(),
         found => format!(" ({})", found.join("; ")),

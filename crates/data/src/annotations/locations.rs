@@ -654,19 +654,27 @@ pub(crate) enum NameReading {
     AsWritten,
     /// With `/` for `\`, which Windows programs write.
     Slashes,
+    /// Without spaces at the ends, and with `/`.
+    Trimmed,
     /// The part after the last `/` or `\`: annotation servers write their own paths or URLs.
     LastPart,
 }
 
 impl NameReading {
     /// All readings, the most literal first.
-    const ALL: [Self; 3] = [Self::AsWritten, Self::Slashes, Self::LastPart];
+    const ALL: [Self; 4] = [
+        Self::AsWritten,
+        Self::Slashes,
+        Self::Trimmed,
+        Self::LastPart,
+    ];
 
     /// Returns the name of the file.
     pub(crate) fn apply(self, name: &str) -> Cow<'_, str> {
         match self {
             Self::AsWritten => Cow::Borrowed(name),
             Self::Slashes => Cow::Owned(name.replace('\\', "/")),
+            Self::Trimmed => Cow::Owned(name.trim().replace('\\', "/")),
             Self::LastPart => Cow::Borrowed(name.rsplit(['/', '\\']).next().unwrap_or(name)),
         }
     }
@@ -685,6 +693,9 @@ impl NameReading {
         match self {
             Self::AsWritten => None,
             Self::Slashes => Some("image names are written with \\ and read with /"),
+            Self::Trimmed => {
+                Some("image names have spaces at their ends and are read without them")
+            }
             Self::LastPart => Some(
                 "image names lead elsewhere; the images were found by the last part of the name",
             ),

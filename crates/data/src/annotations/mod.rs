@@ -14,7 +14,8 @@
 //! - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
 //! - `unread`: formats that are known and not read. - `split_lists`: lists of splits that are not read. - `numberings`: tables that
 //!   number images. - `masks`: masks
-//!   among images. - `class_numbers`: the names of classes that are numbers. - `stray_boxes`: boxes in no format. - `captions`: captions, which are no boxes. - [`joining`]: datasets as one, and parts of one.
+//!   among images. - `class_numbers`: the names of classes that are numbers. - `stray_boxes`: boxes in no format. - `same_names`: further images with the names of those
+//!   that are used. - `captions`: captions, which are no boxes. - [`joining`]: datasets as one, and parts of one.
 //! - `usable`: held-out images that can be used.
 //!
 //! These modules import in the order `layout`, [`store`], [`format`](mod@format), `locations`, the formats, `reading` and
@@ -43,6 +44,7 @@ pub(crate) mod named_splits;
 pub(crate) mod numberings;
 pub mod reading;
 pub(crate) mod same_content;
+mod same_names;
 pub(crate) mod split_lists;
 pub mod store;
 pub(crate) mod stratified;

@@ -1045,7 +1045,7 @@ fn entries(
     };
     collected
         .notes
-        .extend(split.list.as_ref().and_then(VocList::note));
+        .extend(split.list.iter().flat_map(VocList::notes));
     let found = found.into_iter().zip(sizes);
     let mut names: HashSet<&str> = HashSet::new();
     let mut rotated_boxes = 0;
@@ -1101,6 +1101,9 @@ fn entries(
                 problem(DataError::size_mismatch(path, decoded, stated));
             }
         }
+        let deleted = annotated.as_ref().map_or(0, |found| found.deleted);
+        let what = "objects that are marked as deleted";
+        collected.dropped.add(what, "object", deleted);
         let objects = annotated.map_or_else(Vec::new, |found| found.objects);
         rotated_boxes += objects.iter().filter(|object| object.is_rotated).count();
         let boxes = boxes_of(objects, &numbers, &mut collected.dropped);

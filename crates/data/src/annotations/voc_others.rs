@@ -168,6 +168,55 @@ mod tests {
     }
 
     #[test]
+    fn objects_that_are_marked_as_deleted_are_counted_and_not_read() {
+        let dir = dataset(&[]);
+        let deleted = CAT.replace("</name>", "</name><deleted>1</deleted>");
+        let kept = CAT.replace("</name>", "</name><deleted>0</deleted>");
+        let text = format!("<annotation><filename>a.png</filename>{kept}{deleted}</annotation>");
+        std::fs::write(dir.path().join("Annotations/a.xml"), text).unwrap();
+        let read = DatasetFiles::find(dir.path()).unwrap().read().unwrap();
+        assert_eq!(read.splits[0].store.annotation_count(), 2);
+        let dropped: Vec<String> = read.splits[0].dropped.lines().collect();
+        assert_eq!(dropped, ["objects that are marked as deleted (1 object)"]);
+    }
+
+    #[test]
+    fn lines_with_several_names_and_lists_of_another_task_are_named() {
+        let dir = dataset(&[]);
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let read = || {
+            let files = DatasetFiles::find(dir.path()).unwrap();
+            let notes = files.read().unwrap().splits.remove(0).notes;
+            (files.reason, notes)
+        };
+        write("ImageSets/Segmentation/train.txt", "a\n");
+        let reason = "XML files in Annotations, lists in ImageSets/Segmentation";
+        assert_eq!(read(), (reason.to_owned(), Vec::new()));
+        // Of an image and its annotation, the name is one.
+        write(
+            "ImageSets/Main/train.txt",
+            "JPEGImages/a.png Annotations/a.xml\n",
+        );
+        let reason = "XML files in Annotations, lists in ImageSets";
+        assert_eq!(read(), (reason.to_owned(), Vec::new()));
+        write("ImageSets/Main/train.txt", "a b\n");
+        let note = "1 line of train.txt with several names: only the first of each line is used";
+        assert_eq!(read(), (reason.to_owned(), vec![note.to_owned()]));
+    }
+
+    #[test]
+    fn directories_of_a_split_in_two_capitals_are_refused() {
+        let dir = dataset(&[("images/train/a.png", 0), ("images/Train/a.png", 0)]);
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        let expected = "Train and train differ in capitals only, and both are directories of train";
+        assert!(message.ends_with(expected), "{message}");
+    }
+
+    #[test]
     fn images_without_an_annotation_are_counted_without_lists() {
         let dropped = |further: &[(&str, usize)], list: Option<&str>| {
             let dir = dataset(further);
