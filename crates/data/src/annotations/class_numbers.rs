@@ -31,17 +31,27 @@ impl NumberedClasses {
         let listing = DirectoryListing::of(directory);
         let lists = listing.lists_with(&["txt", "csv", "tsv", "json", "names"]);
         let lists = lists.into_iter().filter(|path| is_of_classes(path));
-        let named = lists.filter_map(|path| {
-            let names = names_in(&path, &numbers)?;
-            Some((path, names))
-        });
-        let named: Vec<(PathBuf, Vec<String>)> = named.collect();
+        let (mut named, mut unread) = (Vec::new(), Vec::new());
+        for path in lists {
+            match names_in(&path, &numbers) {
+                Some(names) => named.push((path, names)),
+                None if is_only_of_classes(&path) => unread.push(path),
+                None => {}
+            }
+        }
+        let named: Vec<(PathBuf, Vec<String>)> = named;
         let shown = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default();
             name.display().to_string()
         };
         let Some((first, names)) = named.first() else {
-            return Self::default();
+            let lists = join(unread.iter().map(shown));
+            let note = (!unread.is_empty()).then(|| {
+                format!(
+                    "not used: {lists}, without a name for each of the classes, which are numbers"
+                )
+            });
+            return Self { names: None, note };
         };
         if named.iter().any(|(_, other)| other != names) {
             let lists = join(named.iter().map(|(path, _)| shown(path)));
@@ -84,6 +94,14 @@ fn is_of_classes(path: &Path) -> bool {
         || words_of(path)
             .iter()
             .any(|word| WORDS.contains(&word.as_str()))
+}
+
+/// Returns whether a file cannot be about anything but classes, by its name.
+fn is_only_of_classes(path: &Path) -> bool {
+    const WORDS: [&str; 4] = ["class", "classes", "classnames", "categories"];
+    let words = words_of(path);
+    let is_of_images = |word: &String| ["image", "images", "per"].contains(&word.as_str());
+    words.iter().any(|word| WORDS.contains(&word.as_str())) && !words.iter().any(is_of_images)
 }
 
 /// Returns the names that a list gives to numbers; None unless it names each of them, once and differently.
@@ -221,21 +239,32 @@ mod tests {
     fn lists_of_something_else_name_no_classes() {
         for (name, text, classes) in [
             ("class_names.txt", "cat\ndog\n", &["cat", "dog"][..]),
-            // From 1 on, nothing says whether the first line is of 1.
-            ("class_names.txt", "cat\ndog\n", &["1", "2"]),
-            ("class_names.txt", "cat\ndog\nbird\n", &["0", "1"]),
-            (
-                "labels.csv",
-                "image,label\na.png,0\nb.png,1\nc.png,0\n",
-                &["0", "1"],
-            ),
+            ("labels.csv", "image,label\na.png,0\nb.png,1\n", &["0", "1"]),
             ("labels.csv", "id,label\n1,0\n2,1\n", &["0", "1"]),
             ("README.txt", "cat\ndog\n", &["0", "1"]),
+        ] {
+            let found = found(&[(name, text)], classes);
+            assert_eq!(found, NumberedClasses::default(), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_does_not_name_each_class_is_named() {
+        for (name, text, classes) in [
+            // From 1 on, nothing says whether the first line is of 1.
+            ("class_names.txt", "cat\ndog\n", &["1", "2"][..]),
+            ("class_names.txt", "cat\ndog\nbird\n", &["0", "1"]),
+            ("class_names.txt", "# names\ncat\ndog\n", &["0", "1"]),
             ("classes.json", r#"{"0": "cat", "1": "cat"}"#, &["0", "1"]),
             ("classes.txt", "10\n20\n", &["0", "1"]),
         ] {
             let found = found(&[(name, text)], classes);
-            assert_eq!(found, NumberedClasses::default(), "{name}: {text}");
+            assert_eq!(found.names, None);
+            let note = found.note.unwrap_or_default();
+            assert!(
+                note.starts_with(&format!("not used: {name}, ")),
+                "{name}: {text}: {note}"
+            );
         }
     }
 

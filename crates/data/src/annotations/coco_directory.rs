@@ -986,6 +986,11 @@ mod tests {
             ("all.json", ["", r#""tags":["val"]"#], "train 2"),
             (
                 "all.json",
+                [r#""set":"video 1""#, r#""set":"video 2""#],
+                "train 2",
+            ),
+            (
+                "all.json",
                 [train, r#""split":"extra""#],
                 "train 2 `split` of the images is not used, all are of train: extra (1 image), train (1 image)",
             ),

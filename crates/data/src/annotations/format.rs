@@ -295,7 +295,7 @@ pub struct ListedImage {
 }
 
 /// Fields of images in which converters write the split; COCO has none.
-pub(crate) const DIVISIONS: [&str; 8] = [
+pub(crate) const DIVISIONS: [&str; 11] = [
     "split",
     "subset",
     "partition",
@@ -303,6 +303,9 @@ pub(crate) const DIVISIONS: [&str; 8] = [
     "phase",
     "purpose",
     "is_train",
+    "is_val",
+    "is_valid",
+    "is_test",
     "fold",
 ];
 

@@ -274,6 +274,14 @@ fn abbreviations_of(names: &[String]) -> Option<Vec<Option<Split>>> {
     (is_complete && has_each_once && is_abbreviated && are_all).then_some(splits)
 }
 
+/// Returns the name that abbreviates a split beside abbreviations of the others.
+pub(crate) fn abbreviated_split(names: &[String], split: Split) -> Option<&str> {
+    let splits = abbreviations_of(names)?;
+    let mut pairs = names.iter().zip(splits);
+    let (name, _) = pairs.find(|(_, of)| *of == Some(split))?;
+    Some(name)
+}
+
 /// Divides a name such as `trainA` into the split and the rest.
 fn split_before_capital(name: &str) -> Option<(Split, &str)> {
     let mut all = Split::ALL.into_iter();

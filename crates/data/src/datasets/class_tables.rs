@@ -1,7 +1,9 @@
 //! Tables beside directories of classes that assign images another split or class than their directories do: `meta.csv`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use crate::annotations::format::{last_part, without_extension};
 use crate::annotations::image_files::{DirectoryListing, has_extension};
@@ -30,7 +32,7 @@ pub(super) fn contradicting_tables(
     without_images: &[PathBuf],
     images: &dyn Fn() -> Vec<PlacedImage>,
 ) -> Vec<(String, String)> {
-    const EXTENSIONS: [&str; 3] = ["csv", "tsv", "txt"];
+    const EXTENSIONS: [&str; 4] = ["csv", "tsv", "txt", "json"];
     let places = [root.to_owned()]
         .into_iter()
         .chain(without_images.iter().cloned());
@@ -42,6 +44,11 @@ pub(super) fn contradicting_tables(
     let places = Places::of(images());
     let described = tables.into_iter().filter_map(|path| {
         let text = beginning(&path, LARGEST)?;
+        let text = if has_extension(&path, "json") {
+            table_of_records(&text)?
+        } else {
+            text
+        };
         let below = path
             .strip_prefix(root)
             .unwrap_or(&path)
@@ -59,7 +66,13 @@ const LARGEST: u64 = 64 << 20;
 /// run.
 fn may_have_images(path: &Path) -> bool {
     const BEGINNING: u64 = 1 << 12;
+    if words_of(path).iter().any(|word| is_of_results(word)) {
+        return false;
+    }
     let text = beginning(path, BEGINNING).unwrap_or_default();
+    if has_extension(path, "json") {
+        return text.trim_start().starts_with('[') && text.contains('{');
+    }
     let rows = rows_of(&text);
     let is_table = rows.iter().any(|row| row.cells.len() > 1);
     is_table
@@ -67,7 +80,31 @@ fn may_have_images(path: &Path) -> bool {
             || rows
                 .iter()
                 .any(|row| row.cells.iter().any(|cell| is_image(cell))))
-        && !words_of(path).iter().any(|word| is_of_results(word))
+}
+
+/// Returns the fields of a list of records in JSON as a table; None for any other document.
+fn table_of_records(text: &str) -> Option<String> {
+    let records: Vec<BTreeMap<String, Value>> = serde_json::from_str(text).ok()?;
+    let fields: Vec<&String> = records.first()?.keys().collect();
+    let mut table = String::new();
+    let mut add = |cells: Vec<String>| {
+        let cells: Vec<String> = cells
+            .iter()
+            .map(|cell| cell.replace(['\t', '\n'], " "))
+            .collect();
+        table += &cells.join("\t");
+        table.push('\n');
+    };
+    add(fields.iter().map(|field| (*field).clone()).collect());
+    for record in &records {
+        let cells = fields.iter().map(|field| match record.get(*field) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        });
+        add(cells.collect());
+    }
+    Some(table)
 }
 
 fn is_image(cell: &str) -> bool {
@@ -258,6 +295,17 @@ mod tests {
         ] {
             assert_eq!(found(table).as_deref(), Some(expected), "{table}");
         }
+    }
+
+    #[test]
+    fn records_in_json_are_read_as_a_table() {
+        let records =
+            r#"[{"split": "val", "file": "1.jpg"}, {"file": "2.jpg", "split": "train", "x": [1]}]"#;
+        let table = table_of_records(records).unwrap();
+        assert_eq!(table, "file\tsplit\n1.jpg\tval\n2.jpg\ttrain\n");
+        let expected = "by which train/cat/1.jpg is of val";
+        assert_eq!(found(&table).as_deref(), Some(expected));
+        assert_eq!(table_of_records(r#"{"a": [1]}"#), None);
     }
 
     #[test]

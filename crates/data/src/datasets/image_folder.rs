@@ -42,8 +42,8 @@ use crate::annotations::image_files::{
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
 use crate::annotations::layout::{
-    LayoutError, NamedSplit, Split, are_parts, is_reserved_name, join, only_part_of,
-    splits_of_names,
+    LayoutError, NamedSplit, Split, abbreviated_split, are_parts, is_reserved_name, join,
+    only_part_of, splits_of_names,
 };
 use crate::annotations::masks::masks_beside_images;
 use crate::annotations::reading::BadImages;
@@ -98,7 +98,12 @@ impl ImageFolder {
         };
         let splits = Split::ALL.map(|split| match listing.split_directory(split) {
             Some(_) => directory_of(split, false),
-            None => like(split),
+            None => like(split).or_else(|| {
+                let abbreviated = abbreviated_split(names, split)?;
+                let directory = root.join(abbreviated);
+                // Of languages, `tr` and `te` may be classes.
+                (first_classes(&directory).len() == 2).then_some(directory)
+            }),
         });
         let has_splits = splits.iter().any(Option::is_some);
         Self {
@@ -307,7 +312,11 @@ impl ImageFolder {
     fn contradicting_tables(&self) -> Vec<(String, String)> {
         let listing = DirectoryListing::of(&self.root);
         let inner = listing.directories.iter().map(|name| self.root.join(name));
-        let without_images: Vec<PathBuf> = inner.filter(|path| !holds_images(path)).collect();
+        let without_images = inner.filter(|path| !holds_images(path));
+        let parents = self.parents().into_iter().filter(|path| *path != self.root);
+        let around: Vec<PathBuf> = without_images
+            .chain(parents.map(Path::to_path_buf))
+            .collect();
         let splits = self.splits.iter().flatten().zip(Split::ALL);
         let of_splits: Vec<(&Path, Option<Split>)> = match &self.splits {
             None => vec![(&self.root, None)],
@@ -333,7 +342,7 @@ impl ImageFolder {
             };
             of_splits.iter().flat_map(of_split).collect()
         };
-        contradicting_tables(&self.root, &without_images, &images)
+        contradicting_tables(&self.root, &around, &images)
     }
 
     /// Describes the files with boxes of the images, in formats that are known and not read or in none, beside the directories of the
@@ -692,22 +701,27 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
 /// outlines. Downloaders write a license and a source in JSON beside each image.
 fn may_have_objects(path: &Path) -> bool {
     const BEGINNING: u64 = 1 << 16;
-    const KEYS: [&str; 15] = [
+    const KEYS: [&str; 20] = [
         "annotation",
+        "annotations",
         "bbox",
-        "bounding",
+        "bboxes",
+        "bounding_box",
+        "bounding_boxes",
         "box",
+        "boxes",
         "coordinates",
         "instances",
         "keypoints",
         "objects",
         "points",
         "polygon",
+        "polygons",
         "regions",
         "segmentation",
         "shapes",
-        "xmin",
         "x1",
+        "xmin",
     ];
     if !has_extension(path, "json") {
         return true;
@@ -716,7 +730,7 @@ fn may_have_objects(path: &Path) -> bool {
         .unwrap_or_default()
         .to_lowercase();
     let mut keys = text.split('"').skip(1).step_by(2);
-    keys.any(|key| KEYS.iter().any(|part| key.contains(part)))
+    keys.any(|key| KEYS.contains(&key))
 }
 
 fn is_annotation_name(name: &str) -> bool {
@@ -1376,6 +1390,23 @@ mod tests {
     }
 
     #[test]
+    fn abbreviations_of_splits_around_classes_are_splits_and_none_of_languages() {
+        let splits = |files: &[&str]| {
+            let dir = tree(files);
+            let found = ImageFolder::find(dir.path()).unwrap();
+            found.open(Split::Train).unwrap().class_names().join(" ")
+        };
+        let files = [
+            "tr/cat/1.jpg",
+            "tr/dog/2.jpg",
+            "te/cat/3.jpg",
+            "te/dog/4.jpg",
+        ];
+        assert_eq!(splits(&files), "cat dog");
+        assert_eq!(splits(&["tr/1.jpg", "te/2.jpg"]), "te tr");
+    }
+
+    #[test]
     fn directories_of_a_split_in_two_capitals_and_folds_of_classes_are_refused() {
         for (files, expected) in [
             (
@@ -1563,7 +1594,7 @@ mod tests {
         let file = dir.path().join("cat/1.json");
         for (text, is_refused) in [
             (
-                r#"{"license": "CC BY", "source": "https://a.example", "views": 7}"#,
+                r#"{"license": "CC BY", "source": "https://a.example", "object_count": 7}"#,
                 false,
             ),
             (r#"{"boxes": [[1, 2, 3, 4]]}"#, true),

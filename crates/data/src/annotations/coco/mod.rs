@@ -121,7 +121,15 @@ impl Divisions {
                 .values
                 .keys()
                 .any(|(_, value)| named(value).is_some_and(|of| of != split)),
-            several => several <= Self::VALUES,
+            several if several > Self::VALUES => false,
+            several => {
+                // A field with nearly as many values as images is about something else.
+                let mut fields = self.values.keys();
+                let is_meant = |(field, value): &(&str, Box<str>)| {
+                    *field == "fold" || field.starts_with("is_") || named(value).is_some()
+                };
+                fields.any(is_meant) || 2 * several <= self.of_images.len()
+            }
         };
         let (field, _) = self.values.keys().next().filter(|_| is_division)?;
         let of_field = self.values.iter().filter(|((of, _), _)| of == field);

@@ -1,9 +1,11 @@
 //! Lists of class names: one name in each line, with or without numbers.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
 use crate::annotations::image_files::{DirectoryListing, has_extension};
+use crate::images::decode::has_image_extension;
 use crate::text::printable;
 use crate::text_file::read_text;
 
@@ -108,6 +110,21 @@ impl ClassList {
         }
     }
 
+    /// Returns whether the lines may be names: not those of images, and not the class of each image.
+    pub(super) fn may_be_names(&self) -> bool {
+        let distinct: HashSet<&String> = self.names.iter().collect();
+        let is_image = |name: &String| {
+            let mut words = name.split([' ', ',', ';', '\t']);
+            words.any(|word| has_image_extension(Path::new(word)))
+        };
+        let is_number = |name: &String| name.parse::<f64>().is_ok();
+        distinct.len() == self.names.len()
+            && !self
+                .names
+                .iter()
+                .any(|name| is_image(name) || is_number(name))
+    }
+
     /// Describes the parts of the lines that are no names.
     pub(super) fn without(&self) -> String {
         let numbers = if self.is_numbered {
@@ -137,7 +154,9 @@ impl ClassList {
         ];
         let first = self.names.first().filter(|_| self.names.len() > 2)?;
         let list = path.file_name().unwrap_or_default().display();
-        let is_header = HEADERS.contains(&first.to_lowercase().replace(' ', "_").as_str());
+        let header = first.trim_matches(['[', ']', ':']);
+        let header = header.to_lowercase().replace(' ', "_");
+        let is_header = HEADERS.contains(&header.as_str());
         is_header.then(|| format!("the first line of {list}, `{first}`, is the name of class 0"))
     }
 }
@@ -165,11 +184,12 @@ fn check_lines(names: &[String], path: &Path) -> Result<(), DataError> {
         );
         return Err(DataError::labels(path, problem));
     }
+    const SEPARATORS: [char; 2] = [',', ';'];
     if let [only] = names
-        && only.contains(',')
-        && (only.split(',').count() > 2 || !only.contains(", "))
+        && only.contains(SEPARATORS)
+        && (only.split(SEPARATORS).count() > 2 || !only.contains(", "))
     {
-        let problem = "the class names are in one line, separated by commas: each is expected in a line of its own";
+        let problem = "the class names are in one line, separated by commas or the like: each is expected in a line of its own";
         return Err(DataError::labels(path, problem));
     }
     Ok(())

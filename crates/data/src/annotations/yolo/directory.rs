@@ -515,7 +515,10 @@ pub(super) fn name_list(directory: &Path) -> Option<PathBuf> {
 fn only_further_list(root: &Path) -> Result<Option<PathBuf>, DataError> {
     let notes = Some(root.join(LABEL_STUDIO_NOTES)).filter(|path| path.is_file());
     let lists = further_lists(root).into_iter().chain(notes);
-    let read = lists.filter_map(|path| Some((ClassList::read(&path).ok()?.names, path)));
+    let read = lists.filter_map(|path| {
+        let list = ClassList::read(&path).ok()?;
+        list.may_be_names().then_some((list.names, path))
+    });
     let mut lists: Vec<(Vec<String>, PathBuf)> = read.collect();
     // Another with fewer or other names decides as much as the first.
     if lists.iter().any(|(names, _)| *names != lists[0].0) {

@@ -183,6 +183,7 @@ fn comments_and_names_in_one_line_are_no_classes_and_a_header_is_doubted() {
         ("cat,dog,bird\n", "in one line"),
         ("cat, dog, bird", "in one line"),
         ("cat,dog", "in one line"),
+        ("cat;dog\n", "in one line"),
     ] {
         let message = read(text).unwrap_err();
         assert!(message.contains(expected), "{text}: {message}");
@@ -227,6 +228,12 @@ fn a_further_list_is_followed_alone_and_named_beside_others() {
     let expected =
         ".: YOLO labels without class names; these are in another directory: ./cfg/data.yaml";
     assert_eq!(shown(), expected);
+    // The label of each image.
+    write("labels.txt", "a.png cat\nb.png dog\n");
+    assert_eq!(shown(), expected);
+    write("labels.txt", "0\n1\n");
+    assert_eq!(shown(), expected);
+    std::fs::remove_file(dir.path().join("labels.txt")).unwrap();
     write("pets.names", "cat\ndog\n");
     assert_eq!(shown(), "pets.names");
     write("labels.txt", "cat\ndog\n");
