@@ -748,7 +748,7 @@ fn labels_hint(remedy: Remedy) -> &'static str {
         Remedy::MoveAnnotations => {
             "move the files of annotations away if the directories are the classes"
         }
-        Remedy::AddSplit => "add the directory, or use another --split",
+        Remedy::AddSplit => "add the directory, with a directory for each class in it",
         Remedy::RenameClass => "rename the directory if it is a class",
         Remedy::SplitsAroundClasses => {
             "put the directories of the classes into those of the splits: train/CLASS, val/CLASS"

@@ -26,15 +26,15 @@
 //! beside the JSON file, and in the directory itself; the only one that has all images is used, or else the
 //! first that contains the first listed image; an error where those of several splits fit a file that names none. For such
 //! a file, the directory of another split is used if it is the only one that has all images, and names in the directories of
-//! several splits (`train/a.jpg`, `val/b.jpg`) divide the images.
+//! several splits (`train/a.jpg`, `val/b.jpg`) divide the images, or else a field of each (`"split": "val"`).
 
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
 use crate::annotations::captions::is_without_boxes;
-use crate::annotations::coco::{read_coco_json, write_coco_to};
+use crate::annotations::coco::{List, read_coco_json, write_coco_to};
 use crate::annotations::format::{
-    AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, SplitFiles, StoredBox,
+    AnnotationFormat, FoundSplits, ListedImage, Output, PlacedSplit, Reader, SplitFiles, StoredBox,
 };
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
@@ -98,10 +98,8 @@ impl AnnotationFormat for CocoFormat {
         BoxConvention::SIZES
     }
 
-    fn images_listed_in(&self, annotations: &Path) -> Option<Vec<(String, Option<u64>)>> {
-        let images = read_coco_json(annotations).ok()?.images();
-        let images = images.into_iter();
-        Some(images.map(|(id, name)| (name, Some(id))).collect())
+    fn images_listed_in(&self, annotations: &Path) -> Option<Vec<ListedImage>> {
+        Some(read_coco_json(annotations).ok()?.images())
     }
 
     fn reader(&self) -> Reader {
@@ -225,6 +223,9 @@ fn find_annotations(root: &Path) -> Result<FoundFiles, LayoutError> {
     Ok(found)
 }
 
+/// The directories that may have the annotation files of a dataset; the first is COCO's.
+const DIRECTORIES_OF_JSON: [&str; 4] = ["annotations", "annotation", "anns", "labels"];
+
 /// The directory of a dataset and its subdirectory of annotations.
 struct CocoDirectory<'r> {
     root: &'r Path,
@@ -235,10 +236,13 @@ struct CocoDirectory<'r> {
 impl<'r> CocoDirectory<'r> {
     fn of(root: &'r Path) -> Self {
         let listing = DirectoryListing::of(root);
-        let annotations = listing.directory(&["annotations"]);
+        let named = DIRECTORIES_OF_JSON.iter();
+        let named = named.filter_map(|name| listing.directory(&[name]));
+        let mut listings = named.map(|path| DirectoryListing::of(&path));
+        let annotations = listings.find(|listing| listing.files_with("json").next().is_some());
         Self {
             root,
-            annotations: annotations.map(|path| DirectoryListing::of(&path)),
+            annotations,
             listing,
         }
     }
@@ -274,6 +278,7 @@ impl<'r> CocoDirectory<'r> {
             Split::of_name(name) == Some(split)
                 && unread_file(path).is_none()
                 && !is_without_boxes(path)
+                && !has_lists_of_names(path)
         };
         // The original names have the year: `instances_train2017`.
         let is_original = |path: &PathBuf| {
@@ -342,6 +347,17 @@ impl<'r> CocoDirectory<'r> {
 fn stem(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default();
     stem.to_string_lossy().to_lowercase()
+}
+
+/// Returns whether a JSON file begins with a list of names under another key than those of COCO: Food-101's `train.json` has
+/// the images of each class.
+fn has_lists_of_names(path: &Path) -> bool {
+    const BEGINNING: u64 = 1 << 12;
+    let text = beginning(path, BEGINNING).unwrap_or_default();
+    let without_spaces = text.split_whitespace().collect::<String>();
+    let key = without_spaces.strip_prefix("{\"");
+    let parts = key.and_then(|key| key.split_once("\":[\""));
+    parts.is_some_and(|(key, _)| !key.contains('"') && List::named(key).is_none())
 }
 
 /// Returns whether a file is in a directory of annotations, which COCO 2017 is.
@@ -454,6 +470,11 @@ mod tests {
                 "images/a.png",
             ),
             (&["train.json", "a.png"], Split::Train, "a.png"),
+            (
+                &["labels/train.json", "images/a.png"],
+                Split::Train,
+                "images/a.png",
+            ),
             (
                 &["annotations/val.json", "val/a.png"],
                 Split::Val,
@@ -876,6 +897,126 @@ mod tests {
         std::fs::create_dir(dir.path().join("docs")).unwrap();
         let found = DatasetFiles::find(dir.path()).unwrap();
         assert_eq!(found.split_names(), [Split::Train]);
+    }
+
+    #[test]
+    fn lists_of_names_in_json_that_is_called_after_a_split_are_no_annotations() {
+        for (text, is_found) in [
+            (r#"{"churros": ["churros/1", "churros/2"]}"#, false),
+            (r#"{"images": ["a.png"]}"#, true),
+            ("{", true),
+        ] {
+            let dir = tree(&["images/a.png"]);
+            std::fs::write(dir.path().join("train.json"), text).unwrap();
+            let found = CocoFormat.find(dir.path()).unwrap();
+            assert_eq!(found.is_some(), is_found, "{text}");
+        }
+    }
+
+    #[test]
+    fn spaces_at_the_ends_of_image_names_are_no_part_of_them_unless_files_have_them() {
+        let opened = |end: &str| {
+            let dir = tree(&["c.png"]);
+            std::fs::create_dir(dir.path().join("images")).unwrap();
+            for name in ["a", "b"] {
+                let image = dir.path().join(format!("images/{name}.png{end}"));
+                std::fs::copy(dir.path().join("c.png"), image).unwrap();
+            }
+            let text = JSON.replace(".png", ".png ");
+            std::fs::write(dir.path().join("all.json"), text).unwrap();
+            let read = DatasetFiles::find(dir.path()).unwrap().read().unwrap();
+            let names = read.splits[0].store.image(0).file_name.to_owned();
+            (names, read.splits[0].notes.clone())
+        };
+        let note =
+            "image names have spaces at their ends and are read without them, such as a.png ";
+        assert_eq!(opened(""), ("a.png".to_owned(), vec![note.to_owned()]));
+        assert_eq!(opened(" "), ("a.png ".to_owned(), Vec::new()));
+    }
+
+    #[test]
+    fn a_field_of_the_images_with_names_of_splits_divides_the_only_file_and_others_are_named() {
+        let opened = |file: &str, fields: [&str; 2]| {
+            let dir = tree(&["images/a.png", "images/b.png"]);
+            let [a, b] = fields.map(|field| {
+                if field.is_empty() {
+                    String::new()
+                } else {
+                    format!(",{field}")
+                }
+            });
+            let text = JSON
+                .replacen(r#""height":2}"#, &format!(r#""height":2{a}}}"#), 1)
+                .replacen(r#""height":2},"#, r#""height":2 },"#, 1)
+                .replacen(r#""height":2}]"#, &format!(r#""height":2{b}}}]"#), 1);
+            std::fs::write(dir.path().join(file), text).unwrap();
+            let read = DatasetFiles::find(dir.path())
+                .unwrap()
+                .read()
+                .unwrap()
+                .splits;
+            let shown = read.iter().map(|read| {
+                let notes = read.notes.join("; ");
+                format!("{} {} {notes}", read.split, read.store.image_count())
+                    .trim()
+                    .to_owned()
+            });
+            shown.collect::<Vec<_>>().join(", ")
+        };
+        let (train, val) = (r#""split":"train""#, r#""split":"val""#);
+        assert_eq!(opened("all.json", [train, val]), "train 1, val 1");
+        assert_eq!(
+            opened("all.json", [r#""subset":"TEST""#, r#""subset":"Train""#]),
+            "train 1, test 1"
+        );
+        // The one that is called split decides.
+        let both = [
+            r#""set":"val","split":"train""#,
+            r#""split":"val","set":"val""#,
+        ];
+        assert_eq!(opened("all.json", both), "train 1, val 1");
+        for (file, fields, expected) in [
+            ("all.json", [train, train], "train 2"),
+            ("val.json", [val, val], "val 2"),
+            (
+                "all.json",
+                [r#""set":"indoor""#, r#""set":"indoor""#],
+                "train 2",
+            ),
+            ("all.json", ["", r#""tags":["val"]"#], "train 2"),
+            (
+                "all.json",
+                [r#""set":"video 1""#, r#""set":"video 2""#],
+                "train 2",
+            ),
+            (
+                "all.json",
+                [train, r#""split":"extra""#],
+                "train 2 `split` of the images is not used, all are of train: extra (1 image), train (1 image)",
+            ),
+            (
+                "train.json",
+                [train, val],
+                "train 2 `split` of the images is not used, all are of train: train (1 image), val (1 image)",
+            ),
+            (
+                "train.json",
+                [val, val],
+                "train 2 `split` of the images is not used, all are of train: val (2 images)",
+            ),
+            (
+                "all.json",
+                [r#""is_train":true"#, r#""is_train":false"#],
+                "train 2 `is_train` of the images is not used, all are of train: false (1 image), true (1 image)",
+            ),
+            (
+                "all.json",
+                [r#""fold":0"#, r#""fold":1"#],
+                "train 2 `fold` of the images is not used, all are of train: 0 (1 image), 1 (1 image)",
+            ),
+        ] {
+            assert_eq!(opened(file, fields), expected, "{file} {fields:?}");
+        }
     }
 
     #[test]

@@ -21,8 +21,8 @@ use rayon::prelude::*;
 use crate::DataError;
 use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, Output,
-    PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ListedImage,
+    Output, PlacedSplit, Reader, SplitEntries, SplitFiles, SplitImage, StoredBox,
 };
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
@@ -82,13 +82,17 @@ impl AnnotationFormat for CsvFormat {
         unread_table(path)
     }
 
-    fn images_listed_in(&self, annotations: &Path) -> Option<Vec<(String, Option<u64>)>> {
+    fn images_listed_in(&self, annotations: &Path) -> Option<Vec<ListedImage>> {
         // An image has a row for each box.
         let names: BTreeSet<String> = names_in(&read_text(annotations).ok()?)?
             .into_iter()
             .collect();
         let names = names.into_iter();
-        Some(names.map(|name| (name, None)).collect())
+        let listed = names.map(|name| ListedImage {
+            name,
+            ..ListedImage::default()
+        });
+        Some(listed.collect())
     }
 
     fn reader(&self) -> Reader {

@@ -111,9 +111,8 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         None
     }
 
-    /// Returns the names of the images that an annotation file lists, with their ids where the format has any; None if the
-    /// format has no such files, or this one cannot be read.
-    fn images_listed_in(&self, _annotations: &Path) -> Option<Vec<(String, Option<u64>)>> {
+    /// Returns the images that an annotation file lists; None if the format has no such files, or this one cannot be read.
+    fn images_listed_in(&self, _annotations: &Path) -> Option<Vec<ListedImage>> {
         None
     }
 
@@ -283,6 +282,32 @@ impl SplitFiles {
         is_json.then_some(&*self.annotations)
     }
 }
+
+/// An image that an annotation file lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedImage {
+    /// The file name in the file.
+    pub name: String,
+    /// The id, where the format has any.
+    pub id: Option<u64>,
+    /// The split that the file names for this image.
+    pub split: Option<Split>,
+}
+
+/// Fields of images in which converters write the split; COCO has none.
+pub(crate) const DIVISIONS: [&str; 11] = [
+    "split",
+    "subset",
+    "partition",
+    "set",
+    "phase",
+    "purpose",
+    "is_train",
+    "is_val",
+    "is_valid",
+    "is_test",
+    "fold",
+];
 
 /// The splits that a format found.
 #[derive(Debug, Clone, PartialEq, Eq)]

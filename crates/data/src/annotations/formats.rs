@@ -11,12 +11,13 @@ use crate::DataError;
 use crate::annotations::coco::read_coco_json;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::CsvFormat;
-use crate::annotations::format::{DatasetFiles, Format, FoundSplits};
+use crate::annotations::format::{DatasetFiles, Format, FoundSplits, ListedImage};
 use crate::annotations::image_files::{
     DirectoryListing, MOST_LISTS, first_few, has_extension, holds_images, holds_images_directly,
     images_within,
 };
 use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::same_names::images_of_same_names;
 use crate::annotations::split_lists::{
     ImageNames, divides_images, divides_numbers, is_list_of_images, is_of_train_or_test,
     is_place_of_lists, words_of,
@@ -177,6 +178,16 @@ impl DatasetFiles {
             return Err(LayoutError::NoDirectory { root: root.into() }.into());
         }
         if let Some((at, found)) = find_or_damaged(FORMATS, root)? {
+            let listing = DirectoryListing::of(root);
+            let images = listing.directory(&["images"]);
+            let inner = images.map(|path| DirectoryListing::of(&path));
+            if let Some(problem) = [Some(listing), inner]
+                .iter()
+                .flatten()
+                .find_map(|of| of.twins_of_splits())
+            {
+                return Err(DataError::contradiction(root, problem));
+            }
             let known_lists = found.lists.clone();
             let mut files = Self::of_found(FORMATS[at], root, found)?;
             let others = unused_annotations(&files);
@@ -187,6 +198,8 @@ impl DatasetFiles {
             let below = datasets_below(&files);
             files.unused.extend(below);
             files.unused.extend(splits_without_annotations(&files));
+            let same = images_of_same_names(&files);
+            files.unused.extend(same);
             files.unused.extend(dangling_parts(root));
             return Ok(files);
         }
@@ -376,10 +389,10 @@ fn image_names(files: &DatasetFiles) -> ImageNames {
     let images = images.flat_map(|place| images_within(place).unwrap_or_default());
     let splits = files.splits.iter();
     let listed = splits.filter_map(|split| split.format.images_listed_in(&split.annotations));
-    let listed: Vec<(String, Option<u64>)> = listed.flatten().collect();
-    let names = listed.iter().map(|(name, _)| name.clone());
+    let listed: Vec<ListedImage> = listed.flatten().collect();
+    let names = listed.iter().map(|image| image.name.clone());
     let mut found = ImageNames::of(names.chain(images.map(|image| image.name)));
-    found.add_numbers(listed.iter().filter_map(|(_, id)| *id));
+    found.add_numbers(listed.iter().filter_map(|image| image.id));
     found.add_numbered(&files.root);
     found
 }
@@ -555,6 +568,7 @@ fn unrecognized(root: &Path) -> DataError {
         found.push(format!("images without annotations in {directories}"));
     }
     found.extend(unread_files(root));
+    found.extend(dangling_parts(root));
     let found = match found.as_slice() {
         [] => String::new(),
         found => format!(" ({})", found.join("; ")),

@@ -146,6 +146,30 @@ impl DirectoryListing {
         self.directory(split.names())
     }
 
+    /// Describes directories of one split that both have images and differ in capitals only: one would be followed, and nothing
+    /// says which.
+    pub(crate) fn twins_of_splits(&self) -> Option<String> {
+        Split::ALL.into_iter().find_map(|split| {
+            let is_meant = |name: &&String, of: &str| name.eq_ignore_ascii_case(of);
+            split.names().iter().find_map(|of| {
+                let named = self.directories.iter().filter(|name| is_meant(name, of));
+                let named: Vec<&String> = named.collect();
+                // Nearly always there is one, and nothing is searched.
+                let are_twins = named.len() > 1
+                    && named
+                        .iter()
+                        .filter(|name| holds_images(&self.path.join(name)))
+                        .count()
+                        > 1;
+                let names = named.iter().map(|name| name.as_str());
+                are_twins.then(|| {
+                    let names = names.collect::<Vec<_>>().join(" and ");
+                    format!("{names} differ in capitals only, and both are directories of {split}")
+                })
+            })
+        })
+    }
+
     /// Returns the paths of the files with an extension, in any capitals.
     pub(crate) fn files_with<'f>(
         &'f self,

@@ -2,6 +2,7 @@
 //!
 //! This module is below the formats: an error has the names of formats, not the formats.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -226,6 +227,15 @@ pub(crate) fn splits_of_names(names: &[String]) -> Vec<NamedSplit> {
             })
         })
         .collect();
+    let parts = match abbreviations_of(names) {
+        Some(splits) => {
+            let splits = splits.into_iter();
+            splits
+                .map(|split| Some((split?, String::new(), true)))
+                .collect()
+        }
+        None => parts,
+    };
     // Names that differ by the split only: the others with the word of a split are of this kind, too.
     let mut known = parts.iter().flatten();
     let is_scheme = known.any(|(split, rest, is_whole)| {
@@ -241,6 +251,35 @@ pub(crate) fn splits_of_names(names: &[String]) -> Vec<NamedSplit> {
             None => NamedSplit::None,
         })
         .collect()
+}
+
+/// Returns the splits of names beside each other that abbreviate them: `tr`, `va` and `te`. One alone may be anything, and
+/// among others `tr` may be a language.
+fn abbreviations_of(names: &[String]) -> Option<Vec<Option<Split>>> {
+    let split_of = |name: &String| match name.to_lowercase().as_str() {
+        "tr" | "trn" | "tra" => Some(Split::Train),
+        "va" | "vl" => Some(Split::Val),
+        "te" | "ts" | "tst" => Some(Split::Test),
+        name => Split::of_name(name),
+    };
+    let splits: Vec<Option<Split>> = names.iter().map(split_of).collect();
+    let distinct: HashSet<Split> = splits.iter().flatten().copied().collect();
+    let is_complete = distinct.contains(&Split::Train) && distinct.len() > 1;
+    let has_each_once = splits.iter().flatten().count() == distinct.len();
+    let mut pairs = names.iter().zip(&splits);
+    let is_abbreviated = pairs
+        .clone()
+        .any(|(name, split)| split.is_some() && Split::of_name(name).is_none());
+    let are_all = pairs.all(|(name, split)| split.is_some() || PartName::of(name).is_some());
+    (is_complete && has_each_once && is_abbreviated && are_all).then_some(splits)
+}
+
+/// Returns the name that abbreviates a split beside abbreviations of the others.
+pub(crate) fn abbreviated_split(names: &[String], split: Split) -> Option<&str> {
+    let splits = abbreviations_of(names)?;
+    let mut pairs = names.iter().zip(splits);
+    let (name, _) = pairs.find(|(_, of)| *of == Some(split))?;
+    Some(name)
 }
 
 /// Divides a name such as `trainA` into the split and the rest.
@@ -482,6 +521,30 @@ pub(crate) fn join(parts: impl Iterator<Item = impl fmt::Display>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn abbreviations_of_all_splits_denote_them_and_among_other_names_nothing() {
+        use NamedSplit::{None, Split as Of};
+        use Split::{Test, Train, Val};
+        let splits = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            splits_of_names(&names)
+        };
+        assert_eq!(splits(&["tr", "va", "te"]), [Of(Train), Of(Val), Of(Test)]);
+        assert_eq!(
+            splits(&["trn", "tst", "labels"]),
+            [Of(Train), Of(Test), None]
+        );
+        assert_eq!(splits(&["tr", "val"]), [Of(Train), Of(Val)]);
+        for names in [
+            &["tr", "te", "en"][..],
+            &["tr", "a"],
+            &["te", "va"],
+            &["tr", "trn", "te"],
+        ] {
+            assert_eq!(splits(names), vec![None; names.len()], "{names:?}");
+        }
+    }
 
     #[test]
     fn the_names_beside_each_other_decide_whether_directories_are_parts_or_classes() {

@@ -6,10 +6,12 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
-use crate::annotations::format::{Format, FoundSplits, SplitFiles};
+use crate::annotations::format::{DIVISIONS, Format, FoundSplits, ListedImage, SplitFiles};
 use crate::annotations::image_files::{DirectoryListing, images_within};
 use crate::annotations::layout::{LayoutError, Split, join};
-use crate::annotations::named_splits::{NamesDivide, SplitsOfNames, may_name_splits};
+use crate::annotations::named_splits::{
+    NamesDivide, SplitsOfNames, may_have_field, may_name_splits,
+};
 use crate::annotations::same_content::are_all_the_same;
 use crate::{DataError, Remedy};
 
@@ -45,17 +47,23 @@ impl FoundSplits {
             return Ok(self);
         };
         let path = &only.annotations;
-        if !path.is_file() || stated_split_below(given, path).is_some() || !may_name_splits(path) {
+        if !path.is_file()
+            || stated_split_below(given, path).is_some()
+            || !(may_name_splits(path) || may_have_field(path, &DIVISIONS))
+        {
             return Ok(self);
         }
         // What is wrong with the file is reported when it is read.
         let Some(images) = only.format.images_listed_in(path) else {
             return Ok(self);
         };
-        let names: Vec<String> = images.into_iter().map(|(name, _)| name).collect();
-        let splits = match SplitsOfNames::of(&names).divide(&names) {
-            NamesDivide::No => return Ok(self),
-            NamesDivide::Splits(splits) => splits,
+        let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
+        let (splits, by) = match SplitsOfNames::of(&names).divide(&names) {
+            NamesDivide::No => match splits_of_fields(&images) {
+                Some(splits) => (splits, "the splits that it names for them"),
+                None => return Ok(self),
+            },
+            NamesDivide::Splits(splits) => (splits, "the directories in the names of its images"),
             NamesDivide::Partly { splits, without } => {
                 let (without, first) = without;
                 let problem = format!(
@@ -67,7 +75,7 @@ impl FoundSplits {
                 return Err(DataError::labels(path, problem).with(Remedy::NameSplits));
             }
         };
-        self.reason += ", divided by the directories in the names of its images";
+        self.reason += &format!(", divided by {by}");
         let root = if given.is_file() {
             directory_of_dataset(given)
         } else {
@@ -194,7 +202,7 @@ impl SplitFiles {
         }
     }
 
-    /// Returns whether each of the images of an annotation file is of this split; None if all are.
+    /// Returns whether each of the images of an annotation file is of this split, by their names; None if all are.
     pub(crate) fn own_images<S: AsRef<str>>(&self, names: &[S]) -> Option<Vec<bool>> {
         let splits = self.is_part.then(|| SplitsOfNames::of(names))?;
         let own = names
@@ -204,11 +212,17 @@ impl SplitFiles {
     }
 
     /// Returns the ids of the images of other splits in the annotation file.
-    pub(crate) fn ids_of_others(&self, images: &[(u64, String)]) -> HashSet<u64> {
-        let names: Vec<&str> = images.iter().map(|(_, name)| name.as_str()).collect();
-        let own = self.own_images(&names).unwrap_or_default();
+    pub(crate) fn ids_of_others(&self, images: &[ListedImage]) -> HashSet<u64> {
+        let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
+        let own = match SplitsOfNames::of(&names).divide(&names) {
+            NamesDivide::No if self.is_part => {
+                let own = images.iter().map(|image| image.split == Some(self.split));
+                own.collect()
+            }
+            _ => self.own_images(&names).unwrap_or_default(),
+        };
         let others = images.iter().zip(own).filter(|(_, is_own)| !is_own);
-        others.map(|((id, _), _)| *id).collect()
+        others.filter_map(|(image, _)| image.id).collect()
     }
 
     /// Returns the split that the annotation file denotes; None for one that may have the images of any.
@@ -640,19 +654,27 @@ pub(crate) enum NameReading {
     AsWritten,
     /// With `/` for `\`, which Windows programs write.
     Slashes,
+    /// Without spaces at the ends, and with `/`.
+    Trimmed,
     /// The part after the last `/` or `\`: annotation servers write their own paths or URLs.
     LastPart,
 }
 
 impl NameReading {
     /// All readings, the most literal first.
-    const ALL: [Self; 3] = [Self::AsWritten, Self::Slashes, Self::LastPart];
+    const ALL: [Self; 4] = [
+        Self::AsWritten,
+        Self::Slashes,
+        Self::Trimmed,
+        Self::LastPart,
+    ];
 
     /// Returns the name of the file.
     pub(crate) fn apply(self, name: &str) -> Cow<'_, str> {
         match self {
             Self::AsWritten => Cow::Borrowed(name),
             Self::Slashes => Cow::Owned(name.replace('\\', "/")),
+            Self::Trimmed => Cow::Owned(name.trim().replace('\\', "/")),
             Self::LastPart => Cow::Borrowed(name.rsplit(['/', '\\']).next().unwrap_or(name)),
         }
     }
@@ -671,11 +693,25 @@ impl NameReading {
         match self {
             Self::AsWritten => None,
             Self::Slashes => Some("image names are written with \\ and read with /"),
+            Self::Trimmed => {
+                Some("image names have spaces at their ends and are read without them")
+            }
             Self::LastPart => Some(
                 "image names lead elsewhere; the images were found by the last part of the name",
             ),
         }
     }
+}
+
+/// Returns the splits that a file names for its images; None if it names one only, or none for some.
+fn splits_of_fields(images: &[ListedImage]) -> Option<Vec<Split>> {
+    let named: HashSet<Split> = images
+        .iter()
+        .map(|image| image.split)
+        .collect::<Option<_>>()?;
+    let mut splits = Split::ALL.to_vec();
+    splits.retain(|split| named.contains(split));
+    (splits.len() > 1).then_some(splits)
 }
 
 /// Returns the existing directories that may contain the images of an annotation file, most likely

@@ -165,6 +165,35 @@ pub(crate) fn may_name_splits(path: &Path) -> bool {
     splits.any(|split| Some(split) != first)
 }
 
+/// Returns whether the bytes of a file contain one of some keys of JSON. Reading them costs little beside parsing.
+pub(crate) fn may_have_field(path: &Path, keys: &[&str]) -> bool {
+    const CHUNK: u64 = 1 << 20;
+    const LONGEST: usize = 32;
+    let Ok(mut file) = File::open(path) else {
+        return false;
+    };
+    let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+    let mut bytes: Vec<u8> = Vec::new();
+    loop {
+        // A key may be divided by the end of a chunk.
+        let kept = bytes.len().saturating_sub(LONGEST);
+        bytes.drain(..kept);
+        match file.by_ref().take(CHUNK).read_to_end(&mut bytes) {
+            Ok(1..) => {}
+            _ => return false,
+        }
+        let quotes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'"');
+        for (at, _) in quotes {
+            if keys
+                .iter()
+                .any(|key| bytes[at..].starts_with(key.as_bytes()))
+            {
+                return true;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use crate::DataError;
 use crate::annotations::box_convention::BoxFit;
 use crate::annotations::boxes_on_images::{BoxesOnImage, judge_on_images};
+use crate::annotations::class_numbers::NumberedClasses;
 use crate::annotations::coco::{CocoJson, read_coco_json, read_coco_without};
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, EntryProblem, Reader, SplitAnnotations, SplitEntries,
@@ -96,8 +97,10 @@ impl DatasetFiles {
                 .into_iter()
                 .map(|files| files.read_json(on_bad_image))
                 .collect(),
-            Reader::Entries(collect) => collect(self, splits)?
+            Reader::Entries(_) => self
+                .entries(splits)?
                 .into_iter()
+                .flatten()
                 .zip(files)
                 .map(|(entries, files)| entries.into_annotations(files, on_bad_image))
                 .collect(),
@@ -111,12 +114,39 @@ impl DatasetFiles {
     pub(crate) fn entries(&self, splits: &[Split]) -> Result<Option<Vec<SplitEntries>>, DataError> {
         match self.format.reader() {
             Reader::CocoJson => Ok(None),
-            Reader::Entries(collect) => collect(self, splits).map(Some),
+            Reader::Entries(collect) => {
+                let mut entries = collect(self, splits)?;
+                self.name_classes(&mut entries);
+                Ok(Some(entries))
+            }
         }
     }
 }
 
 impl DatasetFiles {
+    /// Gives classes that are numbers the names of a list beside the annotations. A format that lists classes names them
+    /// itself.
+    fn name_classes(&self, splits: &mut [SplitEntries]) {
+        if self.format.lists_classes() {
+            return;
+        }
+        let directory = if self.root.is_dir() {
+            &self.root
+        } else {
+            self.root.parent().unwrap_or(&self.root)
+        };
+        let classes = splits.first().map(|split| split.categories.clone());
+        let found = NumberedClasses::find(directory, &classes.unwrap_or_default());
+        if let Some(names) = found.names {
+            for split in splits.iter_mut() {
+                split.categories.clone_from(&names);
+            }
+        }
+        if let Some(first) = splits.first_mut() {
+            first.notes.extend(found.note);
+        }
+    }
+
     /// Returns the paths of the images that the annotation files list; None if one cannot be read, or the images are not
     /// found, which is reported when the dataset is read.
     pub(crate) fn listed_images(&self) -> Option<BTreeSet<PathBuf>> {
@@ -224,6 +254,9 @@ impl SplitFiles {
             ));
         }
         notes.extend(described_rotated(json.rotated_boxes()));
+        if !self.is_part {
+            notes.extend(json.unused_division(self.split));
+        }
         let mut besides_boxes = Dropped::default();
         for (what, number) in json.extras() {
             besides_boxes.add(what, "object", number);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split};
+use crate::images::decode::has_image_extension;
 use crate::text_file::beginning;
 
 /// A format that is not read.
@@ -192,6 +193,18 @@ const UNREAD_FORMATS: &[UnreadFormat] = &[
         is_in: |_, text| text.trim_start().starts_with('{'),
     },
     UnreadFormat {
+        name: "odgt (CrowdHuman)",
+        instead: "convert them to COCO JSON",
+        extension: "odgt",
+        is_in: |_, text| text.trim_start().starts_with('{'),
+    },
+    UnreadFormat {
+        name: "WIDER FACE",
+        instead: "convert them to COCO, Pascal VOC or YOLO",
+        extension: "txt",
+        is_in: |_, text| is_wider_face(text),
+    },
+    UnreadFormat {
         name: "Parquet",
         instead: "convert them to COCO JSON with image files",
         extension: "parquet",
@@ -217,6 +230,17 @@ fn is_dota(text: &str) -> bool {
     let is_number = |column: &&str| column.parse::<f64>().is_ok();
     matches!(columns.as_slice(), [numbers @ .., class, "0" | "1" | "2"]
         if numbers.len() == 8 && !is_number(class) && numbers.iter().all(is_number))
+}
+
+/// Returns whether a text has the path of an image, the number of its boxes, and ten numbers for each of them.
+fn is_wider_face(text: &str) -> bool {
+    let mut lines = text.lines();
+    let mut next = || lines.next().unwrap_or_default().trim();
+    let is_image = has_image_extension(Path::new(next()));
+    let is_count = next().parse::<u32>().is_ok();
+    let numbers = next().split_whitespace().map(str::parse::<i64>);
+    let numbers: Result<Vec<i64>, _> = numbers.collect();
+    is_image && is_count && numbers.is_ok_and(|numbers| numbers.len() == 10)
 }
 
 /// Returns the number of columns of a table of numbers, separated by commas.
@@ -258,6 +282,7 @@ pub(crate) fn unread_annotations(path: &Path) -> Option<LayoutError> {
         "label_2",
         "labelTxt",
         "gt",
+        "wider_face_split",
     ];
     let named = named.iter().filter_map(|name| listing.directory(&[name]));
     let outer: Vec<PathBuf> = [path.to_owned()]
@@ -328,6 +353,16 @@ mod tests {
                 "a.json",
                 r#"{"version": "5", "shapes": [], "imagePath": "a.jpg"}"#,
                 "LabelMe",
+            ),
+            (
+                "annotation_train.odgt",
+                r#"{"ID": "a", "gtboxes": [{"tag": "person", "fbox": [1, 1, 9, 9]}]}"#,
+                "odgt (CrowdHuman)",
+            ),
+            (
+                "wider_face_train_bbx_gt.txt",
+                "0--Parade/0_Parade_1.jpg\n1\n449 330 122 149 0 0 0 0 0 0\n",
+                "WIDER FACE",
             ),
             (
                 "via.json",

@@ -24,6 +24,8 @@ pub struct VocImage {
     pub size: Option<ImageSize>,
     /// The objects, in the order of the file. An object with several boxes is listed once for each.
     pub objects: Vec<VocObject>,
+    /// The number of objects that LabelMe's annotation tool marks as deleted, which are not listed.
+    pub deleted: usize,
 }
 
 /// An object of a [`VocImage`].
@@ -58,15 +60,20 @@ pub fn parse(text: &str, path: &Path) -> Result<VocImage, DataError> {
         let problem = format!("<{found}> instead of Pascal VOC's <annotation>");
         return Err(DataError::labels(path, problem));
     }
-    let mut objects = Vec::new();
+    let (mut objects, mut deleted) = (Vec::new(), 0);
     for node in root.children().filter(|node| node.has_tag_name("object")) {
-        reader.object(node, &mut objects)?;
+        if optional(node, "deleted") == Some("1") {
+            deleted += 1;
+        } else {
+            reader.object(node, &mut objects)?;
+        }
     }
     let file_name = optional(root, "filename");
     Ok(VocImage {
         file_name: file_name.map(str::to_owned),
         size: reader.size(root)?,
         objects,
+        deleted,
     })
 }
 

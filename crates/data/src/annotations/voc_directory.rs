@@ -39,6 +39,7 @@ use crate::annotations::layout::{NamedSplit, Split, join, splits_of_names};
 use crate::annotations::voc::{self, VocImage, VocObject};
 use crate::annotations::voc_divisions::Division;
 use crate::annotations::voc_lists::{FoundLists, VocList};
+use crate::annotations::voc_others::other_annotations;
 use crate::boxes::described_rotated;
 use crate::images::decode::{has_image_extension, image_size};
 use crate::text::count;
@@ -288,7 +289,10 @@ impl VocLayout {
         image_directories.push(root.to_owned());
         let all = names_within(annotations)?;
         let reason = format!("XML files in {}", last_name(annotations));
-        Self::divided(root, annotations, &reason, all, image_directories)
+        let others = other_annotations(root, annotations, &all, &image_directories)?;
+        let mut layout = Self::divided(root, annotations, &reason, all, image_directories)?;
+        layout.unused.extend(others);
+        Ok(layout)
     }
 
     /// Divides the annotations `all` of a directory into splits: by lists, or by directories within it.
@@ -631,7 +635,19 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
     let mut collected = Vec::new();
     for (split, annotations) in layout.splits.iter().zip(read) {
         if wanted.contains(&split.split) {
+            let mut others = layout.splits.iter();
+            // The images of a directory that splits share may be of another.
+            let has_own_images = others.all(|other| {
+                other.split == split.split
+                    || other.image_directories.first() != split.image_directories.first()
+            });
             let mut entries = entries(split, annotations, &classes, &stated, &capitals)?;
+            if has_own_images && split.list.is_none() {
+                let without = entries.images_without;
+                let what = "images without an annotation file";
+                entries.collected.dropped.add(what, "image", without);
+            }
+            let mut entries = entries.collected;
             let unlisted = if collected.is_empty() {
                 layout.unlisted
             } else {
@@ -982,13 +998,30 @@ fn boxes_of(
     boxes
 }
 
+/// Returns the error about an annotation of an image that another one has, too, with other objects.
+fn of_one_image(split: &VocSplit, name: &str, first: &str, image: &str) -> DataError {
+    let path = |name: &str| split.annotations.join(format!("{name}.xml"));
+    let first = path(first);
+    let problem = format!(
+        "its image is {image}, which {} annotates with other objects",
+        first.display()
+    );
+    DataError::contradiction(&path(name), problem)
+}
+
+/// The entries of a split, and the number of images in its directories that have none.
+struct ReadEntries {
+    collected: SplitEntries,
+    images_without: usize,
+}
+
 fn entries(
     split: &VocSplit,
     annotations: Vec<Result<VocImage, DataError>>,
     categories: &[String],
     stated: &HashMap<String, usize>,
     capitals: &AnyCapitals,
-) -> Result<SplitEntries, DataError> {
+) -> Result<ReadEntries, DataError> {
     let images = Images::of(split)?;
     let all = Annotated::of(&split.names, stated);
     let named = split.names.par_iter().zip(&annotations);
@@ -1012,14 +1045,27 @@ fn entries(
     };
     collected
         .notes
-        .extend(split.list.as_ref().and_then(VocList::note));
+        .extend(split.list.iter().flat_map(VocList::notes));
     let found = found.into_iter().zip(sizes);
     let mut names: HashSet<&str> = HashSet::new();
     let mut rotated_boxes = 0;
-    for (image, (annotated, (of, size))) in annotations.into_iter().zip(found).enumerate() {
+    // The first annotation of each image.
+    let mut first_of: HashMap<String, (&str, Vec<VocObject>)> = HashMap::new();
+    for (name, (annotated, (of, size))) in
+        split.names.iter().zip(annotations.into_iter().zip(found))
+    {
+        let image = collected.images.len();
+        if let (Some((first, objects)), Ok(annotated)) = (first_of.get(&of.path), &annotated)
+            && *objects == annotated.objects
+            && size.is_ok()
+            && *first != name
+        {
+            // A copy of its annotation.
+            continue;
+        }
         let problems = &mut collected.problems;
         let mut problem = |error| problems.push(EntryProblem { image, error });
-        let name = split.names[image].as_str();
+        let name = name.as_str();
         // An error about the path is that of the annotation, too.
         if let Ok(path) = xml_path(split, name, capitals) {
             if let Some(contradiction) = of.contradiction {
@@ -1033,6 +1079,18 @@ fn entries(
             }
         }
         let file_name = of.path;
+        if let (Ok(annotated), true) = (&annotated, size.is_ok()) {
+            match first_of.get(&file_name) {
+                Some((first, _)) if *first != name => {
+                    problem(of_one_image(split, name, first, &file_name));
+                }
+                Some(_) => {}
+                None => {
+                    let objects = annotated.objects.clone();
+                    first_of.insert(file_name.clone(), (name, objects));
+                }
+            }
+        }
         // Before the problems of the image: without an annotation, its name is not known.
         let annotated = annotated.map_err(&mut problem).ok();
         let mut size = size.map_err(|error| problem(error.into())).ok();
@@ -1043,6 +1101,9 @@ fn entries(
                 problem(DataError::size_mismatch(path, decoded, stated));
             }
         }
+        let deleted = annotated.as_ref().map_or(0, |found| found.deleted);
+        let what = "objects that are marked as deleted";
+        collected.dropped.add(what, "object", deleted);
         let objects = annotated.map_or_else(Vec::new, |found| found.objects);
         rotated_boxes += objects.iter().filter(|object| object.is_rotated).count();
         let boxes = boxes_of(objects, &numbers, &mut collected.dropped);
@@ -1058,14 +1119,11 @@ fn entries(
         .iter()
         .map(|i| i.file_name.as_str())
         .collect();
-    let is_whole = split.image_directories.len() == 1 && split.list.is_none();
-    if is_whole {
-        let without = images.len().saturating_sub(used.len());
-        collected
-            .dropped
-            .add("images without an annotation file", "image", without);
-    }
-    Ok(collected)
+    let images_without = images.len().saturating_sub(used.len());
+    Ok(ReadEntries {
+        collected,
+        images_without,
+    })
 }
 
 #[cfg(test)]

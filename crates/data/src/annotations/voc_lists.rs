@@ -32,6 +32,8 @@ pub(super) struct VocList {
     pub(super) lines: BTreeMap<String, usize>,
     /// The number of lines that repeat a name.
     repeated: usize,
+    /// The number of lines with the names of several annotations, of which the first is read.
+    with_several: usize,
     /// The number of names that have an annotation.
     known: usize,
     /// Whether most lines begin with the name of an annotation, perhaps before columns that are not read.
@@ -51,8 +53,17 @@ impl VocList {
                 })
             })
             .collect();
+        let has_several = |line: &&str| {
+            let names = line
+                .split_whitespace()
+                .map(|word| annotations.ending(without_known_extension(word)));
+            let mut names = names.flatten();
+            let first = names.next();
+            first.is_some() && names.any(|name| Some(name) != first)
+        };
         let mut list = Self {
             begins_with_names: annotations.begin_most_of(&text),
+            with_several: text.lines().filter(has_several).count(),
             ..Self::of_table(path)
         };
         for (line, name, is_known) in lines {
@@ -67,6 +78,7 @@ impl VocList {
             path: path.to_owned(),
             lines: BTreeMap::new(),
             repeated: 0,
+            with_several: 0,
             known: 0,
             begins_with_names: true,
         }
@@ -113,11 +125,17 @@ impl VocList {
         DataError::labels(&self.path, problem)
     }
 
-    /// Returns the note on names that are listed several times.
-    pub(super) fn note(&self) -> Option<String> {
+    /// Describes names that are listed several times, and lines with several names.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
         let name = self.path.file_name().unwrap_or_default().display();
         let repeated = count(self.repeated, "repeated line");
-        (self.repeated > 0).then(|| format!("{repeated} in {name}: each name is used once"))
+        let repeated =
+            (self.repeated > 0).then(|| format!("{repeated} in {name}: each name is used once"));
+        let lines = count(self.with_several, "line");
+        let several = (self.with_several > 0).then(|| {
+            format!("{lines} of {name} with several names: only the first of each line is used")
+        });
+        repeated.into_iter().chain(several)
     }
 }
 
@@ -317,6 +335,12 @@ impl FoundLists {
         let place = |path: &Path| match path.strip_prefix(root).ok()?.iter().collect::<Vec<_>>()[..]
         {
             [file] => Some(file.display().to_string()),
+            // VOC's other tasks have other images.
+            [sets, task, _]
+                if sets.eq_ignore_ascii_case("ImageSets") && !task.eq_ignore_ascii_case("Main") =>
+            {
+                Some(Path::new(sets).join(task).display().to_string())
+            }
             [directory, ..] => Some(directory.display().to_string()),
             [] => None,
         };

@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::annotations::class_numbers::NumberedClasses;
 use crate::annotations::format::without_extension;
 use crate::annotations::formats::{FORMATS, has_annotation_extension, recognize};
 use crate::annotations::image_files::{
@@ -41,8 +42,8 @@ use crate::annotations::image_files::{
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
 use crate::annotations::layout::{
-    LayoutError, NamedSplit, Split, are_parts, is_reserved_name, join, only_part_of,
-    splits_of_names,
+    LayoutError, NamedSplit, Split, abbreviated_split, are_parts, is_reserved_name, join,
+    only_part_of, splits_of_names,
 };
 use crate::annotations::masks::masks_beside_images;
 use crate::annotations::reading::BadImages;
@@ -53,16 +54,18 @@ use crate::annotations::split_lists::{
 use crate::annotations::stray_boxes::holds_boxes;
 use crate::annotations::unread::{unread_annotations, unread_file};
 use crate::datasets::around_classes::lists_above;
+use crate::datasets::class_tables::{PlacedImage, contradicting_tables};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
+use crate::datasets::listed_classes::ListedClasses;
 use crate::datasets::nested_classes::{
     domains_of, images_around_directories, images_of_class, joined_directories,
 };
 use crate::datasets::stray_labels::labels_of_class;
-use crate::directory::dangling_parts;
+use crate::directory::{dangling_link, dangling_parts};
 use crate::images::OnBadImage;
 use crate::images::decode::{decode_image, has_unsupported_image_extension, unsupported_images};
-use crate::text_file::read_text;
+use crate::text_file::{beginning, read_text};
 use crate::{DataError, Remedy, text};
 
 /// The first classes show how all are stored.
@@ -83,7 +86,7 @@ impl ImageFolder {
     pub fn new(root: &Path) -> Self {
         let listing = DirectoryListing::of(root);
         let directory_of = |split: Split, is_flat: bool| {
-            let directory = listing.split_directory(split);
+            let directory = listing.split_directory(split).map(classes_below_images);
             directory.filter(|path| is_flat_split(path) == is_flat)
         };
         // `training_set` and `test_set`.
@@ -95,7 +98,12 @@ impl ImageFolder {
         };
         let splits = Split::ALL.map(|split| match listing.split_directory(split) {
             Some(_) => directory_of(split, false),
-            None => like(split),
+            None => like(split).or_else(|| {
+                let abbreviated = abbreviated_split(names, split)?;
+                let directory = root.join(abbreviated);
+                // Of languages, `tr` and `te` may be classes.
+                (first_classes(&directory).len() == 2).then_some(directory)
+            }),
         });
         let has_splits = splits.iter().any(Option::is_some);
         Self {
@@ -160,7 +168,11 @@ impl ImageFolder {
             let problem = "it contains images instead of class directories";
             return Err(DataError::labels(flat, problem).with(Remedy::ClassDirectories));
         }
+        if let Some(problem) = DirectoryListing::of(&self.root).twins_of_splits() {
+            return Err(DataError::contradiction(&self.root, problem));
+        }
         self.refuse_annotations()?;
+        self.refuse_folds()?;
         self.refuse_splits_of_classes()?;
         let [train, val, test] = match &self.splits {
             None => [Some(self.root.as_path()), None, None],
@@ -168,6 +180,11 @@ impl ImageFolder {
         };
         let opened = match (split, val.or(test)) {
             (Split::Train, Some(_)) => self.open_whole(self.expect(train, split)?, train),
+            (Split::Val, Some(directory)) if let Some(list) = ListedClasses::find(directory) => {
+                let classes = class_directories(self.expect(train, Split::Train)?)?;
+                let (names, _) = self.display_names(classes.clone());
+                list.open(&classes, names)
+            }
             (Split::Val, Some(directory)) => {
                 let notes = val
                     .is_none()
@@ -211,8 +228,25 @@ impl ImageFolder {
         let annotations = self.annotations_of_boxes(&images);
         unused.extend(annotations.values());
         let mut lists = self.lists(&images);
-        lists.retain(|list| !annotations.contains_key(list));
+        // That of Tiny ImageNet is read.
+        let is_read = |list: &String| {
+            let mut splits = self.splits.iter().flatten().flatten();
+            splits.any(|split| {
+                ListedClasses::find(split)
+                    .is_some_and(|listed| listed.is_list(&self.root.join(list)))
+            })
+        };
+        lists.retain(|list| !annotations.contains_key(list) && !is_read(list));
         unused.extend(&lists);
+        let contradicting = self.contradicting_tables();
+        let is_known =
+            |name: &str| lists.iter().any(|list| list == name) || annotations.contains_key(name);
+        let contradicting: Vec<String> = contradicting
+            .into_iter()
+            .filter(|(name, _)| !is_known(name))
+            .map(|(name, why)| format!("{name}, {why}"))
+            .collect();
+        unused.extend(&contradicting);
         let above = self.unused_above();
         let above: Vec<String> = above
             .iter()
@@ -272,6 +306,43 @@ impl ImageFolder {
         lists_above(&self.root, &|name| {
             self.numbered(ImageNames::of_paths(self.image_paths(), name))
         })
+    }
+
+    /// Describes the tables that assign images another split or class than their directories do, with their names.
+    fn contradicting_tables(&self) -> Vec<(String, String)> {
+        let listing = DirectoryListing::of(&self.root);
+        let inner = listing.directories.iter().map(|name| self.root.join(name));
+        let without_images = inner.filter(|path| !holds_images(path));
+        let parents = self.parents().into_iter().filter(|path| *path != self.root);
+        let around: Vec<PathBuf> = without_images
+            .chain(parents.map(Path::to_path_buf))
+            .collect();
+        let splits = self.splits.iter().flatten().zip(Split::ALL);
+        let of_splits: Vec<(&Path, Option<Split>)> = match &self.splits {
+            None => vec![(&self.root, None)],
+            Some(_) => splits
+                .filter_map(|(path, split)| Some((path.as_deref()?, Some(split))))
+                .collect(),
+        };
+        let images = || {
+            let of_split = |(parent, split): &(&Path, Option<Split>)| -> Vec<PlacedImage> {
+                let below = parent.strip_prefix(&self.root).unwrap_or(parent);
+                let classes = class_directories(parent)
+                    .unwrap_or_default()
+                    .into_par_iter();
+                let images = classes.flat_map_iter(|class| {
+                    let images = images_within(&parent.join(&class)).unwrap_or_default();
+                    images.into_iter().map(move |image| PlacedImage {
+                        path: below.join(&class).join(image.path()).display().to_string(),
+                        split: *split,
+                        class: class.clone(),
+                    })
+                });
+                images.collect()
+            };
+            of_splits.iter().flat_map(of_split).collect()
+        };
+        contradicting_tables(&self.root, &around, &images)
     }
 
     /// Describes the files with boxes of the images, in formats that are known and not read or in none, beside the directories of the
@@ -385,6 +456,37 @@ impl ImageFolder {
         Ok(())
     }
 
+    /// Refuses folds of a cross-validation with the same classes in each, which would be the classes.
+    fn refuse_folds(&self) -> Result<(), DataError> {
+        let is_fold = |name: &String| {
+            let name = name.to_lowercase();
+            let words = ["fold", "kfold", "cv", "part"].iter();
+            let mut rests = words.filter_map(|word| name.strip_prefix(word));
+            rests.any(|rest| {
+                let number = rest.trim_start_matches(['_', '-', ' ']);
+                number.parse::<u32>().is_ok()
+            })
+        };
+        for parent in self.parents() {
+            let folds = class_directories(parent)?;
+            let mut inner = folds
+                .iter()
+                .map(|fold| DirectoryListing::of(&parent.join(fold)).directories);
+            let first = inner.next().unwrap_or_default();
+            if folds.len() > 1
+                && first.len() > 1
+                && folds.iter().all(is_fold)
+                && inner.all(|classes| classes == first)
+            {
+                let folds = first_few(folds.iter().map(String::as_str));
+                let problem =
+                    format!("no classes, but folds with the same classes in each: {folds}");
+                return Err(DataError::labels(parent, problem).with(Remedy::GiveDirectory));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses a dataset whose images have files of annotations: it is meant for detection, in a
     /// format that was not recognized.
     fn refuse_annotations(&self) -> Result<(), DataError> {
@@ -413,9 +515,25 @@ impl ImageFolder {
         Err(DataError::labels(&file, problem).with(Remedy::MoveAnnotations))
     }
 
+    /// Returns the names of the classes with the directories `classes`, and where they are from if they are those of a list.
+    fn display_names(&self, classes: Vec<String>) -> (Vec<String>, Option<String>) {
+        if let Some(names) = names_of_synsets(&classes) {
+            return (names, None);
+        }
+        let found = NumberedClasses::find(&self.root, &classes);
+        let root = self.root.display();
+        let note = found.note.map(|note| format!("{root}: {note}"));
+        (found.names.unwrap_or(classes), note)
+    }
+
     fn expect<'a>(&self, directory: Option<&'a Path>, split: Split) -> Result<&'a Path, DataError> {
         directory.ok_or_else(|| {
-            let problem = format!("no {split} directory with a directory for each class");
+            let dangling = split.names().iter().find_map(|name| {
+                let link = dangling_link(&self.root.join(name))?;
+                Some(format!(" ({name} is {link})"))
+            });
+            let dangling = dangling.unwrap_or_default();
+            let problem = format!("no {split} directory with a directory for each class{dangling}");
             DataError::labels(&self.root, problem).with(Remedy::AddSplit)
         })
     }
@@ -448,8 +566,13 @@ impl ImageFolder {
                 first_few(empty.iter().copied())
             )
         });
-        let dataset = images.into_dataset(display_names(classes), |_, _| true)?;
-        Ok(dataset.with_notes(notes).with_notes(not_classes))
+        let (names, of_names) = self.display_names(classes);
+        let dataset = images.into_dataset(names, |_, _| true)?;
+        let of_names = of_names.filter(|_| is_train);
+        Ok(dataset
+            .with_notes(notes)
+            .with_notes(not_classes)
+            .with_notes(of_names))
     }
 
     /// Returns the held-out part (val) of a directory's images, or the rest (train).
@@ -479,9 +602,10 @@ impl ImageFolder {
         let count = held_out.iter().flatten().filter(|held| **held).count();
         let all = images.len();
         let wanted = split != Split::Train;
-        let dataset = images.into_dataset(display_names(classes), |class, index| {
-            held_out[class][index] == wanted
-        })?;
+        let (names, of_names) = self.display_names(classes);
+        let dataset =
+            images.into_dataset(names, |class, index| held_out[class][index] == wanted)?;
+        let dataset = dataset.with_notes(of_names.filter(|_| !wanted));
         let copies = match copies {
             0 => String::new(),
             copies => format!(
@@ -548,7 +672,8 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
         images += of_images.len();
         let annotations = class.files.iter().filter(|name| is_annotation_name(name));
         let annotations = annotations.filter(|name| of_images.contains(&stem(name)));
-        files.extend(annotations.map(|name| path.join(name)));
+        let annotations = annotations.map(|name| path.join(name));
+        files.extend(annotations.filter(|file| may_have_objects(file)));
         stems.extend(of_images);
     }
     if !files.is_empty() && 2 * files.len() >= images {
@@ -561,11 +686,51 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
     directories.find_map(|path| {
         let listing = DirectoryListing::of(&path);
         let files = listing.files.iter();
-        let mut files =
-            files.filter(|name| is_annotation_name(name) && stems.contains(&stem(name)));
+        let is_of_image = |name: &&String| {
+            is_annotation_name(name)
+                && stems.contains(&stem(name))
+                && may_have_objects(&path.join(name))
+        };
+        let mut files = files.filter(is_of_image);
         let first = files.next()?;
         (files.count() >= FEW).then(|| path.join(first))
     })
+}
+
+/// Returns whether a file may have the objects in an image: JSON only with a key that programs give to objects or their
+/// outlines. Downloaders write a license and a source in JSON beside each image.
+fn may_have_objects(path: &Path) -> bool {
+    const BEGINNING: u64 = 1 << 16;
+    const KEYS: [&str; 20] = [
+        "annotation",
+        "annotations",
+        "bbox",
+        "bboxes",
+        "bounding_box",
+        "bounding_boxes",
+        "box",
+        "boxes",
+        "coordinates",
+        "instances",
+        "keypoints",
+        "objects",
+        "points",
+        "polygon",
+        "polygons",
+        "regions",
+        "segmentation",
+        "shapes",
+        "x1",
+        "xmin",
+    ];
+    if !has_extension(path, "json") {
+        return true;
+    }
+    let text = beginning(path, BEGINNING)
+        .unwrap_or_default()
+        .to_lowercase();
+    let mut keys = text.split('"').skip(1).step_by(2);
+    keys.any(|key| KEYS.contains(&key))
 }
 
 fn is_annotation_name(name: &str) -> bool {
@@ -574,6 +739,21 @@ fn is_annotation_name(name: &str) -> bool {
 
 fn stem(name: &str) -> String {
     without_extension(name).to_owned()
+}
+
+/// Returns the directory of the classes of a split: `train/images` if they are there, and not in `train`.
+fn classes_below_images(directory: PathBuf) -> PathBuf {
+    let listing = DirectoryListing::of(&directory);
+    match listing.directory(&["images"]) {
+        Some(images)
+            if first_classes(&directory).is_empty()
+                && listing.images().next().is_none()
+                && first_classes(&images).len() == 2 =>
+        {
+            images
+        }
+        _ => directory,
+    }
 }
 
 /// Returns the directory of the classes of a split: an archive's `seg_train/seg_train` denotes
@@ -1012,15 +1192,11 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns ImageNet's names if every class is one of its synsets.
-fn display_names(classes: Vec<String>) -> Vec<String> {
-    let labels: Option<Vec<usize>> = classes.iter().map(|class| imagenet_label(class)).collect();
-    match labels {
-        Some(labels) => labels
-            .into_iter()
-            .map(|label| imagenet_classes()[label].name.to_owned())
-            .collect(),
-        None => classes,
-    }
+fn names_of_synsets(classes: &[String]) -> Option<Vec<String>> {
+    let labels = classes.iter().map(|class| imagenet_label(class));
+    labels
+        .map(|label| Some(imagenet_classes()[label?].name.to_owned()))
+        .collect()
 }
 
 /// Selects the images to hold out, by class and position; see the module documentation.
@@ -1165,15 +1341,6 @@ mod tests {
                 "test/rose, test/tulip",
             ),
             (
-                [
-                    &TRAIN[..],
-                    &["val/images/rose/3.jpg", "val/images/tulip/4.jpg"],
-                ]
-                .concat(),
-                "val",
-                "images/rose, images/tulip",
-            ),
-            (
                 [&TRAIN[..], &["val/images/3.jpg"]].concat(),
                 "val",
                 "images",
@@ -1188,6 +1355,105 @@ mod tests {
                     "{}: no directories of classes with images; there are images in {places}",
                     dir.path().join(split).display()
                 )
+            );
+        }
+    }
+
+    #[test]
+    fn classes_in_a_directory_of_images_of_each_split_are_found() {
+        let opened = |files: &[&str]| {
+            let dir = tree(files);
+            let found = ImageFolder::find(dir.path())?;
+            let train = found.open(Split::Train).ok()?;
+            Some((
+                train.class_names().to_vec(),
+                found.open(Split::Val).ok()?.len(),
+            ))
+        };
+        let classes = ["rose", "tulip"].map(str::to_owned).to_vec();
+        let below = [
+            "train/images/rose/1.jpg",
+            "train/images/tulip/2.jpg",
+            "val/images/rose/3.jpg",
+            "val/images/tulip/4.jpg",
+        ];
+        assert_eq!(opened(&below), Some((classes.clone(), 2)));
+        // In one split only, and beside a class with the name.
+        let one = [
+            "train/rose/1.jpg",
+            "train/tulip/2.jpg",
+            "val/images/rose/3.jpg",
+            "val/images/tulip/4.jpg",
+        ];
+        assert_eq!(opened(&one), Some((classes, 2)));
+        assert_eq!(opened(&["train/images/1.jpg", "val/images/3.jpg"]), None);
+    }
+
+    #[test]
+    fn abbreviations_of_splits_around_classes_are_splits_and_none_of_languages() {
+        let splits = |files: &[&str]| {
+            let dir = tree(files);
+            let found = ImageFolder::find(dir.path()).unwrap();
+            found.open(Split::Train).unwrap().class_names().join(" ")
+        };
+        let files = [
+            "tr/cat/1.jpg",
+            "tr/dog/2.jpg",
+            "te/cat/3.jpg",
+            "te/dog/4.jpg",
+        ];
+        assert_eq!(splits(&files), "cat dog");
+        assert_eq!(splits(&["tr/1.jpg", "te/2.jpg"]), "te tr");
+    }
+
+    #[test]
+    fn directories_of_a_split_in_two_capitals_and_folds_of_classes_are_refused() {
+        for (files, expected) in [
+            (
+                &[
+                    "Train/cat/1.jpg",
+                    "Train/dog/2.jpg",
+                    "train/cat/3.jpg",
+                    "train/dog/4.jpg",
+                ][..],
+                "Train and train differ in capitals only, and both are directories of train",
+            ),
+            (
+                &[
+                    "fold1/cat/1.jpg",
+                    "fold1/dog/2.jpg",
+                    "fold2/cat/3.jpg",
+                    "fold2/dog/4.jpg",
+                ],
+                "no classes, but folds with the same classes in each: fold1, fold2",
+            ),
+        ] {
+            let dir = tree(files);
+            let message = open_train(dir.path()).unwrap_err();
+            assert_eq!(message, format!("{}: {expected}", dir.path().display()));
+        }
+        for files in [
+            // Without images, it is not used.
+            &["Train/cat/1.jpg", "Train/dog/2.jpg", "train/readme.md"][..],
+            // Folds of cloth, and parts of a class.
+            &["fold1/1.jpg", "fold2/2.jpg"],
+            &["fold1/a/1.jpg", "fold2/b/2.jpg"],
+            &["cat/a/1.jpg", "cat/b/2.jpg", "dog/a/3.jpg", "dog/b/4.jpg"],
+        ] {
+            assert!(open_train(tree(files).path()).is_ok(), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_train_that_leads_nowhere_is_named_where_train_is_missing() {
+        #[cfg(unix)]
+        {
+            let dir = tree(&["val/cat/1.jpg", "val/dog/2.jpg"]);
+            std::os::unix::fs::symlink("/nowhere", dir.path().join("train")).unwrap();
+            let message = open_train(dir.path()).unwrap_err();
+            assert!(
+                message.ends_with("(train is a symbolic link to /nowhere, which does not exist)"),
+                "{message}"
             );
         }
     }
@@ -1218,7 +1484,8 @@ mod tests {
                     "grayscale/corn/4.jpg",
                 ],
                 "images of color/apple, color/corn joined as class color; \
-                    grayscale/apple, grayscale/corn joined as class grayscale",
+                    grayscale/apple, grayscale/corn joined as class grayscale; \
+                 if apple, corn are the classes, each of the others is a dataset of its own",
                 4,
             ),
             (
@@ -1318,6 +1585,26 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             let message = open_train(dir.path()).unwrap_err();
             assert_eq!(message, format!("{}: {expected}", file.display()));
+        }
+    }
+
+    #[test]
+    fn json_beside_the_images_of_classes_is_an_annotation_only_with_keys_of_objects() {
+        let dir = tree(&["cat/1.jpg", "dog/2.jpg"]);
+        let file = dir.path().join("cat/1.json");
+        for (text, is_refused) in [
+            (
+                r#"{"license": "CC BY", "source": "https://a.example", "object_count": 7}"#,
+                false,
+            ),
+            (r#"{"boxes": [[1, 2, 3, 4]]}"#, true),
+            (
+                r#"{"objects": [{"name": "cat", "Polygon": [1, 2, 3, 4, 5, 6]}]}"#,
+                true,
+            ),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(open_train(dir.path()).is_err(), is_refused, "{text}");
         }
     }
 

@@ -158,7 +158,14 @@ pub(super) fn joined_directories(directory: &Path, classes: &[String]) -> Option
             joined.push(format!("{paths} joined as class {class}"));
         }
     }
-    described(directory, &joined)
+    // Domains and folds.
+    let has_same = |(_, names): &(PathBuf, Vec<String>)| names.len() > 1 && *names == inner[0].1;
+    let all_same = inner.len() > 1 && inner.iter().all(has_same);
+    let same = all_same.then(|| {
+        let names = first_few(inner[0].1.iter().map(String::as_str));
+        format!("; if {names} are the classes, each of the others is a dataset of its own")
+    });
+    described(directory, &joined).map(|text| text + &same.unwrap_or_default())
 }
 
 /// Returns whether a name may be that of a class: longer than an abbreviation, and without a digit.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::value::{BoxValue, Scalar, Unread};
+use crate::annotations::format::DIVISIONS;
 use crate::annotations::{MAX_ANNOTATIONS, ObjectFlags};
 use crate::boxes::{ImageSize, around_rotated};
 
@@ -111,6 +112,8 @@ pub struct ImageEntry {
     pub width: Option<u64>,
     /// `height` in pixels.
     pub height: Option<u64>,
+    /// The field that may say the split, and its value: `split` and `val`.
+    pub division: Option<(&'static str, Box<str>)>,
 }
 
 impl ImageEntry {
@@ -217,6 +220,8 @@ pub(super) struct RawEntry {
     difficult: Scalar,
     truncated: Scalar,
     name: Scalar,
+    /// A field in `DIVISIONS` with its value.
+    division: Option<(&'static str, Scalar)>,
     /// The fields in `EXTRAS`.
     extras: [Unread; EXTRAS.len()],
     /// The type of an entry that is not an object.
@@ -250,6 +255,14 @@ impl RawEntry {
                 file_name: string("file_name", self.file_name.take(), problems),
                 width: side("width", self.width.take(), problems),
                 height: side("height", self.height.take(), problems),
+                division: self.division.take().and_then(|(field, value)| {
+                    let value = match value {
+                        Scalar::String(value) => value,
+                        Scalar::Bool(_) | Scalar::Integer(_) => value.to_string().into(),
+                        _ => return None,
+                    };
+                    Some((field, value))
+                }),
             }),
             List::Annotations => {
                 let rotation = self.rotation();
@@ -469,6 +482,8 @@ enum Field {
     Known(usize),
     /// A position in [`EXTRAS`].
     Extra(usize),
+    /// A position in [`DIVISIONS`].
+    Division(usize),
     Unknown,
 }
 
@@ -483,11 +498,11 @@ impl<'de> Deserialize<'de> for Field {
             fn visit_str<E>(self, value: &str) -> Result<Field, E> {
                 let known = FIELDS.iter().position(|known| *known == value);
                 let extra = || EXTRAS.iter().position(|(extra, _)| *extra == value);
-                Ok(match (known, known.is_none().then(extra).flatten()) {
-                    (Some(position), _) => Field::Known(position),
-                    (None, Some(position)) => Field::Extra(position),
-                    (None, None) => Field::Unknown,
-                })
+                let division = || DIVISIONS.iter().position(|division| *division == value);
+                let known = known.map(Field::Known);
+                let known = known.or_else(|| extra().map(Field::Extra));
+                let known = known.or_else(|| division().map(Field::Division));
+                Ok(known.unwrap_or(Field::Unknown))
             }
         }
         deserializer.deserialize_identifier(FieldVisitor)
@@ -524,6 +539,17 @@ impl<'de> Visitor<'de> for EntryVisitor {
                 Field::Known(position) => position,
                 Field::Extra(position) => {
                     entry.extras[position] = map.next_value()?;
+                    continue;
+                }
+                Field::Division(position) => {
+                    let value: Scalar = map.next_value()?;
+                    // The names are in the order of what they say.
+                    let before = entry.division.as_ref();
+                    let before =
+                        before.and_then(|(field, _)| DIVISIONS.iter().position(|of| of == field));
+                    if before.is_none_or(|before| position < before) {
+                        entry.division = Some((DIVISIONS[position], value));
+                    }
                     continue;
                 }
                 Field::Unknown => {

@@ -15,7 +15,7 @@ pub(crate) mod entry;
 mod value;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs::File,
     io::{self, Read, Write},
     path::Path,
@@ -31,10 +31,14 @@ use entry::{EXTRAS, FieldProblem};
 
 use crate::DataError;
 use crate::annotations::box_convention::BoxFit;
+use crate::annotations::format::ListedImage;
+use crate::annotations::image_files::first_few;
+use crate::annotations::layout::Split;
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::box_conventions::BoxConvention;
 use crate::boxes::ImageSize;
+use crate::text::{count, printable};
 
 /// Reads a COCO instances file for training; the first problem is an error. Category ids may be any
 /// numbers; `area` is derived from the box and `iscrowd` is 0 where they are absent; `segmentation` and unknown
@@ -81,6 +85,63 @@ pub(super) struct CocoJson {
     /// Numbers of annotations with each of [`EXTRAS`].
     extras: [usize; EXTRAS.len()],
     rotated_boxes: usize,
+    /// The field of each image that may say its split.
+    divisions: Divisions,
+}
+
+/// The fields of images that may say their splits.
+#[derive(Debug, Default)]
+struct Divisions {
+    /// The split that the field of each image names.
+    of_images: Vec<Option<Split>>,
+    /// The number of images with each field and value.
+    values: BTreeMap<(&'static str, Box<str>), usize>,
+}
+
+impl Divisions {
+    /// More values are those of a field about something else.
+    const VALUES: usize = 20;
+
+    fn add(&mut self, field: Option<(&'static str, Box<str>)>) {
+        let split = field.as_ref().and_then(|(_, value)| Split::of_name(value));
+        self.of_images.push(split);
+        if let Some(field) = field
+            && self.values.len() <= Self::VALUES
+        {
+            *self.values.entry(field).or_default() += 1;
+        }
+    }
+
+    /// Describes the fields that divide the images of a split otherwise; None if they say the same, or nothing.
+    fn note(&self, split: Split) -> Option<String> {
+        let named = |value: &str| Split::of_name(value);
+        let is_division = match self.values.len() {
+            0 => false,
+            1 => self
+                .values
+                .keys()
+                .any(|(_, value)| named(value).is_some_and(|of| of != split)),
+            several if several > Self::VALUES => false,
+            several => {
+                // A field with nearly as many values as images is about something else.
+                let mut fields = self.values.keys();
+                let is_meant = |(field, value): &(&str, Box<str>)| {
+                    *field == "fold" || field.starts_with("is_") || named(value).is_some()
+                };
+                fields.any(is_meant) || 2 * several <= self.of_images.len()
+            }
+        };
+        let (field, _) = self.values.keys().next().filter(|_| is_division)?;
+        let of_field = self.values.iter().filter(|((of, _), _)| of == field);
+        let shown = of_field.map(|((_, value), images)| {
+            format!("{} ({})", printable(value), count(*images, "image"))
+        });
+        let shown: Vec<String> = shown.collect();
+        let shown = first_few(shown.iter().map(String::as_str));
+        Some(format!(
+            "`{field}` of the images is not used, all are of {split}: {shown}"
+        ))
+    }
 }
 
 impl CocoJson {
@@ -91,6 +152,7 @@ impl CocoJson {
             unsized_images: Vec::new(),
             extras: [0; EXTRAS.len()],
             rotated_boxes: 0,
+            divisions: Divisions::default(),
         };
         read_document(reader, path, Policy::Strict, &mut json)?;
         Ok(json)
@@ -101,10 +163,21 @@ impl CocoJson {
         self.builder.image_names().map(str::to_owned).collect()
     }
 
-    /// Returns the ids and file names of the images in the order of the file.
-    pub(super) fn images(&self) -> Vec<(u64, String)> {
+    /// Returns the images in the order of the file.
+    pub(super) fn images(&self) -> Vec<ListedImage> {
         let ids = self.builder.image_ids();
-        ids.zip(self.names()).collect()
+        let images = ids.zip(self.names()).zip(&self.divisions.of_images);
+        let images = images.map(|((id, name), split)| ListedImage {
+            name,
+            id: Some(id),
+            split: *split,
+        });
+        images.collect()
+    }
+
+    /// Describes fields of the images by which a split is not divided.
+    pub(super) fn unused_division(&self, split: Split) -> Option<String> {
+        self.divisions.note(split)
     }
 
     /// Returns what annotations have besides a box, with the number of such annotations.
@@ -189,6 +262,7 @@ impl Sink for CocoJson {
                     }
                     let size = size.unwrap_or(ImageSize::new(0, 0));
                     self.builder.add_image(id, &name, size);
+                    self.divisions.add(image.division);
                 }
             }
             Entry::Annotation(annotation) => {

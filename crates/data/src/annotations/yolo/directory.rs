@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::YoloFormat;
-use super::class_names::{ClassList, LABEL_STUDIO_NOTES, NAME_LISTS, without_numbers};
+use super::class_names::{ClassList, LABEL_STUDIO_NOTES, NAME_LISTS, further_lists};
 use super::images::{FoundPath, ends_below};
 use super::label_files::LabelPlace;
 use super::labeled::first_label_of;
@@ -13,7 +13,7 @@ use super::yaml::DataYaml;
 use crate::annotations::file_names::AnyCapitals;
 use crate::annotations::format::{DatasetFiles, Format};
 use crate::annotations::image_files::{DirectoryListing, files_with_extension, has_extension};
-use crate::annotations::layout::{LayoutError, Split};
+use crate::annotations::layout::{LayoutError, Split, join};
 use crate::text::{count, printable};
 use crate::text_file::read_text;
 use crate::{DataError, Remedy};
@@ -129,8 +129,17 @@ impl YoloDirectory {
             .chain(labels.clone())
             .chain(beside)
             .chain(of_labels);
-        if let Some(list) = directories.into_iter().find_map(|path| name_list(&path)) {
-            let ClassList { names, is_numbered } = ClassList::read(&list)?;
+        let first_list = directories.into_iter().find_map(|path| name_list(&path));
+        let has_labels = || first_label(root, labels.as_deref(), &splits).is_some();
+        let first_list = match first_list {
+            Some(list) => Some(list),
+            None if has_labels() => only_further_list(root)?,
+            None => None,
+        };
+        if let Some(list) = first_list {
+            let read = ClassList::read(&list)?;
+            let (without, doubt) = (read.without(), read.doubt(&list));
+            let names = read.names;
             if first_label(root, labels.as_deref(), &splits).is_none()
                 && (are_classes(&names, root, &splits)
                     || are_lists_of_classes(&names, root, &splits))
@@ -142,16 +151,27 @@ impl YoloDirectory {
                 root: root.to_owned(),
                 names,
                 keypoints: None,
-                reason: format!("{shown}{}", without_numbers(is_numbered)),
+                reason: format!("{shown}{without}"),
                 unused: Vec::new(),
                 splits,
                 notes,
                 names_file: list,
             };
+            found.notes.extend(doubt);
             found.check_names(root)?;
             return Ok(Some(found));
         }
         // A file of numbers that is named after an image is a label file.
+        if has_labels() {
+            let descriptions = descriptions_elsewhere(root, listing);
+            if !descriptions.is_empty() {
+                let problem = format!(
+                    "YOLO labels without class names; these are in another directory: {}",
+                    join(descriptions.iter().map(|path| path.display()))
+                );
+                return Err(DataError::labels(root, problem).with(Remedy::GiveOneFile));
+            }
+        }
         let root = root.to_owned();
         match first_label(&root, labels.as_deref(), &splits) {
             Some(file) => Err(LayoutError::Incomplete {
@@ -203,7 +223,9 @@ impl YoloDirectory {
             DataError::labels(path, problem)
         };
         let list = find("names", names)?.ok_or_else(|| missing("names", names))?;
-        let ClassList { names, is_numbered } = ClassList::read(&list)?;
+        let read = ClassList::read(&list)?;
+        let (without, doubt) = (read.without(), read.doubt(&list));
+        let names = read.names;
         if let Some((_, count)) = value(&|key| key == "classes")
             && count.parse() != Ok(names.len())
         {
@@ -214,10 +236,10 @@ impl YoloDirectory {
             return Err(DataError::labels(path, problem));
         }
         let mut reason = path.file_name().unwrap_or_default().display().to_string();
-        reason += without_numbers(is_numbered);
+        reason += &without;
         let images = find(train_key, train)?.ok_or_else(|| missing(train_key, train))?;
         let mut splits = vec![(Split::Train, vec![images])];
-        let (mut notes, mut unused) = (Vec::new(), Vec::new());
+        let (mut notes, mut unused) = (Vec::from_iter(doubt), Vec::new());
         for split in [Split::Val, Split::Test] {
             let Some((key, entry)) = of_split(split) else {
                 continue;
@@ -293,6 +315,35 @@ impl YoloDirectory {
                 ));
             }
         }
+        let further = further_lists(root).into_iter();
+        let further = further.filter(|list| *list != self.names_file);
+        let different = further.filter_map(|list| {
+            let (class, other) = self.differing_name(&list)?;
+            let (own, other) = (printable(&self.names[class]), printable(&other));
+            Some(format!(
+                "{}, in which class {class} is `{other}`, and not `{own}`",
+                shown(&list)
+            ))
+        });
+        let different: Vec<String> = different.collect();
+        self.unused.extend(different);
+    }
+
+    /// Returns the first class that a further list names differently, if it lists as many classes and most are the same: with
+    /// others, it is a list of something else.
+    fn differing_name(&self, list: &Path) -> Option<(usize, String)> {
+        let names = ClassList::read(list).ok()?.names;
+        let own: HashSet<String> = self.names.iter().map(|name| name.to_lowercase()).collect();
+        let shared = names
+            .iter()
+            .filter(|name| own.contains(&name.to_lowercase()));
+        if names.len() != self.names.len() || 2 * shared.count() < names.len() {
+            return None;
+        }
+        let pairs = self.names.iter().zip(names).enumerate();
+        let mut different =
+            pairs.filter(|(_, (name, other))| name.to_lowercase() != other.to_lowercase());
+        different.next().map(|(class, (_, other))| (class, other))
     }
 
     /// Returns a list of class names in a directory, other than that of the dataset, that names a class differently,
@@ -455,6 +506,57 @@ pub(super) fn name_list(directory: &Path) -> Option<PathBuf> {
     let names = NAME_LISTS.iter().chain(&["predefined_classes.txt"]);
     let mut lists = names.map(|list| directory.join(list));
     lists.find(|path| path.is_file())
+}
+
+/// Returns the only further list of class names in a directory, or one of several with the same names.
+///
+/// # Errors
+/// There are several, and none says which is followed.
+fn only_further_list(root: &Path) -> Result<Option<PathBuf>, DataError> {
+    let notes = Some(root.join(LABEL_STUDIO_NOTES)).filter(|path| path.is_file());
+    let lists = further_lists(root).into_iter().chain(notes);
+    let read = lists.filter_map(|path| {
+        let list = ClassList::read(&path).ok()?;
+        list.may_be_names().then_some((list.names, path))
+    });
+    let mut lists: Vec<(Vec<String>, PathBuf)> = read.collect();
+    // Another with fewer or other names decides as much as the first.
+    if lists.iter().any(|(names, _)| *names != lists[0].0) {
+        let files = join(
+            lists
+                .iter()
+                .map(|(_, path)| path.file_name().unwrap_or_default().display()),
+        );
+        let problem = format!(
+            "YOLO labels with several lists of different class names ({files}); the one that is followed is called classes.txt"
+        );
+        return Err(DataError::labels(root, problem));
+    }
+    lists.truncate(1);
+    Ok(lists.pop().map(|(_, path)| path))
+}
+
+/// Returns the descriptions of a dataset, or lists of its classes, in the directory around it and in those within it: `cfg/data.yaml`.
+fn descriptions_elsewhere(root: &Path, listing: &DirectoryListing) -> Vec<PathBuf> {
+    /// A directory with more has one for each video.
+    const DIRECTORIES: usize = 50;
+    let inner = listing.directories.iter().take(DIRECTORIES);
+    let inner = inner.map(|name| root.join(name));
+    let places = root
+        .parent()
+        .map(Path::to_path_buf)
+        .into_iter()
+        .chain(inner);
+    let described = places.flat_map(|place| {
+        let listing = DirectoryListing::of(&place);
+        let files = listing.files_with("yaml").chain(listing.files_with("yml"));
+        let is_description = |path: &PathBuf| {
+            let text = read_text(path).unwrap_or_default();
+            matches!(DataYaml::parse(&text, path), Ok(Some(_)))
+        };
+        files.filter(is_description).collect::<Vec<_>>()
+    });
+    described.collect()
 }
 
 /// Returns the note on images that are not at the place of an entry of a description, `direct`, but at the end of its path

@@ -167,6 +167,89 @@ fn a_class_without_a_name_is_an_error_and_not_skipped() {
 }
 
 #[test]
+fn comments_and_names_in_one_line_are_no_classes_and_a_header_is_doubted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("classes.txt");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        ClassList::read(&path).map_err(|error| error.to_string())
+    };
+    for (text, expected) in [
+        (
+            "# my classes\ncat\ndog\n",
+            "line 1 is `# my classes`, a comment",
+        ),
+        ("cat\n// pets\ndog\n", "line 2 is `// pets`, a comment"),
+        ("cat,dog,bird\n", "in one line"),
+        ("cat, dog, bird", "in one line"),
+        ("cat,dog", "in one line"),
+        ("cat;dog\n", "in one line"),
+    ] {
+        let message = read(text).unwrap_err();
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+    for (text, doubt) in [
+        ("#cat\n#dog\n", None),
+        ("person, adult\n", None),
+        ("c#\nc++\n", None),
+        (
+            "name\ncat\ndog\n",
+            Some("the first line of classes.txt, `name`, is the name of class 0"),
+        ),
+        ("label\ncat\n", None),
+    ] {
+        let found = read(text).unwrap().doubt(&path);
+        assert_eq!(found.as_deref(), doubt, "{text}");
+    }
+}
+
+#[test]
+fn a_further_list_is_followed_alone_and_named_beside_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let image = dir.path().join("images/train/a.png");
+    std::fs::create_dir_all(image.parent().unwrap()).unwrap();
+    image::RgbImage::new(3, 2).save(image).unwrap();
+    write("labels/train/a.txt", "1 0.5 0.5 0.2 0.2\n");
+    let shown = || match DatasetFiles::find(dir.path()) {
+        Ok(files) => files.explanation(),
+        Err(error) => error
+            .to_string()
+            .replace(&dir.path().display().to_string(), "."),
+    };
+    write(
+        "cfg/data.yaml",
+        "path: ..\ntrain: images/train\nnames: [cat, dog]\n",
+    );
+    let expected =
+        ".: YOLO labels without class names; these are in another directory: ./cfg/data.yaml";
+    assert_eq!(shown(), expected);
+    // The label of each image.
+    write("labels.txt", "a.png cat\nb.png dog\n");
+    assert_eq!(shown(), expected);
+    write("labels.txt", "0\n1\n");
+    assert_eq!(shown(), expected);
+    std::fs::remove_file(dir.path().join("labels.txt")).unwrap();
+    write("pets.names", "cat\ndog\n");
+    assert_eq!(shown(), "pets.names");
+    write("labels.txt", "cat\ndog\n");
+    assert_eq!(shown(), "labels.txt");
+    write("labels.txt", "dog\ncat\n");
+    assert!(shown().contains("several lists of different class names (labels.txt, pets.names)"));
+    // Beside a list with the usual name, as many other classes are those of a model.
+    write("classes.txt", "cat\ndog\n");
+    write("coco.names", "person\ncat\ndog\n");
+    let expected = "classes.txt; not used: labels.txt, in which class 0 is `dog`, and not `cat`";
+    assert_eq!(shown(), expected);
+    write("labels.txt", "Cat\ndog\n");
+    assert_eq!(shown(), "classes.txt");
+}
+
+#[test]
 fn numbers_before_class_names_are_no_part_of_them_and_have_to_be_right() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("classes.txt");
@@ -194,6 +277,14 @@ fn numbers_before_class_names_are_no_part_of_them_and_have_to_be_right() {
     ] {
         let expected = (names(plain), false);
         assert_eq!(read(&plain.join("\n")).unwrap(), expected);
+    }
+    // A header above numbered lines is known by them.
+    for text in ["id,name\n0,cat\n1,dog\n", "# classes\n0 cat\n1 dog\n"] {
+        assert_eq!(
+            read(text).unwrap(),
+            (names(&["cat", "dog"]), true),
+            "{text}"
+        );
     }
     for wrong in ["1: cat\n2: dog\n", "1 cat\n0 dog\n", "0: cat\n2: dog\n"] {
         let message = read(wrong).unwrap_err();
@@ -794,7 +885,8 @@ proptest! {
         let path = dir.path().join("classes.txt");
         std::fs::write(&path, &text).unwrap();
         if let Ok(list) = ClassList::read(&path) {
-            prop_assert_eq!(list.names.len(), text.trim_end().lines().count());
+            let lines = list.names.len() + usize::from(list.header.is_some());
+            prop_assert_eq!(lines, text.trim_end().lines().count());
             prop_assert!(list.names.iter().all(|name| !name.is_empty()));
         }
     }

@@ -55,6 +55,7 @@ pub(super) fn read(
             file_name: Some(image.file_name.into()),
             width: image.size.map(|size| size.width as u64),
             height: image.size.map(|size| size.height as u64),
+            division: None,
         };
         split.images.push(entry, Verdict::Keep);
         for found in image.boxes {

@@ -34,8 +34,7 @@ pub(super) fn read(
         progress,
     };
     let listed = files.is_part.then(|| files.format.images_listed_in(path));
-    let listed = listed.flatten().unwrap_or_default().into_iter();
-    let listed: Vec<(u64, String)> = listed.filter_map(|(name, id)| Some((id?, name))).collect();
+    let listed = listed.flatten().unwrap_or_default();
     let mut reading = Reading {
         of_others: files.ids_of_others(&listed),
         name,

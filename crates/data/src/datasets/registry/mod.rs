@@ -2,6 +2,7 @@
 
 mod labeled;
 mod recognition;
+mod unlisted;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -288,6 +289,11 @@ impl DatasetName {
             for read in [&mut train, &mut val] {
                 read.notes.extend(suspicious(&read.store));
                 read.notes.extend(unused_images(read, &mut seen));
+            }
+            if let [files] = files.as_slice() {
+                train
+                    .notes
+                    .extend(unlisted::images_in_no_list(files, &train, &val));
             }
             let names = train.store.categories().iter();
             let alike = alike_class_names(names.map(|category| category.name.as_str()));
