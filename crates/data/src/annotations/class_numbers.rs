@@ -149,15 +149,15 @@ fn in_json(text: &str) -> Option<BTreeMap<u64, String>> {
 fn in_columns(text: &str, numbers: &[u64]) -> Option<BTreeMap<u64, String>> {
     let rows = rows_of(text);
     let first = rows.first()?;
-    let has_header = first.cells.iter().all(|cell| number_of(cell).is_none());
+    let has_header = first.cells.iter().all(|cell| marked_number(cell).is_none());
     let body = &rows[usize::from(has_header)..];
     let wanted: BTreeSet<u64> = numbers.iter().copied().collect();
     let column = |at: usize| body.iter().map(move |row| row.cells.get(at).copied());
     let number_at = (0..first.cells.len()).find(|at| {
-        let found: Option<Vec<u64>> = column(*at).map(|cell| number_of(cell?)).collect();
+        let found: Option<Vec<u64>> = column(*at).map(|cell| marked_number(cell?)).collect();
         found.is_some_and(|found| {
             let distinct: BTreeSet<u64> = found.iter().copied().collect();
-            distinct.len() == found.len() && distinct == wanted
+            distinct.len() == found.len() && distinct.is_superset(&wanted)
         })
     })?;
     let is_of_names = |at: &usize| {
@@ -173,14 +173,22 @@ fn in_columns(text: &str, numbers: &[u64]) -> Option<BTreeMap<u64, String>> {
     // A name between spaces may have several words.
     let is_spaced = !text.contains([',', ';', '\t']);
     let named = body.iter().map(|row| {
-        let number = number_of(row.cells.get(number_at)?)?;
+        let number = marked_number(row.cells.get(number_at)?)?;
         let name = match row.cells.get(name_at)? {
             _ if is_spaced && number_at == 0 => row.cells[1..].join(" "),
             name => (*name).to_owned(),
         };
         Some((number, name))
     });
-    named.collect()
+    let named: BTreeMap<u64, String> = named.collect::<Option<_>>()?;
+    // Of the labels of images, the same are there several times.
+    let distinct: BTreeSet<&String> = named.values().collect();
+    (distinct.len() == named.len()).then_some(named)
+}
+
+/// Returns the number in a cell such as `0`, `0:` or `0.`.
+fn marked_number(cell: &str) -> Option<u64> {
+    number_of(cell.trim_end_matches([':', '.', ')', '=']))
 }
 
 /// Reads a name in each line; the classes have to be the numbers of the lines, from 0.
@@ -188,7 +196,11 @@ fn in_lines(text: &str, numbers: &[u64]) -> Option<BTreeMap<u64, String>> {
     let names: Vec<&str> = text.trim_end().lines().map(str::trim).collect();
     let wanted: BTreeSet<u64> = numbers.iter().copied().collect();
     let lines: BTreeSet<u64> = (0..).zip(&names).map(|(line, _)| line).collect();
-    let is_table = names.iter().any(|name| name.contains([',', ';', '\t']));
+    let is_cell = |name: &&str| {
+        let is_numbered = name.starts_with(|character: char| character.is_ascii_digit());
+        is_numbered || name.contains([',', ';', '\t'])
+    };
+    let is_table = names.iter().any(is_cell);
     (wanted == lines && !is_table).then(|| {
         let names = names.into_iter().map(str::to_owned);
         (0..).zip(names).collect()
@@ -215,6 +227,8 @@ mod tests {
             ("classes.csv", "id,name\n0,cat\n2,red bird\n1,dog\n"),
             ("labels.csv", "cat,0\ndog,1\nred bird,2\n"),
             ("labels.txt", "0 cat\n1 dog\n2 red bird\n"),
+            ("classes.txt", "0: cat\n1: dog\n2: red bird\n"),
+            ("classes.tsv", "0\tcat\n1\tdog\n2\tred bird\n7\tcow\n"),
             (
                 "class_map.json",
                 r#"{"0": "cat", "1": "dog", "2": "red bird"}"#,
@@ -241,6 +255,7 @@ mod tests {
             ("class_names.txt", "cat\ndog\n", &["cat", "dog"][..]),
             ("labels.csv", "image,label\na.png,0\nb.png,1\n", &["0", "1"]),
             ("labels.csv", "id,label\n1,0\n2,1\n", &["0", "1"]),
+            ("labels.csv", "id,label\n0,cat\n1,dog\n2,cat\n", &["0", "1"]),
             ("README.txt", "cat\ndog\n", &["0", "1"]),
         ] {
             let found = found(&[(name, text)], classes);

@@ -45,7 +45,7 @@ pub(super) fn contradicting_tables(
     let described = tables.into_iter().filter_map(|path| {
         let text = beginning(&path, LARGEST)?;
         let text = if has_extension(&path, "json") {
-            table_of_records(&text)?
+            table_of_records(&text).or_else(|| table_of_splits(&text))?
         } else {
             text
         };
@@ -71,7 +71,11 @@ fn may_have_images(path: &Path) -> bool {
     }
     let text = beginning(path, BEGINNING).unwrap_or_default();
     if has_extension(path, "json") {
-        return text.trim_start().starts_with('[') && text.contains('{');
+        return text.trim_start().starts_with('[') && text.contains('{')
+            || text
+                .split('"')
+                .nth(1)
+                .is_some_and(|key| Split::of_name(key).is_some());
     }
     let rows = rows_of(&text);
     let is_table = rows.iter().any(|row| row.cells.len() > 1);
@@ -105,6 +109,20 @@ fn table_of_records(text: &str) -> Option<String> {
         add(cells.collect());
     }
     Some(table)
+}
+
+/// Returns a list of names for each split in JSON as a table; None for any other document.
+fn table_of_splits(text: &str) -> Option<String> {
+    let lists: BTreeMap<String, Vec<String>> = serde_json::from_str(text).ok()?;
+    let rows = lists.iter().flat_map(|(split, names)| {
+        let names = names.iter();
+        names.map(move |name| format!("{}\t{split}\n", name.replace(['\t', '\n'], " ")))
+    });
+    Some(
+        std::iter::once("file\tsplit\n".to_owned())
+            .chain(rows)
+            .collect(),
+    )
 }
 
 fn is_image(cell: &str) -> bool {
@@ -306,6 +324,9 @@ mod tests {
         let expected = "by which train/cat/1.jpg is of val";
         assert_eq!(found(&table).as_deref(), Some(expected));
         assert_eq!(table_of_records(r#"{"a": [1]}"#), None);
+        let table = table_of_splits(r#"{"val": ["1.jpg"], "train": ["2.jpg"]}"#).unwrap();
+        assert_eq!(found(&table).as_deref(), Some(expected));
+        assert_eq!(table_of_splits(r#"{"val": 1}"#), None);
     }
 
     #[test]

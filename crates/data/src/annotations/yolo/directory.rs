@@ -133,7 +133,10 @@ impl YoloDirectory {
         let has_labels = || first_label(root, labels.as_deref(), &splits).is_some();
         let first_list = match first_list {
             Some(list) => Some(list),
-            None if has_labels() => only_further_list(root)?,
+            // Darknet has its list in `data`.
+            None if has_labels() => {
+                only_further_list(root)?.or_else(|| name_list(&root.join("data")))
+            }
             None => None,
         };
         if let Some(list) = first_list {

@@ -228,6 +228,9 @@ fn a_further_list_is_followed_alone_and_named_beside_others() {
     let expected =
         ".: YOLO labels without class names; these are in another directory: ./cfg/data.yaml";
     assert_eq!(shown(), expected);
+    write("data/obj.names", "cat\ndog\n");
+    assert_eq!(shown().replace('\\', "/"), "data/obj.names");
+    std::fs::remove_file(dir.path().join("data/obj.names")).unwrap();
     // The label of each image.
     write("labels.txt", "a.png cat\nb.png dog\n");
     assert_eq!(shown(), expected);
