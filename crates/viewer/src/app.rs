@@ -226,6 +226,11 @@ impl eframe::App for ViewerApp {
         visuals.panel_fill.to_normalized_gamma_f32()
     }
 
+    /// Scroll positions are of what was open before, so they are not kept between sessions.
+    fn persist_egui_memory(&self) -> bool {
+        false
+    }
+
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         eframe::set_value(storage, SETTINGS, &self.state.settings);
     }

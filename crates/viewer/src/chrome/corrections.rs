@@ -1,6 +1,6 @@
 //! The list of corrected labels.
 
-use egui::{Context, RichText, ScrollArea, Ui, Window};
+use egui::{Align2, Context, RichText, ScrollArea, Ui, Window};
 
 use crate::panels::corrections::EXPORT;
 use crate::state::{Request, ViewerState};
@@ -25,6 +25,9 @@ pub fn show(context: &Context, state: &mut ViewerState) {
     Window::new("Corrected labels")
         .open(&mut is_open)
         .collapsible(false)
+        // Over the content: the controls are at its edges.
+        .pivot(Align2::CENTER_CENTER)
+        .default_pos(context.content_rect().center())
         .default_width(420.0)
         .show(context, |ui| list(ui, state));
     state.show_corrections &= is_open;

@@ -6,7 +6,7 @@ use crate::state::{PanelId, Request, ViewerState};
 use sedet_data::annotations::layout::Split;
 
 /// The width of a window below which the text is below the buttons, in points.
-const NARROW: f32 = 1100.0;
+const NARROW: f32 = 1300.0;
 
 /// Draws the line.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {

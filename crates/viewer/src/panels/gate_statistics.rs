@@ -112,6 +112,7 @@ fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
         });
     egui::CentralPanel::default().show(ui, |ui| {
         ScrollArea::vertical()
+            .id_salt("gates page")
             .auto_shrink([false, false])
             .show(ui, |ui| {
                 curves(ui, state, &excitation);

@@ -1,8 +1,11 @@
 //! The classes of annotations, networks and results files in one table.
 
-use super::{Pane, ViewerState};
+use super::{Compare, ErrorWall, NetworkInfo, Pane, ViewerState};
 use sedet_data::annotations::Category;
 use sedet_data::classes::positions_by_name;
+
+/// What is said of a network with other classes than the dataset has.
+const FOREIGN: &str = "knows none of the classes of";
 
 /// A class as the viewer shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +133,7 @@ impl ViewerState {
             return None;
         }
         Some(format!(
-            "{} knows none of the classes of {}: {} and others, not {} and others; every detection counts as wrong and \
+            "{} {FOREIGN} {}: {} and others, not {} and others; every detection counts as wrong and \
              every object as missed",
             detector.title,
             collection.title(),
@@ -139,11 +142,35 @@ impl ViewerState {
         ))
     }
 
-    /// Notes that the classes of a network are not those of the dataset.
-    pub(super) fn note_foreign_classes(&mut self, network: Pane) {
-        if let Some(text) = self.foreign_classes(network) {
-            self.notify(text);
+    /// Notes that the classes of a network that is shown are not those of the dataset. What was noted of networks or
+    /// datasets before is no longer true.
+    pub(super) fn note_foreign_classes(&mut self) {
+        let is_other = |text: &str| !text.contains(FOREIGN);
+        self.notices.retain(|notice| is_other(&notice.text));
+        for network in [Pane::First, Pane::Second] {
+            let is_shown = network == Pane::First || self.compare == Compare::Network;
+            if is_shown && let Some(text) = self.foreign_classes(network) {
+                self.notify(text);
+            }
         }
+    }
+
+    /// Takes the classes of a network into the table. Those that only the network before it had are removed where no
+    /// boxes of another source have their numbers.
+    pub(super) fn forget_classes(&mut self, pane: Pane, network: &NetworkInfo) {
+        if pane == Pane::First && self.networks[1].is_none() && !self.from_results {
+            let collection = self.collection.as_ref();
+            let mut classes = collection.map_or_else(ClassTable::default, |c| c.classes());
+            classes.merge(&network.categories);
+            if classes != self.classes {
+                self.classes = classes;
+                self.settings.filter.hidden_classes.clear();
+                self.query.class = None;
+                self.errors = ErrorWall::default();
+                self.kept_results.clear();
+            }
+        }
+        self.classes.merge(&network.categories);
     }
 }
 

@@ -123,12 +123,13 @@ impl ViewerState {
         if pane == Pane::Second {
             self.compare = Compare::Network;
         }
+        self.forget_classes(pane, &network);
         self.networks[at] = Some(network);
         self.match_classifier(pane);
         if pane == Pane::First {
             self.restore_results();
         }
-        self.note_foreign_classes(pane);
+        self.note_foreign_classes();
     }
 
     /// Closes the second network.

@@ -117,7 +117,7 @@ impl Comparison {
                 None => "image",
             };
             let mut row = vec![
-                collection.describe(item.image),
+                collection.image_title(item.image),
                 kind.to_owned(),
                 classes.name(item.class).to_owned(),
                 item.change.name().to_owned(),

@@ -37,6 +37,12 @@ pub struct BoxFilter {
     pub hide_all: bool,
 }
 
+/// Formats a score threshold with two digits, or three where needed.
+pub(crate) fn short_score(score: f64) -> String {
+    let text = format!("{score:.3}");
+    text.strip_suffix('0').unwrap_or(&text).to_owned()
+}
+
 impl Default for BoxFilter {
     fn default() -> Self {
         Self {

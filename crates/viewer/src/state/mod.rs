@@ -57,6 +57,7 @@ pub use errors::{
 pub(crate) use explanation::is_same;
 pub use explanation::{ExplainedScore, ExplanationChoice, OffGate, ScoreExplanation, ScoreWithout};
 pub use filter::BoxFilter;
+pub(crate) use filter::short_score;
 pub use gallery::{GalleryQuery, ImageFacts, Picked, SortBy, order};
 pub use gates::{
     BlockGates, BlockMaps, GateChoice, GateSort, Inference, MapStage, StatisticsChoice,
@@ -389,8 +390,9 @@ impl ViewerState {
     /// Returns whether there are or will be detections: from a detector or a results file. Thresholds,
     /// verdicts and counts of errors are about detections.
     pub(crate) fn finds_boxes(&self) -> bool {
-        let is_detector = |network: &NetworkInfo| network.is_detector;
-        self.from_results || self.networks.iter().flatten().any(is_detector)
+        let is_detector = |at: usize| self.networks[at].as_ref().is_some_and(|n| n.is_detector);
+        let is_compared = self.compare == Compare::Network;
+        self.from_results || is_detector(0) || (is_compared && is_detector(1))
     }
 
     /// Returns whether boxes are right or wrong: there are annotations and detections.
@@ -505,8 +507,8 @@ impl ViewerState {
             let categories = known.map(|network| network.categories.clone());
             self.classes.merge(&categories.unwrap_or_default());
             self.match_classifier(network);
-            self.note_foreign_classes(network);
         }
+        self.note_foreign_classes();
         if let Err(error) = self.correction_store.refresh() {
             self.report_error(error);
         }

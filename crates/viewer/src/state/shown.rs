@@ -1,6 +1,6 @@
 //! What is shown, in one line: dataset and split, network, source of the boxes, thresholds.
 
-use super::{Pane, ViewerState};
+use super::{Pane, ViewerState, short_score};
 use sedet_core::model::NetworkConfig;
 use sedet_data::text::count;
 
@@ -42,7 +42,7 @@ impl ViewerState {
                 parts.push(format!("gates of {}", network.title));
             }
             let filter = self.filter();
-            let mut score = format!("score from {:.2}", filter.score);
+            let mut score = format!("score from {}", short_score(filter.score.into()));
             if let Some(least) = self.least_score(at)
                 && filter.score < least
             {

@@ -1,6 +1,6 @@
 //! Messages of the worker threads and their effect on the state.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -30,6 +30,8 @@ pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 pub(super) enum Message {
     /// A dataset, directory or file was opened.
     Collection(Arc<Collection>),
+    /// What a user has asked for was opened.
+    Opened(String),
     /// A network was loaded.
     Network(Pane, Box<NetworkInfo>),
     /// A network cannot be loaded, with the reason.
@@ -238,7 +240,6 @@ impl Workers {
                 self.show_collection(collection, state);
             }
             Message::Network(pane, network) => {
-                state.classes.merge(&network.categories);
                 if pane == Pane::First {
                     self.requested.loads_weights = false;
                     if std::mem::take(&mut self.is_reload) {
@@ -256,8 +257,13 @@ impl Workers {
                 if pane == Pane::First {
                     (self.requested.loads_weights, self.is_reload) = (false, false);
                 }
+                // What cannot be opened is not offered again.
+                let name = error.split(": ").next().unwrap_or_default();
+                let is_named = |path: &String| Path::new(path).ends_with(name);
+                state.settings.recent.retain(|path| !is_named(path));
                 state.report_error(error);
             }
+            Message::Opened(text) => state.settings.add_recent(&text),
             Message::Model(model) => {
                 let network = state.networks[0].as_ref();
                 if network.is_some_and(|network| network.id == model.network) {

@@ -339,10 +339,7 @@ impl Workers {
 
     fn handle(&self, request: Request, state: &mut ViewerState) {
         match request {
-            Request::Open(text) => {
-                state.settings.add_recent(&text);
-                self.open(Opening::of(&text));
-            }
+            Request::Open(text) => self.open(Opening::of(&text)),
             Request::Browse(what) => self.browse(what),
             Request::OpenShipped => self.open(Opening::default()),
             Request::OpenSplit(split) => match self.dataset() {

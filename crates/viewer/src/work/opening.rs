@@ -147,8 +147,13 @@ pub(super) fn open(
     };
     let busy = mailbox.begin();
     std::thread::spawn(move || {
-        if let Err(error) = opener.open(&opening) {
-            opener.mailbox.send(Message::Failed(error));
+        let result = match (opener.open(&opening), opening.what) {
+            (Err(error), _) => Some(Message::Failed(error)),
+            (Ok(()), Some(what)) => Some(Message::Opened(what)),
+            (Ok(()), None) => None,
+        };
+        if let Some(result) = result {
+            opener.mailbox.send(result);
         }
         drop(busy);
     });

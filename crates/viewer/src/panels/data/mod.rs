@@ -50,6 +50,9 @@ impl Panel for DataPanel {
             && state.finds_boxes()
         {
             requests.push(Request::Evaluate);
+            if state.compare == Compare::Network {
+                requests.extend([Request::DetectAll(Pane::Second), Request::EvaluateBoth]);
+            }
         }
         requests
     }
@@ -160,6 +163,7 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
         return;
     }
     ScrollArea::vertical()
+        .id_salt("data page")
         .auto_shrink([false, false])
         .show(ui, |ui| {
             let charts = state.charts.clone();
@@ -383,7 +387,8 @@ fn error_list(
     ui.vertical(|ui| {
         let height = ui.spacing().interact_size.y;
         ScrollArea::vertical()
-            .id_salt("confusions")
+            // Other errors begin at the first.
+            .id_salt(("confusions", state.collection.as_ref().map(|c| c.title())))
             .max_height(part_of_window(ui, 280.0, 0.32))
             .auto_shrink([false, true])
             .show_rows(ui, height, wrong.len(), |ui, rows| {
@@ -447,6 +452,10 @@ fn metrics(ui: &mut Ui, state: &mut ViewerState) {
     ui.columns(2, |columns| {
         class_table(&mut columns[0], state, &evaluation.per_class);
         if let Some(curves) = &evaluation.curves {
+            hint(
+                &mut columns[1],
+                "means of the classes, as in COCO; the counts of a threshold are of all boxes together",
+            );
             precision_recall(&mut columns[1], state, curves);
         }
     });

@@ -1,12 +1,15 @@
 //! The exports of the Errors page: what it shows.
 
+use egui::Color32;
 use image::{Rgb, RgbImage, imageops};
 
 use super::color;
 use crate::state::export::{Export, ExportFiles};
 use crate::state::{Collection, ErrorItem, ViewerState};
+use crate::style::ANNOTATION;
 use sedet_core::render::feature_maps::{TILE_SIDE, Tile, grid};
 use sedet_core::render::save_image;
+use sedet_data::boxes::BoxXyxy;
 
 /// The number of crops that are exported before the page has been drawn.
 const UNSEEN: usize = 48;
@@ -14,11 +17,16 @@ const UNSEEN: usize = 48;
 const UNSEEN_COLUMNS: usize = 8;
 /// Width of the outline of a box, in pixels.
 const LINE: i64 = 2;
+/// Length of a dash of the outline of the nearest annotation, in pixels.
+const DASH: i64 = 6;
 
 pub(super) static EXPORTS: &[Export] = &[
     Export {
         name: "Errors (CSV)",
         write: |state, files| {
+            if let Some((title, _)) = super::missing(state) {
+                return Err(title.to_lowercase());
+            }
             let (collection, list) = (state.collection.as_ref(), state.errors.list());
             let (collection, list) = collection.zip(list).ok_or(NOT_LISTED)?;
             let csv = list.to_csv(state.errors.shown(), collection, &state.classes);
@@ -88,19 +96,36 @@ fn tile(image: &RgbImage, item: &ErrorItem) -> RgbImage {
     let side = |length: u32| ((length as f32 * scale).round() as u32).max(1);
     let filter = imageops::FilterType::Triangle;
     let mut tile = imageops::resize(&part, side(width), side(height), filter);
-    let Some(of) = item.subject.box_in_image() else {
-        return tile;
+    let place = |of: BoxXyxy| {
+        let place = |at: f32, from: u32| ((at - from as f32) * scale).round() as i64;
+        let [x1, x2] = [of.x1, of.x2].map(|x| place(x, left));
+        let [y1, y2] = [of.y1, of.y2].map(|y| place(y, top));
+        [x1, y1, x2, y2]
     };
-    let place = |at: f32, from: u32| ((at - from as f32) * scale).round() as i64;
-    let [x1, x2] = [of.x1, of.x2].map(|x| place(x, left));
-    let [y1, y2] = [of.y1, of.y2].map(|y| place(y, top));
-    let [r, g, b, _] = color(item.group.kind).to_array();
+    if let Some((partner, _)) = item.partner {
+        outline(&mut tile, place(partner), ANNOTATION, Some(DASH));
+    }
+    if let Some(of) = item.subject.box_in_image() {
+        outline(&mut tile, place(of), color(item.group.kind), None);
+    }
+    tile
+}
+
+/// Draws the outline of a box, with dashes of this length and gaps as long, or solid.
+fn outline(tile: &mut RgbImage, [x1, y1, x2, y2]: [i64; 4], color: Color32, dash: Option<i64>) {
+    let [r, g, b, _] = color.to_array();
     for (x, y, pixel) in tile.enumerate_pixels_mut() {
         let (x, y) = (i64::from(x), i64::from(y));
         let is_within = |by: i64| x >= x1 + by && x < x2 - by && y >= y1 + by && y < y2 - by;
-        if is_within(0) && !is_within(LINE) {
+        // Along the sides at the top and bottom the dashes are columns, along the others rows.
+        let along = if y < y1 + LINE || y >= y2 - LINE {
+            x
+        } else {
+            y
+        };
+        let is_dash = dash.is_none_or(|dash| (along / dash) % 2 == 0);
+        if is_within(0) && !is_within(LINE) && is_dash {
             *pixel = Rgb([r, g, b]);
         }
     }
-    tile
 }

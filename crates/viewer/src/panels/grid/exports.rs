@@ -67,7 +67,7 @@ fn images(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
         };
         Ok(feature_maps::Tile {
             image: drawn,
-            caption: tile.in_words(),
+            caption: tile.caption_of_export(),
         })
     });
     let tiles: Vec<_> = tiles.collect::<Result<_, String>>()?;
@@ -104,7 +104,7 @@ fn list(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
     let mut rows = vec![columns.map(str::to_owned).to_vec()];
     rows.extend(state.order.iter().map(|&image| {
         let image = image as usize;
-        let mut row = vec![collection.describe(image)];
+        let mut row = vec![collection.image_title(image)];
         match ImageResult::of(state, image, state.network_in_focus()) {
             Some(ImageResult::Class(name, is_right)) => {
                 let number =

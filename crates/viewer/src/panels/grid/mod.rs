@@ -72,9 +72,12 @@ fn settings(ui: &mut Ui, state: &mut ViewerState) {
         thresholds(ui, state, has_verdicts);
     }
     if state.shows_boxes() {
+        let has_annotations = state.collection.as_ref().is_some_and(|c| c.has_boxes());
         let filter = &mut state.settings.filter;
         ui.horizontal_wrapped(|ui| {
-            ui.checkbox(&mut filter.show_annotations, "annotations");
+            if has_annotations {
+                ui.checkbox(&mut filter.show_annotations, "annotations");
+            }
             if finds_boxes {
                 ui.checkbox(&mut filter.show_detections, "detections");
             }

@@ -138,6 +138,21 @@ impl Tile<'_> {
         parts.collect::<Vec<_>>().join(", ")
     }
 
+    /// Returns the same for a caption that is cut where the image ends: what is known comes before the name.
+    pub fn caption_of_export(&self) -> String {
+        let title = self.collection.image_title(self.image);
+        match self.result() {
+            Some(ImageResult::Counts(counts)) => format!(
+                "✔{} ✖{} missed {}  {title}",
+                counts.correct, counts.wrong, counts.missed
+            ),
+            Some(known @ ImageResult::Class(..)) => {
+                format!("{}  {title}", known.words().join(", "))
+            }
+            None => title,
+        }
+    }
+
     fn describe(&self, response: &Response) {
         let is_current = self.image == self.state.current;
         response.widget_info(|| {

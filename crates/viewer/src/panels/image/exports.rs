@@ -29,6 +29,9 @@ pub static EXPORTS: &[Export] = &[
     Export {
         name: "Boxes and verdicts (CSV)",
         write: |state, files| {
+            if state.unreadable.contains(&state.current) {
+                return Err("the image cannot be read".to_owned());
+            }
             let stem = image_stem(state);
             let csv = state.boxes(Pane::First).to_csv(&state.classes);
             files.text(&format!("{stem}-boxes.csv"), &csv)?;

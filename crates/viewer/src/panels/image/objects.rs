@@ -5,7 +5,7 @@ use egui_extras::{Column, TableBuilder};
 
 use super::classes;
 use crate::panels::{FrameCache, comparison, corrections};
-use crate::state::{BoxRef, CurrentBoxes, Pane, ViewerState};
+use crate::state::{BoxRef, CurrentBoxes, Pane, ViewerState, short_score};
 use crate::style::{
     CORRECT, MISSED, WRONG, box_color, class_text, count, hint, number, pane_choice, verdict_text,
 };
@@ -59,6 +59,7 @@ pub fn thresholds(ui: &mut Ui, state: &mut ViewerState, has_annotations: bool) {
         });
     };
     let score =
+        // `fixed_decimals` would round the value.
         Slider::new(&mut filter.score, 0.0..=1.0).custom_formatter(|score, _| short_score(score));
     let explanation = "detections below this score are ignored everywhere";
     threshold(ui, score, "score threshold", explanation);
@@ -69,12 +70,6 @@ pub fn thresholds(ui: &mut Ui, state: &mut ViewerState, has_annotations: bool) {
         let explanation = "IoU from which a detection matches an annotation";
         threshold(ui, iou, "IoU threshold", explanation);
     }
-}
-
-/// Formats a score with two digits, or three where needed. `Slider::fixed_decimals` would round the value.
-fn short_score(score: f64) -> String {
-    let text = format!("{score:.3}");
-    text.strip_suffix('0').unwrap_or(&text).to_owned()
 }
 
 fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
@@ -235,9 +230,17 @@ fn rows(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes, most: f32) {
         .filter(|_| Some(state.selected) != scrolled_to);
     let row = row.and_then(|of| visible.iter().position(|box_of_row| *box_of_row == of));
     ui.data_mut(|data| data.insert_temp(memory, state.selected));
+    // The boxes of another image begin at the first.
+    let image = state.collection.as_ref().map(|images| images.title());
+    let image = (image, state.image_of(state.focused()));
+    let memory = ui.scope_id().with("image of the rows");
+    let is_other = ui.data(|data| data.get_temp(memory)).as_ref() != Some(&image);
+    ui.data_mut(|data| data.insert_temp(memory, image));
     let mut table = TableBuilder::new(ui);
     if let Some(row) = row {
         table = table.scroll_to_row(row, None);
+    } else if is_other {
+        table = table.vertical_scroll_offset(0.0);
     }
     table
         .id_salt("boxes")
