@@ -351,7 +351,16 @@ fn annotations_of_the_images_in_class_directories_are_refused_by_the_name_of_a_f
         "#.csv",
     ] {
         let files = (0..6).map(|i| pattern.replace('#', &i.to_string()));
-        let dir = tree(&images.iter().cloned().chain(files).collect::<Vec<_>>());
+        let files: Vec<String> = files.collect();
+        let dir = tree(&images.iter().chain(&files).cloned().collect::<Vec<_>>());
+        for json in files.iter().filter(|file| file.ends_with(".json")) {
+            // Other JSON beside an image, such as the facts of a photograph, is no annotation.
+            write(
+                dir.path(),
+                json,
+                br#"{"objects": [{"bbox": [0, 0, 1, 1]}]}"#,
+            );
+        }
         let message = error(dir.path(), Split::Train);
         let first = dir.path().join(pattern.replace('#', "0"));
         assert!(
@@ -370,6 +379,13 @@ fn annotations_of_the_images_in_class_directories_are_refused_by_the_name_of_a_f
     let dir = tree(&images);
     for file in ["classes.txt", "cat/readme.txt", "dog/3.json"] {
         write(dir.path(), file, b"");
+    }
+    for i in 0..6 {
+        write(
+            dir.path(),
+            &format!("cat/{i}.json"),
+            br#"{"camera": "x100", "iso": 200}"#,
+        );
     }
     assert_eq!(open(dir.path(), Split::Train).class_names(), ["cat", "dog"]);
 }
