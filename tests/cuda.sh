@@ -3,7 +3,7 @@
 # line what is missing. The kernels are not run.
 #
 # A dependency of burn's CUDA backend links LLVM, which its build script would download from GitHub. The same library comes
-# from PyPI here: two wheels of 94 MB, whose checksums are below. Needs python3 with pip, a linker for C++ and 6 GB; takes 27
+# from PyPI here: two wheels of 94 MB, whose checksums are below. Needs python3 with pip, a linker for C++ and 6 GB; takes about 25
 # CPU-minutes at first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,7 +43,8 @@ if grep -q '^cuda  *works' "$work/doctor"; then
     exit 0
 fi
 grep -A 2 '^cuda  *no ' "$work/doctor" | grep -q 'no NVIDIA driver or no GPU found'
-if "$sedet" predict README.md --device cuda >"$work/out" 2>"$work/error"; then
+if "$sedet" predict assets/shapes-detections.jpg --checkpoint assets/shapes-se-resnet18.safetensors --device cuda \
+    --output "$work/out" >"$work/stdout" 2>"$work/error"; then
     echo "predict on cuda succeeded without a GPU"
     exit 1
 fi
