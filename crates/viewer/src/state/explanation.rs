@@ -141,7 +141,7 @@ pub struct ExplanationChoice {
 }
 
 impl ExplanationChoice {
-    /// Stores an explanation. The channels of another score are switched on again.
+    /// Stores an explanation. The channels of another score are switched on again, and its map is shown.
     pub(crate) fn set(
         &mut self,
         of: ExplainedScore,
@@ -149,6 +149,7 @@ impl ExplanationChoice {
     ) {
         if self.computed.as_ref().is_none_or(|(known, _)| *known != of) {
             self.off.clear();
+            self.hides_map = false;
         }
         self.computed = Some((of, computed));
     }
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_channels_of_another_score_are_switched_on_again() {
+    fn the_channels_of_another_score_are_switched_on_again_and_its_map_is_shown() {
         let of = |position| ExplainedScore {
             image: 0,
             network: 1,
@@ -285,9 +286,11 @@ mod tests {
         choice.switch((2, 7), true);
         choice.switch((3, 1), true);
         choice.switch((2, 7), false);
+        choice.hides_map = true;
         choice.set(of(0), Err("damaged".to_owned()));
         assert_eq!(choice.off, [(3, 1)]);
+        assert!(choice.hides_map);
         choice.set(of(1), Err("damaged".to_owned()));
-        assert!(choice.off.is_empty());
+        assert!(choice.off.is_empty() && !choice.hides_map);
     }
 }

@@ -473,6 +473,8 @@ impl ViewerState {
         self.kept_results.clear();
         self.unreadable.clear();
         self.from_results = false;
+        // What is opened is of the first network.
+        self.focus = Pane::First;
         self.current = 0;
         self.pixels = [None, None];
         self.inference = [None, None];
@@ -728,12 +730,13 @@ pub(crate) mod tests {
         state.predictions[0].set(0, vec![found(0.0, 0, 0.9)]);
         state.selected = Some(BoxRef::Detection(0));
         state.compare = Compare::Image(1);
+        state.focus = Pane::Second;
         state.pick("x", vec![1]);
         assert_eq!((state.current, state.tab), (1, PanelId::IMAGE));
         state.open_collection(Arc::new(two_images()));
         assert_eq!(state.predictions[0].image_count(), 0);
         assert_eq!((state.current, state.selected), (0, None));
-        assert_eq!(state.compare, Compare::Off);
+        assert_eq!((state.compare, state.focus), (Compare::Off, Pane::First));
         assert!(state.query.picked.is_none());
     }
 

@@ -143,7 +143,8 @@ fn export_metrics(state: &ViewerState, files: &mut ExportFiles) -> Result<(), St
         return files.figure("reliability", |path| save_reliability(evaluation, path));
     }
     let evaluation = state.evaluation();
-    let evaluation = evaluation.ok_or("no metrics have been computed yet")?;
+    let evaluation =
+        evaluation.ok_or("no metrics of this network have been computed yet; click Evaluate")?;
     files.text("metrics.json", &evaluation.to_json())?;
     if evaluation.curves.is_some() {
         files.figure("precision-recall", |path| {
