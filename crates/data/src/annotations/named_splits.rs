@@ -124,23 +124,12 @@ fn shared_parts(directories: &BTreeSet<String>) -> usize {
 /// Returns whether the bytes of a file may contain names of images in the directories of several splits. Reading them costs
 /// little beside parsing, and nearly all files of one split contain no such names.
 pub(crate) fn may_name_splits(path: &Path) -> bool {
-    const CHUNK: u64 = 1 << 20;
     /// A longer name of a directory is that of no split.
     const LONGEST: usize = 64;
     /// More directories are those of videos.
     const DIRECTORIES: usize = 10_000;
-    let Ok(mut file) = File::open(path) else {
-        return false;
-    };
     let mut seen: BTreeSet<String> = BTreeSet::new();
-    let mut bytes: Vec<u8> = Vec::new();
-    loop {
-        let kept = bytes.len().saturating_sub(LONGEST);
-        bytes.drain(..kept);
-        match file.by_ref().take(CHUNK).read_to_end(&mut bytes) {
-            Ok(1..) => {}
-            _ => break,
-        }
+    any_chunk(path, LONGEST, |bytes| {
         let is_end = |byte: &u8| matches!(byte, b'/' | b'\\');
         for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| is_end(byte)) {
             let before = &bytes[at.saturating_sub(LONGEST)..at];
@@ -154,7 +143,8 @@ pub(crate) fn may_name_splits(path: &Path) -> bool {
                 seen.insert(name.to_owned());
             }
         }
-    }
+        false
+    });
     let names: Vec<String> = seen.into_iter().collect();
     let splits = splits_of_names(&names).into_iter();
     let mut splits = splits.filter_map(|split| match split {
@@ -167,29 +157,33 @@ pub(crate) fn may_name_splits(path: &Path) -> bool {
 
 /// Returns whether the bytes of a file contain one of some keys of JSON. Reading them costs little beside parsing.
 pub(crate) fn may_have_field(path: &Path, keys: &[&str]) -> bool {
-    const CHUNK: u64 = 1 << 20;
+    /// No key is longer.
     const LONGEST: usize = 32;
+    let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+    any_chunk(path, LONGEST, |bytes| {
+        let mut quotes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'"');
+        quotes.any(|(at, _)| {
+            let mut keys = keys.iter();
+            keys.any(|key| bytes[at..].starts_with(key.as_bytes()))
+        })
+    })
+}
+
+/// Looks at the bytes of a file until what is looked for is found, and returns whether it is. A chunk begins with this many
+/// bytes of the one before: what is looked for may be divided between them. A file that cannot be read has nothing.
+fn any_chunk(path: &Path, overlap: usize, mut is_found: impl FnMut(&[u8]) -> bool) -> bool {
+    const CHUNK: u64 = 1 << 20;
     let Ok(mut file) = File::open(path) else {
         return false;
     };
-    let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
     let mut bytes: Vec<u8> = Vec::new();
     loop {
-        // A key may be divided by the end of a chunk.
-        let kept = bytes.len().saturating_sub(LONGEST);
+        let kept = bytes.len().saturating_sub(overlap);
         bytes.drain(..kept);
         match file.by_ref().take(CHUNK).read_to_end(&mut bytes) {
+            Ok(1..) if is_found(&bytes) => return true,
             Ok(1..) => {}
             _ => return false,
-        }
-        let quotes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'"');
-        for (at, _) in quotes {
-            if keys
-                .iter()
-                .any(|key| bytes[at..].starts_with(key.as_bytes()))
-            {
-                return true;
-            }
         }
     }
 }

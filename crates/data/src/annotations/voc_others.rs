@@ -102,7 +102,7 @@ mod tests {
 
     const CAT: &str = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox></object>";
 
-    /// Creates a dataset with two images, and further files: an image, or an annotation of `a.png` with so many cats.
+    /// Creates a dataset with two images, and further files: an image, or an annotation of `a.png` with this many cats.
     fn dataset(further: &[(&str, usize)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let images = [("JPEGImages/a.png", 0), ("JPEGImages/b.png", 0)];
