@@ -159,12 +159,20 @@ pub(crate) fn may_name_splits(path: &Path) -> bool {
 pub(crate) fn may_have_field(path: &Path, keys: &[&str]) -> bool {
     /// No key is longer.
     const LONGEST: usize = 32;
-    let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+    let keys: Vec<String> = keys.iter().map(|key| format!("{key}\"")).collect();
+    // A COCO file has tens of millions of quotes: few of them are compared with a key.
+    let mut begins = [false; 256];
+    for key in &keys {
+        begins[usize::from(key.as_bytes()[0])] = true;
+    }
     any_chunk(path, LONGEST, |bytes| {
-        let mut quotes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'"');
-        quotes.any(|(at, _)| {
-            let mut keys = keys.iter();
-            keys.any(|key| bytes[at..].starts_with(key.as_bytes()))
+        let mut pairs = bytes.windows(2).enumerate();
+        pairs.any(|(at, pair)| {
+            let may_be_key = pair[0] == b'"' && begins[usize::from(pair[1])];
+            may_be_key && {
+                let mut keys = keys.iter();
+                keys.any(|key| bytes[at + 1..].starts_with(key.as_bytes()))
+            }
         })
     })
 }

@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::annotations::format::DatasetFiles;
 use crate::boxes::ImageSize;
